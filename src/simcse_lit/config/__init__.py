@@ -1,0 +1,1 @@
+"""The typed schema of `conf/`, its resolvers, and validation with messages. Imports nothing heavier than OmegaConf."""

@@ -1,0 +1,99 @@
+"""Runs a command under Hydra and turns every error that a user can mend into one screen without a stack.
+
+Each command module (`train.py`, ...) calls `run`. Set HYDRA_FULL_ERROR=1 to see the stack all the same.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from simcse_lit.config import resolvers, schema
+from simcse_lit.config.validation import did_you_mean, explain_value_error, unknown_key
+from simcse_lit.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# A wheel carries conf/ inside the package; a checkout keeps it at the top level.
+CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
+
+
+def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Compose `conf/CONFIG_NAME.yaml` with the command line and call `task` with it, once or once a job of a multirun.
+
+    Exits with status 1 and a message on standard error for a `UserError` or a mistake in the configuration.
+    """
+    schema.register()
+    resolvers.register()
+    full_stack = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(task)()
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        message = explain(error, config_name)
+        if full_stack or message is None:
+            raise
+        print(f"\nError: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def explain(error: Exception, config_name: str) -> str | None:
+    """The message for a person, or None when the error is not one that the user can mend."""
+    cause = error.__cause__
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _explain_run_folder(error)
+    if isinstance(error, MissingConfigException):
+        options = [line.strip() for line in str(error).splitlines() if line.startswith("\t") and "provider=" not in line]
+        if not options or not error.missing_cfg_file:
+            return str(error)
+        group, _, option = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+        return f"{group}={option}: there is no such option.{did_you_mean(option, options)}\nOptions: {', '.join(options)}"
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
+        return unknown_key(cause.full_key, _valid_keys(config_name))
+    if isinstance(cause, OmegaConfBaseException):
+        return explain_value_error(cause)
+    if isinstance(error, OmegaConfBaseException):
+        return explain_value_error(error)
+    if isinstance(error, (ConfigCompositionException, HydraException)):
+        return str(error).strip() or str(cause)
+    return None
+
+
+def _explain_run_folder(error: OSError) -> str | None:
+    """Hydra makes the run folder before the task starts; only a failure there is explained here."""
+    frames = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    names = [frame.co_name for frame in frames]
+    start = next((names.index(name) for name in ("run_job", "sweep") if name in names), None)
+    if start is None or any(Path(frame.co_filename).is_relative_to(_PACKAGE) for frame in frames[start:]):
+        return None
+    return (
+        f"hydra.run.dir: the run folder cannot be written: {error.strerror or error}: {error.filename}\n"
+        "Choose another one: hydra.run.dir=DIR (a multirun: hydra.sweep.dir=DIR)."
+    )
+
+
+def _valid_keys(config_name: str) -> list[str]:
+    """Every group and every dotted key of the default configuration."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = hydra.compose(config_name)
+    groups = [folder.name for folder in CONF_DIR.iterdir() if folder.is_dir()]
+    return groups + _dotted(composed, "")
+
+
+def _dotted(node: DictConfig, prefix: str) -> list[str]:
+    keys = []
+    for key in map(str, node):
+        name = f"{prefix}{key}"
+        child = node._get_node(key)
+        keys += [name, *_dotted(child, f"{name}.")] if isinstance(child, DictConfig) else [name]
+    return keys

@@ -1,0 +1,41 @@
+"""What `${...}` in `conf/` may call, and the schemes `pkg://` and `hf://` that a path in `conf/` may use."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from simcse_lit.errors import UserError
+
+SAMPLES = {"unsup": "wikipedia.txt", "sup": "triplets.csv"}
+
+
+def register() -> None:
+    """Make `${samples:LOSS}` known: the bundled training file for a loss."""
+    OmegaConf.register_new_resolver("samples", lambda loss: f"pkg://simcse_lit/data/samples/{SAMPLES[loss]}", replace=True)
+
+
+def local_path(location: str, key: str) -> Path:
+    """Resolve a plain path or `pkg://PACKAGE/PATH` (a file or folder inside an installed package).
+
+    Args:
+        location: the value of a configuration key.
+        key: that key, for the message.
+
+    Raises:
+        UserError: the package is not installed, or holds no such path.
+    """
+    if not location.startswith("pkg://"):
+        return Path(location).expanduser()
+    package, _, inside = location.removeprefix("pkg://").partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        hint = "pip install 'simcse-lit[offline]'" if package.startswith("gt_") else f"pip install {package}"
+        raise UserError(
+            f"{key}: {location}: the Python package {package} is not installed.\n"
+            f"Install it with: {hint}; or name a folder or a Hub id instead."
+        )
+    path = Path(spec.submodule_search_locations[0]) / inside
+    if not path.exists():
+        raise UserError(f"{key}: {location}: the installed package {package} holds no {inside}.")
+    return path

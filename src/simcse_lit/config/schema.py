@@ -1,0 +1,118 @@
+"""The types of everything in `conf/`. No values live here: a field without a value in `conf/` is an error.
+
+Hydra merges the YAML files into these classes, so a wrong type or an unknown key fails while composing.
+`conf/` explains each key where its value stands.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    name_or_path: str = MISSING
+    revision: str | None = MISSING
+    sha256: str | None = MISSING
+    pretrained: bool = MISSING
+    num_layers: int | None = MISSING
+    dropout: float | None = MISSING
+
+
+@dataclass
+class LossConfig:
+    name: str = MISSING
+    columns: list[str] = MISSING
+    temperature: float = MISSING
+    hard_negative_weight: float = MISSING
+    mlm_weight: float = MISSING
+    mlm_probability: float = MISSING
+
+
+@dataclass
+class PoolerConfig:
+    name: str = MISSING
+
+
+@dataclass
+class ProjectionConfig:
+    name: str = MISSING
+
+
+@dataclass
+class DataConfig:
+    train_file: Any = MISSING  # str or list of str; validation checks it, since a union with a list is no OmegaConf type
+    revision: str | None = MISSING
+    columns: list[str] = MISSING
+    on_bad_row: str = MISSING
+    batch_size: int = MISSING
+    max_length: int = MISSING
+    drop_last: bool = MISSING
+    num_workers: int = MISSING
+    cache_dir: str = MISSING
+    senteval_dir: str | None = MISSING
+    sts_from_hub: bool = MISSING
+
+
+@dataclass
+class OptimizerConfig:
+    _target_: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = MISSING
+    extra: dict[str, Any] = MISSING
+    schedule: str = MISSING
+    warmup_ratio: float = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    accelerator: str = MISSING
+    devices: int = MISSING
+    precision: str = MISSING
+    max_epochs: int = MISSING
+    max_steps: int = MISSING
+    gradient_clip_val: float | None = MISSING
+    val_check_interval: int = MISSING
+    log_every_n_steps: int = MISSING
+    deterministic: bool = MISSING
+    length_chunks: str = MISSING
+    extra: dict[str, Any] = MISSING
+
+
+@dataclass
+class EvaluationConfig:
+    before: bool = MISSING
+    token_budget: int = MISSING
+
+
+@dataclass
+class DemoConfig:
+    corpus: str | None = MISSING
+    queries: list[str] = MISSING
+    next: list[str] = MISSING
+
+
+@dataclass
+class TrainConfig:
+    name: str = MISSING
+    group: str | None = MISSING
+    seed: int = MISSING
+    run_dir: str = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    pooler: PoolerConfig = field(default_factory=PoolerConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    demo: DemoConfig = field(default_factory=DemoConfig)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that `conf/train.yaml` lists first."""
+    ConfigStore.instance().store(name="train_schema", node=TrainConfig)

@@ -1,0 +1,172 @@
+"""Turns a composed configuration into typed objects, or says in one screen which key is wrong and what would be right.
+
+Runs before torch is imported, so everything that needs only the configuration is checked here.
+"""
+
+import math
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.errors import UserError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "loss.name": ("unsup", "sup"),
+    "pooler.name": ("cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2"),
+    "projection.name": ("mlp", "mlp_train_only", "none"),
+    "data.on_bad_row": ("error", "skip"),
+    "optimizer.schedule": ("linear", "constant", "cosine"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.length_chunks": ("auto", "always", "never"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+POSITIVE = (
+    "loss.temperature",
+    "optimizer.lr",
+    "data.batch_size",
+    "trainer.max_epochs",
+    "trainer.val_check_interval",
+    "trainer.log_every_n_steps",
+    "evaluation.token_budget",
+)
+NOT_NEGATIVE = ("loss.mlm_weight", "optimizer.weight_decay", "data.num_workers")
+
+
+def validate(composed: DictConfig) -> TrainConfig:
+    """Check a composed `train.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+    """
+    _reject_unknown_keys(composed, TrainConfig, "")
+    try:
+        OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        config = cast(TrainConfig, OmegaConf.to_object(composed))
+    except OmegaConfBaseException as error:
+        raise UserError(explain_value_error(error)) from error
+    for key, allowed in CHOICES.items():
+        value = OmegaConf.select(composed, key)
+        if value not in allowed:
+            raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
+    for key in POSITIVE:
+        value = OmegaConf.select(composed, key)
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"{key}={value}: must be a finite number greater than 0.")
+    for key in NOT_NEGATIVE:
+        value = OmegaConf.select(composed, key)
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"{key}={value}: must be 0 or greater.")
+    _check_ranges(config)
+    _check_combinations(config)
+    return config
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    if config.data.max_length < 3:
+        raise UserError(f"data.max_length={config.data.max_length}: needs 3 or more, two of them for special tokens.")
+    for key, share in (
+        ("loss.mlm_probability", config.loss.mlm_probability),
+        ("model.dropout", config.model.dropout or 0.0),
+        ("optimizer.warmup_ratio", config.optimizer.warmup_ratio),
+    ):
+        if not 0 <= share < 1:
+            raise UserError(f"{key}={share}: must be at least 0 and below 1.")
+    if config.model.num_layers is not None and config.model.num_layers < 1:
+        raise UserError(f"model.num_layers={config.model.num_layers}: must be 1 or more, or null for all layers.")
+    if not math.isfinite(config.loss.hard_negative_weight):
+        raise UserError(f"loss.hard_negative_weight={config.loss.hard_negative_weight}: must be finite (ln of alpha).")
+    if config.trainer.max_steps == 0 or config.trainer.max_steps < -1:
+        raise UserError(f"trainer.max_steps={config.trainer.max_steps}: must be 1 or more, or -1 for whole epochs.")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed}: must be between 0 and 2^32 - 1.")
+
+
+def _check_combinations(config: TrainConfig) -> None:
+    loss, data, columns = config.loss, config.data, config.data.columns
+    files = data.train_file if isinstance(data.train_file, list) else [data.train_file]
+    if not files or not all(isinstance(file, str) and file for file in files):
+        raise UserError(f"data.train_file={data.train_file}: must be a path, or a list of paths.")
+    if loss.name == "unsup" and len(columns) != 1:
+        raise UserError(
+            f"loss=unsup data.columns=[{','.join(columns)}]: unsupervised training reads one column, since the sentence "
+            "is its own positive.\nName that column, e.g. data.columns=[sent0], or train on pairs with loss=sup."
+        )
+    if loss.name == "sup" and len(columns) not in (2, 3):
+        raise UserError(
+            f"loss=sup data.columns=[{','.join(columns)}]: needs two columns (anchor, positive) or three (anchor, "
+            "positive, hard negative).\nE.g. data.columns=[sent0,sent1,hard_neg], or loss=unsup for plain sentences."
+        )
+    if loss.hard_negative_weight != 0 and len(columns) != 3:
+        raise UserError(
+            f"loss.hard_negative_weight={loss.hard_negative_weight}: there are no hard negatives in "
+            f"data.columns=[{','.join(columns)}].\nSet it to 0, or name a third column."
+        )
+    if loss.name == "sup" and any(file.endswith(".txt") for file in files):
+        raise UserError(
+            "loss=sup data.train_file: a .txt file holds one sentence a line, so it has no positives.\n"
+            "Use a csv, tsv, jsonl or parquet file of triplets, or loss=unsup."
+        )
+    if config.pooler.name == "cls_before_pooler" and config.projection.name == "mlp":
+        raise UserError(
+            "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, and that "
+            "projection is kept at evaluation.\nUse pooler=cls projection=mlp, or projection=mlp_train_only or none."
+        )
+    if config.trainer.devices != 1:
+        raise UserError(
+            f"trainer.devices={config.trainer.devices}: this version trains on one device. With several, each would see "
+            "only its own in-batch negatives, which is another objective."
+        )
+    if "accumulate_grad_batches" in config.trainer.extra:
+        raise UserError(
+            "trainer.extra.accumulate_grad_batches: accumulating gradients is not a larger batch for a contrastive loss: "
+            "each part sees only its own in-batch negatives.\nLower data.batch_size and say so in your results."
+        )
+    if config.demo.queries and config.demo.corpus is None:
+        raise UserError("demo.queries: there is nothing to search; name a text file with demo.corpus=FILE.")
+
+
+def _reject_unknown_keys(node: DictConfig, schema: type, prefix: str) -> None:
+    known = {field.name: field.type for field in fields(schema)}
+    for key in map(str, node):
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise UserError(unknown_key(name, [f"{prefix}{valid}" for valid in known]))
+        child = known[key]
+        if isinstance(child, type) and hasattr(child, "__dataclass_fields__"):
+            _reject_unknown_keys(node[key], child, f"{name}.")
+
+
+def unknown_key(key: str, valid: list[str]) -> str:
+    """Message for a key that is not in the configuration, naming the nearest valid one."""
+    leaf = key.rpartition(".")[2]
+    same_leaf = [other for other in valid if other.rpartition(".")[2] == leaf]
+    near = same_leaf[:1] or get_close_matches(key, valid, n=1, cutoff=0.6)
+    if not near:
+        leaves = {other.rpartition(".")[2]: other for other in valid}
+        near = [leaves[match] for match in get_close_matches(leaf, list(leaves), n=1, cutoff=0.7)]
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{key}: there is no such key.{hint}\nAll keys and their values: --cfg job; all groups: --help."
+
+
+def did_you_mean(value: str, valid: Any) -> str:
+    """' Did you mean X?' for the nearest of the valid values, or nothing."""
+    near = get_close_matches(value, list(valid), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def explain_value_error(error: OmegaConfBaseException) -> str:
+    """One or two lines for a missing value, a wrong type or an interpolation that cannot be resolved."""
+    key = getattr(error, "full_key", None) or "configuration"
+    text = str(getattr(error, "msg", None) or error).splitlines()[0]
+    if "Missing mandatory value" in text:
+        return f"{key}: has no value. Give it one: {key}=..."
+    if "Environment variable 'SIMCSE_DATA'" in text:
+        return (
+            f"{key}: the environment variable SIMCSE_DATA is not set.\n"
+            "Set it to the folder that holds SentEval/, nli/ and wiki/, or name the file itself: data.train_file=FILE."
+        )
+    return f"{key}: {text}."

@@ -1,0 +1,122 @@
+"""Pads rows of token ids to tensors: training batches of views, and evaluation batches of like length.
+
+Shapes: B examples, V views, L longest of the batch, N sentences.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from transformers import PreTrainedTokenizerFast
+
+
+def pad(values: np.ndarray, lengths: np.ndarray, pad_id: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lay rows that stand end to end side by side.
+
+    Args:
+        values: all token ids, row after row, (sum of lengths,).
+        lengths: tokens of each row, (N,).
+        pad_id: what fills the rest.
+        width: columns of the result, at least the longest length.
+
+    Returns:
+        (ids, mask), both (N, width) int64; the mask is 1 for real tokens.
+    """
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = values
+    return ids, mask.astype(np.int64)
+
+
+class ViewCollator:
+    """Turns rows of the tokenised corpus into a batch of views, padded to the longest sentence of the batch.
+
+    A corpus of one column is unsupervised: the sentence stands in both views, and dropout makes them differ.
+    """
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, table: pa.Table) -> dict[str, Tensor]:
+        """Columns view0 [, view1 [, view2]] of B rows to `input_ids` and `attention_mask`, both (B, V, L), int64."""
+        columns = [table[name].combine_chunks() for name in table.column_names]
+        lengths = [column.value_lengths().to_numpy() for column in columns]
+        width = int(max(length.max() for length in lengths))
+        padded = [
+            pad(column.flatten().to_numpy(), length, self.pad_id, width)
+            for column, length in zip(columns, lengths, strict=True)
+        ]
+        if len(padded) == 1:
+            padded = padded * 2
+        return {
+            "input_ids": torch.from_numpy(np.stack([ids for ids, _ in padded], axis=1)),
+            "attention_mask": torch.from_numpy(np.stack([mask for _, mask in padded], axis=1)),
+        }
+
+
+class Corpus(TorchDataset[Any]):
+    """A tokenised corpus that a DataLoader reads a whole batch at a time."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset.with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> pa.Table:
+        return self.dataset[[index]]
+
+    def __getitems__(self, indices: list[int]) -> pa.Table:
+        return self.dataset[indices]
+
+
+class SentenceBatches(TorchDataset[dict[str, Tensor]]):
+    """Sentences tokenised once, sorted by length and cut into batches of at most `token_budget` padded tokens.
+
+    Args:
+        sentences: the texts; each once.
+        tokenizer: the model's.
+        max_length: tokens after which a sentence is cut, with special tokens.
+        token_budget: rows times columns of a batch; a single longer sentence makes a batch of its own.
+    """
+
+    def __init__(
+        self, sentences: Sequence[str], tokenizer: PreTrainedTokenizerFast, *, max_length: int, token_budget: int
+    ) -> None:
+        encoded = tokenizer(list(sentences), padding=False, truncation=True, max_length=max_length)["input_ids"]
+        self._ids = [np.asarray(ids, dtype=np.int64) for ids in encoded]
+        self._pad_id = int(tokenizer.pad_token_id)
+        self._batches = list(length_sorted([len(ids) for ids in self._ids], token_budget))
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, batch: int) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, (N, L), and `index`, (N,): the sentences' places."""
+        index = self._batches[batch]
+        rows = [self._ids[place] for place in index]
+        lengths = np.array([len(row) for row in rows])
+        ids, mask = pad(np.concatenate(rows), lengths, self._pad_id, int(lengths.max()))
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "index": torch.tensor(index),
+        }
+
+
+def length_sorted(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Places in order of falling length, cut so that (longest of the batch) x (size of the batch) stays in the budget."""
+    batch: list[int] = []
+    longest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        longest = longest or lengths[place]
+        if batch and longest * (len(batch) + 1) > token_budget:
+            yield batch
+            batch, longest = [], lengths[place]
+        batch.append(place)
+    if batch:
+        yield batch

@@ -1,0 +1,232 @@
+"""Reads training text row by row from local files and from the Hub, and reports a bad row with its file and line.
+
+Nothing is held in memory: every reader is a generator. Called by `tokenisation.py`; NLI rows go through `nli.py`.
+"""
+
+import csv
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
+SHOWN = 5  # bad rows named one by one before the rest is counted
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: its fields in the order of the columns asked for, and where it stands."""
+
+    line: int
+    fields: tuple[Any, ...]
+
+
+class BadRow(Exception):
+    """A row that cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A local file of a known format.
+
+    Args:
+        path: the file.
+        name: what the user called it, for messages.
+    """
+
+    path: Path
+    name: str
+
+    def header(self) -> list[str] | None:
+        """Column names, or None for plain text.
+
+        Raises:
+            UserError: the file is empty, not UTF-8, or has no header.
+        """
+        suffix = self.path.suffix
+        if suffix == ".txt":
+            return None
+        if suffix == ".parquet":
+            return [str(name) for name in _parquet(self).schema_arrow.names]
+        if suffix == ".jsonl":
+            first = next(_lines(self), None)
+            if first is None:
+                raise UserError(f"data.train_file: {self.name}: the file is empty.")
+            return list(_json_object(self, 1, first))
+        reader = csv.reader(_lines(self), **_dialect(self.path))
+        header = next(reader, None)
+        if not header:
+            raise UserError(f"data.train_file: {self.name}: the file is empty; expected a header line.")
+        return header
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
+        """Every row's fields in the order of `columns`; a malformed row comes as (line, reason).
+
+        Raises:
+            UserError: a column is missing, or the file is not UTF-8.
+        """
+        header = self.header()
+        if header is None:
+            yield from (Row(line, (text,)) for line, text in enumerate(_lines(self), start=1))
+            return
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise UserError(
+                f"data.columns: {self.name}: has no column {', '.join(missing)}; its columns are {', '.join(header)}.\n"
+                f"Name them in the order anchor, positive, hard negative: data.columns=[{','.join(header[:3])}]"
+            )
+        suffix = self.path.suffix
+        if suffix == ".parquet":
+            yield from _parquet_rows(self, columns)
+        elif suffix == ".jsonl":
+            yield from _jsonl_rows(self, columns)
+        else:
+            yield from _delimited_rows(self, header, columns)
+
+
+def open_sources(train_file: str | list[str], revision: str | None) -> list[Source]:
+    """Resolve the key `data.train_file`: local paths, `pkg://`, and `hf://datasets/OWNER/NAME[/FILE]`.
+
+    Raises:
+        UserError: a file is missing or of an unknown format, or the Hub cannot be reached.
+    """
+    names = train_file if isinstance(train_file, list) else [train_file]
+    return [source for name in names for source in _open(name, revision)]
+
+
+def _open(name: str, revision: str | None) -> list[Source]:
+    if name.startswith("hf://"):
+        from simcse_lit.data.hub import download
+
+        return [Source(path, f"{name.rstrip('/')}:{path.name}") for path in download(name, revision)]
+    path = local_path(name, "data.train_file")
+    if path.is_dir():
+        raise UserError(f"data.train_file: {name}: is a folder; name a file ({', '.join(FORMATS)}).")
+    if not path.is_file():
+        raise UserError(f"data.train_file: {name}: there is no such file (looked in {path.absolute().parent}).")
+    if path.suffix not in FORMATS:
+        raise UserError(f"data.train_file: {name}: unknown format {path.suffix!r}; known are {', '.join(FORMATS)}.")
+    return [Source(path, name)]
+
+
+class BadRows:
+    """Counts bad rows; stops at the end of the first file that has any, or reports them and lets training go on.
+
+    Args:
+        policy: `error` or `skip` (the key `data.on_bad_row`).
+    """
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, source: Source, line: int, reason: str) -> None:
+        """Record one bad row; after a handful the rest is only counted."""
+        self.count += 1
+        if len(self._shown) < SHOWN:
+            self._shown.append(f"{source.name}, line {line}: {reason}")
+
+    def finish(self) -> None:
+        """Report what was recorded.
+
+        Raises:
+            UserError: there are bad rows and the policy is `error`.
+        """
+        if not self.count:
+            return
+        rows = "\n".join(f"  {row}" for row in self._shown)
+        more = f"\n  and {self.count - len(self._shown):,} more" if self.count > len(self._shown) else ""
+        if self.policy == "error":
+            raise UserError(
+                f"data.train_file: {self.count:,} rows cannot be used:\n{rows}{more}\n"
+                "Mend them, or train without them: data.on_bad_row=skip"
+            )
+        log.warning("Training without %s unusable rows (data.on_bad_row=skip):\n%s%s", f"{self.count:,}", rows, more)
+
+
+def _lines(source: Source) -> Iterator[str]:
+    """Lines without their line end; CRLF and a byte-order mark are taken off."""
+    line = 0
+    with source.path.open("rb") as file:
+        for line, raw in enumerate(file, start=1):
+            try:
+                text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"data.train_file: {source.name}, line {line}: not UTF-8 (byte {raw[error.start]:#04x} at "
+                    f"position {error.start + 1}).\nConvert the file: iconv -f latin1 -t utf-8 FILE > NEW"
+                ) from error
+            yield text.rstrip("\r\n")
+
+
+def _dialect(path: Path) -> dict[str, Any]:
+    """csv is quoted as RFC 4180 says; tsv has no quoting, as in SNLI and SentEval."""
+    return {"delimiter": ","} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+
+
+def _delimited_rows(source: Source, header: list[str], columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
+    places = [header.index(column) for column in columns]
+    csv.field_size_limit(1 << 24)
+    # csv needs the line ends inside quoted fields back
+    reader = csv.reader((line + "\n" for line in _lines(source)), **_dialect(source.path), strict=True)
+    next(reader)
+    try:
+        for fields in reader:
+            line = reader.line_num
+            if not fields:
+                yield line, BadRow("blank")
+            elif len(fields) != len(header):
+                yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)})")
+            else:
+                yield Row(line, tuple(fields[place] for place in places))
+    except csv.Error as error:
+        raise UserError(f"data.train_file: {source.name}, line {reader.line_num}: malformed CSV: {error}.") from error
+
+
+def _json_object(source: Source, line: int, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"data.train_file: {source.name}, line {line}: not JSON: {error.msg}.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"data.train_file: {source.name}, line {line}: not a JSON object.")
+    return value
+
+
+def _jsonl_rows(source: Source, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
+    for line, text in enumerate(_lines(source), start=1):
+        if not text.strip():
+            yield line, BadRow("blank")
+            continue
+        value = _json_object(source, line, text)
+        absent = [column for column in columns if column not in value]
+        if absent:
+            yield line, BadRow(f"no field {', '.join(absent)}")
+        else:
+            yield Row(line, tuple(value[column] for column in columns))
+
+
+def _parquet(source: Source) -> Any:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(source.path)
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"data.train_file: {source.name}: not a Parquet file: {error}") from error
+
+
+def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
+    line = 0
+    for batch in _parquet(source).iter_batches(columns=list(columns)):
+        for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+            line += 1
+            yield Row(line, fields)

@@ -1,0 +1,170 @@
+"""Tokenises a training corpus once and keeps it as a memory-mapped Arrow file, named by what it was made from.
+
+One column of token ids a view, with special tokens and without padding. Memory stays bounded: rows are read, checked,
+tokenised (in parallel, by the Rust tokenizer) and written in blocks. Called by `datamodule.py`.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from simcse_lit.config.schema import DataConfig
+from simcse_lit.data.nli import COLUMNS, build_triplets, is_labelled, label_of
+from simcse_lit.data.sources import BadRows, Row, Source, open_sources
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FORMAT = "1"  # raise it when the same inputs would give another file
+BLOCK = 4096  # rows a record batch
+
+
+def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Dataset:
+    """The corpus of `config` as token ids, from the cache or made now.
+
+    Args:
+        config: the group `data` of `conf/`.
+        tokenizer: the model's.
+
+    Returns:
+        A memory-mapped data set with the columns view0 [, view1 [, view2]], lists of int32.
+
+    Raises:
+        UserError: the text cannot be used (see `sources.py`), is empty, or the cache cannot be written.
+    """
+    sources = open_sources(config.train_file, config.revision)
+    digest, lines = _fingerprint(sources, config, tokenizer)
+    folder = Path(config.cache_dir).expanduser()
+    path = folder / f"{sources[0].path.stem}-{digest[:16]}.arrow"
+    if path.is_file():
+        log.info("Tokenised corpus from the cache: %s", path)
+        return Dataset.from_file(str(path))
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(partial, sources, config, tokenizer, lines)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"data.cache_dir: {folder} cannot be written: {error.strerror or error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return Dataset.from_file(str(path))
+
+
+def examples(sources: Sequence[Source], columns: Sequence[str], on_bad_row: str) -> Iterator[Row]:
+    """Checked rows of all files, each with `len(columns)` texts that are not blank.
+
+    Files of labelled NLI give pairs (premise, entailment) for two columns and triplets for three.
+
+    Raises:
+        UserError: after the last row, if rows are bad and `on_bad_row` is `error`; at once for a file that cannot be read.
+    """
+    bad = BadRows(on_bad_row)
+    labelled = [is_labelled(source.header()) for source in sources]
+    if any(labelled) and len(columns) > 1:
+        if not all(labelled):
+            raise UserError("data.train_file: files of labelled NLI cannot be mixed with files of pairs or triplets.")
+        rows = ((row, label) for source in sources for row, label in _labelled_rows(source, bad))
+        if len(columns) == 3:
+            yield from build_triplets(rows)
+        else:
+            yield from (Row(row.line, row.fields[:2]) for row, label in rows if label == 0)
+    else:
+        for source in sources:
+            yield from _text_rows(source, columns, bad)
+    bad.finish()
+
+
+def _text_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+    for row in source.rows(columns):
+        if not isinstance(row, Row):
+            bad.add(source, row[0], str(row[1]))
+            continue
+        reason = _unusable(row.fields, columns)
+        if reason:
+            bad.add(source, row.line, reason)
+        else:
+            yield row
+
+
+def _labelled_rows(source: Source, bad: BadRows) -> Iterator[tuple[Row, int]]:
+    for row in source.rows(COLUMNS):
+        if not isinstance(row, Row):
+            bad.add(source, row[0], str(row[1]))
+            continue
+        label = label_of(row.fields[2])
+        reason = _unusable(row.fields[:2], COLUMNS)
+        if label is None:
+            reason = f"label {row.fields[2]!r} is none of entailment, neutral, contradiction (or 0, 1, 2)"
+        if reason:
+            bad.add(source, row.line, reason)
+        elif label is not None:
+            yield row, label
+
+
+def _unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
+    for column, field in zip(columns, fields, strict=False):
+        if not isinstance(field, str):
+            return f"{column} is {'missing' if field is None else 'no text'}"
+        if not field.strip():
+            return f"{column} is blank"
+    return None
+
+
+def _write(
+    path: Path, sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast, lines: int
+) -> None:
+    views = len(config.columns)
+    schema = pa.schema([(f"view{view}", pa.list_(pa.int32())) for view in range(views)])
+    rows = examples(sources, config.columns, config.on_bad_row)
+    written = 0
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_stream(file, schema) as writer,
+        tqdm(total=lines, unit=" rows", desc="Tokenising", unit_scale=True, ncols=78, leave=False) as bar,
+    ):
+        while block := [row.fields for row in islice(rows, BLOCK)]:
+            columns = [_token_ids(tokenizer, [fields[view] for fields in block], config.max_length) for view in range(views)]
+            writer.write_batch(pa.record_batch([pa.array(ids, pa.list_(pa.int32())) for ids in columns], schema=schema))
+            written += len(block)
+            bar.update(len(block))
+    if not written:
+        raise UserError(f"data.train_file: {', '.join(source.name for source in sources)}: holds no usable rows.")
+    log.info("Tokenised %s rows.", f"{written:,}")
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int) -> list[list[int]]:
+    # Padding and truncation are always given: a tokenizer.json may carry its own (MiniLM's pads and cuts at 128).
+    encoded = tokenizer(
+        texts,
+        padding=False,
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )
+    return list(encoded["input_ids"])
+
+
+def _fingerprint(sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[str, int]:
+    """Digest of everything that decides the token ids, and the number of lines for the progress bar."""
+    digest = hashlib.sha256()
+    backend = tokenizer.backend_tokenizer.to_str()
+    for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, type(tokenizer).__name__, backend):
+        digest.update(f"{part}\0".encode())
+    lines = 0
+    for source in sources:
+        digest.update(f"{source.path.suffix}\0".encode())
+        with source.path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                lines += block.count(b"\n")
+    return digest.hexdigest(), lines

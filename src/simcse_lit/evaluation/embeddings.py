@@ -1,0 +1,52 @@
+"""Sentences to their vectors, each unique sentence encoded once. Used by training's validation and test alike.
+
+Shapes: N unique sentences, H hidden.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from simcse_lit.errors import UserError
+from simcse_lit.evaluation.sts import STSTask
+
+
+def unique_sentences(tasks: Iterable[STSTask]) -> list[str]:
+    """Every sentence that the tasks need, once, in the order of first use."""
+    return list(dict.fromkeys(sentence for task in tasks for sentence in task.sentences()))
+
+
+class Embeddings:
+    """Vectors of N sentences, filled batch by batch in any order, then looked up by sentence.
+
+    Args:
+        sentences: unique texts.
+    """
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        self._sentences = sentences
+        self._place = {sentence: place for place, sentence in enumerate(sentences)}
+        self._vectors_NH: Tensor | None = None
+
+    def add(self, index: Tensor, vectors_NH: Tensor) -> None:
+        """Store the vectors of the sentences at the places `index`, (N,), in float32 on the CPU."""
+        if self._vectors_NH is None:
+            self._vectors_NH = torch.full((len(self._sentences), vectors_NH.shape[1]), torch.nan)
+        self._vectors_NH[index.cpu()] = vectors_NH.detach().float().cpu()
+
+    def __call__(self, sentences: Sequence[str]) -> Tensor:
+        """The vectors of these sentences, in their order, (len(sentences), H).
+
+        Raises:
+            UserError: a vector holds a NaN; the message quotes its sentence.
+        """
+        assert self._vectors_NH is not None, "no vectors were added"
+        vectors_NH = self._vectors_NH[[self._place[sentence] for sentence in sentences]]
+        broken = vectors_NH.isnan().any(dim=1).nonzero()
+        if len(broken):
+            raise UserError(
+                f"The embedding of this sentence is not a number: {sentences[int(broken[0])]!r}\n"
+                "Training has diverged, or the weights are damaged: try a lower optimizer.lr or trainer.precision=32-true."
+            )
+        return vectors_NH

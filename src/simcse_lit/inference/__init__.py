@@ -1,0 +1,1 @@
+"""Using a trained encoder: saving and loading it, and encoding sentences."""

@@ -1,0 +1,182 @@
+"""Saves a trained encoder as a Hugging Face folder that says how its vectors are read, and loads it back.
+
+The folder loads with plain AutoModel and AutoTokenizer. `config.json` holds a section `simcse` with pooler and projection,
+so nobody passes them again. A projection that is kept at evaluation behind the first token is stored where BERT keeps its
+pooler, as in the paper's checkpoints: AutoModel's `pooler_output` is then the embedding.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+from simcse_lit import __version__
+from simcse_lit.errors import UserError
+from simcse_lit.model.encoder import SentenceEncoder
+from simcse_lit.reporting.tables import markdown_table, ordered
+
+PROJECTION = "projection.safetensors"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a model card says of a model's making.
+
+    Args:
+        base_model: where training started.
+        loss: unsup or sup.
+        settings: configuration keys and their values.
+        scores: label ("before", "after") to task to score.
+        scored_on: where the test sets came from.
+    """
+
+    base_model: str
+    loss: str
+    settings: Mapping[str, Any]
+    scores: Mapping[str, Mapping[str, float]]
+    scored_on: str
+
+
+def export(
+    encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_length: int, provenance: Provenance
+) -> None:
+    """Write the encoder to `folder`; an older export there is replaced once the new one is whole.
+
+    Args:
+        encoder: the encoder, on any device.
+        tokenizer: its tokenizer.
+        folder: where to write.
+        max_length: tokens to which training cut sentences; recorded.
+        provenance: for the model card.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    config = encoder.backbone.config
+    config.simcse = {
+        "pooler": encoder.pooler,
+        "projection": encoder.projection_name,
+        "max_length": max_length,
+        "version": __version__,
+    }
+    config.architectures = [type(encoder.backbone).__name__]
+    config.save_pretrained(partial)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.backbone.state_dict().items()}
+    if encoder.projection is not None:
+        projection = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.projection.state_dict().items()}
+        save_file(projection, partial / PROJECTION)
+        if encoder.projection_name == "mlp" and encoder.pooler == "cls":
+            state |= {f"pooler.{name}": tensor.clone() for name, tensor in projection.items()}
+    save_file(state, partial / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(partial)
+    (partial / "README.md").write_text(_model_card(encoder, max_length, provenance), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
+    """The encoder and tokenizer of a folder that `export` wrote, with its pooler and projection, in evaluation mode.
+
+    Raises:
+        UserError: the folder is missing or was not written by `export`.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: is no model folder (no config.json).")
+    recorded = getattr(AutoConfig.from_pretrained(folder), "simcse", None)
+    if recorded is None:
+        raise UserError(f"{folder}: config.json has no section simcse; it is no export of simcse-lit.")
+    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
+    encoder = SentenceEncoder(backbone, recorded["pooler"], recorded["projection"])
+    if encoder.projection is not None:
+        encoder.projection.load_state_dict(load_file(folder / PROJECTION))
+    return encoder.eval(), cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder))
+
+
+_SNIPPETS = {
+    "pooler_output": "vectors = output.pooler_output",
+    "cls": "vectors = output.last_hidden_state[:, 0]",
+    "avg": 'mask = batch["attention_mask"].unsqueeze(-1)\nvectors = (output.last_hidden_state * mask).sum(1) / mask.sum(1)',
+    "avg_first_last": (
+        'mask = batch["attention_mask"].unsqueeze(-1)\n'
+        "vectors = ((output.hidden_states[1] + output.hidden_states[-1]) / 2 * mask).sum(1) / mask.sum(1)"
+    ),
+    "avg_top2": (
+        'mask = batch["attention_mask"].unsqueeze(-1)\n'
+        "vectors = ((output.hidden_states[-2] + output.hidden_states[-1]) / 2 * mask).sum(1) / mask.sum(1)"
+    ),
+}
+
+
+def usage(pooler: str, projection: str) -> str:
+    """Python code that computes the embeddings with transformers alone, for the model card."""
+    pooler = "cls" if pooler == "cls_before_pooler" else pooler
+    key = "pooler_output" if (pooler, projection) == ("cls", "mlp") else pooler
+    lines = [
+        "import torch",
+        "from transformers import AutoModel, AutoTokenizer",
+        "",
+        'folder = "."  # this folder',
+        "tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()",
+        'sentences = ["A man is playing a guitar.", "Somebody makes music."]',
+        'batch = tokenizer(sentences, padding=True, truncation=True, max_length=512, return_tensors="pt")',
+        "with torch.no_grad():",
+        "    output = model(**batch, output_hidden_states=True)",
+        _SNIPPETS[key],
+    ]
+    if projection == "mlp" and pooler != "cls":
+        lines[1:1] = ["from safetensors.torch import load_file"]
+        lines += [
+            f'mlp = load_file(f"{{folder}}/{PROJECTION}")',
+            'vectors = torch.tanh(vectors @ mlp["dense.weight"].T + mlp["dense.bias"])',
+        ]
+    return "\n".join(lines)
+
+
+def _model_card(encoder: SentenceEncoder, max_length: int, made: Provenance) -> str:
+    after = made.scores.get("after", {})
+    results = [
+        {"type": "cosine_spearman", "name": f"Spearman x 100 on {task}", "value": round(after[task], 2)}
+        for task in ordered(set(after))
+    ]
+    index = {"name": "simcse-lit", "results": [{"task": {"type": "sentence-similarity"}, "metrics": results}]}
+    settings = "\n".join(f"| `{key}` | `{value}` |" for key, value in made.settings.items())
+    method = {"unsup": "unsupervised SimCSE (dropout as the only noise)", "sup": "supervised SimCSE (NLI entailment)"}
+    return f"""---
+pipeline_tag: sentence-similarity
+library_name: transformers
+tags: [sentence-similarity, simcse]
+model-index: {json.dumps([index])}
+---
+
+# Sentence encoder trained with {method[made.loss]}
+
+Trained with simcse-lit {__version__} from `{made.base_model}`.
+Pooler `{encoder.pooler}`, projection `{encoder.projection_name}`, sentences cut at {max_length} tokens in training.
+
+## Scores
+
+Spearman correlation x 100, no regressor, all subsets of a set together; test sets from {made.scored_on}.
+
+{markdown_table(made.scores)}
+
+## Use
+
+```python
+{usage(encoder.pooler, encoder.projection_name)}
+```
+
+## Settings
+
+| key | value |
+|---|---|
+{settings}
+
+Method: Gao, Yao and Chen, SimCSE: Simple Contrastive Learning of Sentence Embeddings, EMNLP 2021, arXiv 2104.08821.
+"""

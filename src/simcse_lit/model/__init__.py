@@ -1,0 +1,1 @@
+"""SentenceEncoder (backbone, pooler, projection), and the LightningModule that owns objective and optimisation."""

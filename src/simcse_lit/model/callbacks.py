@@ -1,0 +1,80 @@
+"""Lightning callbacks of training: the final validation, throughput, and the progress bar. `conf/callbacks/` lists them."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from torch import Tensor
+
+
+class FinalValidation(Callback):
+    """Validates after the very last step, whatever `trainer.val_check_interval` divides.
+
+    Otherwise the end of training would be neither scored nor a candidate for the best checkpoint, and a run shorter than
+    the interval would never be scored at all.
+    """
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Ask the trainer to stop, which makes it validate first, when the last planned step is done."""
+        if trainer.global_step >= trainer.estimated_stepping_batches:
+            trainer.should_stop = True
+
+
+class Throughput(Callback):
+    """Logs `train/sentences_per_second`, over the steps since it was last logged; validation is not counted."""
+
+    def __init__(self) -> None:
+        self._sentences = 0
+        self._seconds = 0.0
+        self._start = 0.0
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Start the clock of a step."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        """Count a step's sentences, every view of an example being one."""
+        self._seconds += time.perf_counter() - self._start
+        self._sentences += batch["input_ids"].shape[:2].numel()
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set by a connector
+            pl_module.log("train/sentences_per_second", self._sentences / self._seconds)
+            self._sentences, self._seconds = 0, 0.0
+
+
+class ProgressBar(TQDMProgressBar):
+    """One line of at most 80 columns with loss, learning rate, sentences a second and the last score."""
+
+    BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} {remaining} left{postfix}"
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """No bar: scoring a development set takes seconds, and a second line would break the training line."""
+        return Tqdm(disable=True)
+
+    def init_test_tqdm(self) -> Tqdm:
+        """A bar that is gone when the scores are there."""
+        bar = super().init_test_tqdm()
+        bar.leave = False
+        return bar
+
+    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's, without the number of the data loader: there is one."""
+        super().on_test_batch_start(*args, **kwargs)
+        self.test_progress_bar.set_description("Scoring", refresh=False)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
+        """What stands behind the bar."""
+        metrics = trainer.callback_metrics
+        shown = {}
+        if "train/loss" in metrics:
+            shown["loss"] = f"{metrics['train/loss']:.3f}"
+        if trainer.optimizers:
+            shown["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.2g}"
+        if "train/sentences_per_second" in metrics:
+            shown["sent/s"] = f"{metrics['train/sentences_per_second']:.0f}"
+        if "val/sts" in metrics:
+            shown["sts"] = f"{metrics['val/sts']:.2f}"
+        return shown

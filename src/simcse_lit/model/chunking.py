@@ -1,0 +1,68 @@
+"""Runs a step's sentences through the encoder in chunks of like length, so that little of the work is padding.
+
+The mathematics is untouched: the vectors come back in order, one loss follows, and one backward pass. On NLI triplets 61 %
+of the tokens of a batch padded to its longest sentence are padding, on Wikipedia 30 %. Called by `module.py`.
+
+Shapes: N sentences, L length, H hidden.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+# What one more forward and backward pass costs, in tokens. Measured on two CPU cores with the three-layer MiniLM by
+# benchmarks/chunking.py: anything from 32 to 256 is within noise of the best.
+OVERHEAD = 96
+
+
+def length_chunks(lengths: Sequence[int], overhead: int = OVERHEAD) -> list[int]:
+    """The cheapest cut of sentences, sorted by falling length, into chunks that are each padded to their longest.
+
+    The cost of a chunk is its sentences times its longest length, plus `overhead`. The optimum is exact: a cut never pays
+    between two sentences of one length, so dynamic programming runs over the distinct lengths.
+
+    Args:
+        lengths: tokens of each sentence, in any order, at least one.
+        overhead: cost of a chunk, in tokens.
+
+    Returns:
+        Sizes of the chunks, longest sentences first.
+    """
+    counts = sorted(Counter(lengths).items(), reverse=True)
+    best: list[tuple[int, int]] = [(0, 0)]  # cost of the first i lengths, and where their last chunk starts
+    for end in range(1, len(counts) + 1):
+        options = []
+        size = 0
+        for start in range(end - 1, -1, -1):
+            size += counts[start][1]
+            options.append((best[start][0] + size * counts[start][0] + overhead, start))
+        best.append(min(options))
+    sizes = []
+    end = len(counts)
+    while end:
+        start = best[end][1]
+        sizes.append(sum(count for _, count in counts[start:end]))
+        end = start
+    return sizes[::-1]
+
+
+def encode_in_chunks(encode: Callable[[Tensor, Tensor], Tensor], input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+    """`encode(input_ids_NL, attention_mask_NL)`, computed chunk by chunk; padding must stand on the right.
+
+    Args:
+        encode: (n, l) ids and mask to (n, H) vectors, each row on its own.
+        input_ids_NL: token ids, (N, L).
+        attention_mask_NL: 1 for real tokens, (N, L).
+
+    Returns:
+        (N, H), in the order of the rows given.
+    """
+    lengths_N = attention_mask_NL.sum(1)
+    order_N = lengths_N.argsort(descending=True, stable=True)
+    vectors = []
+    for index in order_N.split(length_chunks(lengths_N.tolist())):
+        longest = int(lengths_N[index[0]])
+        vectors.append(encode(input_ids_NL[index, :longest], attention_mask_NL[index, :longest]))
+    return torch.cat(vectors)[order_N.argsort()]

@@ -1,0 +1,98 @@
+"""SentenceEncoder: a transformers backbone, a pooler and a projection, and nothing of training.
+
+Shapes: N sentences, L length, H hidden, K vocabulary.
+"""
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from simcse_lit.model.pooling import POOLERS
+
+ProjectionName = Literal["mlp", "mlp_train_only", "none"]
+
+
+class Projection(nn.Module):
+    """One linear layer and tanh, freshly initialised: weights N(0, 0.02), bias 0. SimCSE section 6.3, "MLP".
+
+    It is never the pretrained pooler of BERT, which was trained for next-sentence prediction.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        nn.init.normal_(self.dense.weight, std=0.02)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(self, pooled_NH: Tensor) -> Tensor:
+        """(N, H) to (N, H), each number in (-1, 1)."""
+        return torch.tanh(self.dense(pooled_NH))
+
+
+class SentenceEncoder(nn.Module):
+    """Sentences, as token ids, to vectors.
+
+    Args:
+        backbone: any transformers encoder, or its masked-language-modelling wrapper if MLM is an auxiliary objective.
+        pooler: a name in `pooling.POOLERS`.
+        projection: `mlp` projects in training and at evaluation, `mlp_train_only` in training only, `none` never.
+
+    Raises:
+        ValueError: an unknown pooler or projection.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, pooler: str, projection: str) -> None:
+        super().__init__()
+        if pooler not in POOLERS:
+            raise ValueError(f"unknown pooler {pooler!r}; one of {', '.join(POOLERS)}")
+        if projection not in ("mlp", "mlp_train_only", "none"):
+            raise ValueError(f"unknown projection {projection!r}; one of mlp, mlp_train_only, none")
+        self.pooler = pooler
+        self.projection_name = projection
+        self.backbone = cast(PreTrainedModel, backbone.base_model)
+        self.language_model = None if self.backbone is backbone else backbone
+        if getattr(self.backbone, "pooler", None) is not None:
+            # BERT's own, which SimCSE never reads: its parameters would only take memory.
+            self.backbone.register_module("pooler", None)
+        self.hidden = int(self.backbone.config.hidden_size)
+        self.projection = None if projection == "none" else Projection(self.hidden)
+        self.train()  # from_pretrained leaves the backbone in evaluation mode, where there is no dropout
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+        """Backbone and pooler, without projection: (N, L) ids and mask to (N, H)."""
+        layers = self.pooler in ("avg_first_last", "avg_top2")
+        output = self.backbone(input_ids=input_ids_NL, attention_mask=attention_mask_NL, output_hidden_states=layers)
+        hidden_states = output.hidden_states if layers else (output.last_hidden_state,)
+        return POOLERS[self.pooler](hidden_states, attention_mask_NL)
+
+    def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+        """The vectors that training contrasts, projected unless the projection is `none`: (N, L) to (N, H)."""
+        pooled_NH = self.pooled(input_ids_NL, attention_mask_NL)
+        return pooled_NH if self.projection is None else self.projection(pooled_NH)
+
+    def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+        """The vectors that evaluation and users see, projected only when the projection is `mlp`: (N, L) to (N, H).
+
+        Source: SimCSE section 6.3, "we keep the MLP for supervised and discard it for unsupervised models".
+        """
+        if self.projection_name == "mlp":
+            return self.forward(input_ids_NL, attention_mask_NL)
+        return self.pooled(input_ids_NL, attention_mask_NL)
+
+    def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+        """Scores of the vocabulary at each token: (N, L) to (N, L, K).
+
+        Raises:
+            ValueError: the encoder was built without a language-modelling head.
+        """
+        if self.language_model is None:
+            raise ValueError("the backbone has no language-modelling head; load it with mlm=True")
+        output = self.language_model(input_ids=input_ids_NL, attention_mask=attention_mask_NL)
+        return cast(Tensor, output.logits)

