@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
+from simcse_lit.config.network import use_cache_when_unreachable
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 def main(composed: DictConfig) -> float:
     """Train what a composed configuration says; returns the best score on the development set, for sweepers."""
-    return train(validate(composed))
+    config = validate(composed)
+    use_cache_when_unreachable(config)
+    return train(config)
 
 
 def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
@@ -79,6 +82,7 @@ def train(config: TrainConfig) -> float:
     import torch
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
+    from pytorch_lightning.loggers import CSVLogger
 
     from simcse_lit.reporting import console
     from simcse_lit.reporting.run_folder import write_provenance
@@ -109,7 +113,8 @@ def train(config: TrainConfig) -> float:
     device = trainer.strategy.root_device
     write_provenance(Path(config.run_dir), config, device)
     for logger in loggers.values():
-        logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
+        if not isinstance(logger, CSVLogger):  # config.yaml is beside its metrics.csv
+            logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
     console.announce(config, module, len(data.corpus), device)
 
     scores: dict[str, dict[str, float]] = {}

@@ -4,6 +4,7 @@ Each command module (`train.py`, ...) calls `run`. Set HYDRA_FULL_ERROR=1 to see
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,14 +50,10 @@ def explain(error: Exception, config_name: str) -> str | None:
     cause = error.__cause__
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, MissingConfigException):  # an OSError too, so it comes first
+        return _explain_missing_option(error)
     if isinstance(error, OSError):
         return _explain_run_folder(error)
-    if isinstance(error, MissingConfigException):
-        options = [line.strip() for line in str(error).splitlines() if line.startswith("\t") and "provider=" not in line]
-        if not options or not error.missing_cfg_file:
-            return str(error)
-        group, _, option = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
-        return f"{group}={option}: there is no such option.{did_you_mean(option, options)}\nOptions: {', '.join(options)}"
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
         return unknown_key(cause.full_key, _valid_keys(config_name))
     if isinstance(cause, OmegaConfBaseException):
@@ -66,6 +63,19 @@ def explain(error: Exception, config_name: str) -> str | None:
     if isinstance(error, (ConfigCompositionException, HydraException)):
         return str(error).strip() or str(cause)
     return None
+
+
+def _explain_missing_option(error: MissingConfigException) -> str:
+    """`model=bert-bse`: Hydra's text lists the options; the nearest one is added, and its search path left out."""
+    group = re.search(r"Available options in '(.+)'", str(error))
+    if group is None or not error.missing_cfg_file:
+        return str(error)
+    option = str(error.missing_cfg_file).removeprefix(f"{group[1]}/").removesuffix(".yaml")
+    options = [line.strip() for line in str(error).splitlines() if line.startswith("\t") and "provider=" not in line]
+    if group[1] == "model" and "/" in option:
+        return f"model={option}: there is no such option. A Hub id or a folder goes here: model.name_or_path={option}"
+    hint = did_you_mean(option, options)
+    return f"{group[1]}={option}: there is no such option.{hint}\nOptions: {', '.join(options)}"
 
 
 def _explain_run_folder(error: OSError) -> str | None:

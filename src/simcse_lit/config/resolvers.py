@@ -15,6 +15,12 @@ def register() -> None:
     OmegaConf.register_new_resolver("samples", lambda loss: f"pkg://simcse_lit/data/samples/{SAMPLES[loss]}", replace=True)
 
 
+def is_local(name: str) -> bool:
+    """Whether a model's name means this machine: a folder that exists, a path by its form, or `pkg://`."""
+    by_form = name.startswith((".", "/", "~", "pkg://")) or name.count("/") > 1
+    return by_form or Path(name).is_dir()
+
+
 def local_path(location: str, key: str) -> Path:
     """Resolve a plain path or `pkg://PACKAGE/PATH` (a file or folder inside an installed package).
 

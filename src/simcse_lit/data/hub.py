@@ -4,7 +4,13 @@ import os
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from simcse_lit.errors import UserError
 
@@ -23,6 +29,13 @@ def download(location: str, revision: str | None) -> list[Path]:
         if len(parts) == 4:
             return [Path(huggingface_hub.hf_hub_download(repository, parts[3], repo_type="dataset", revision=revision))]
         return _train_files(repository, revision)
+    except LocalEntryNotFoundError as error:  # an EntryNotFoundError too, so it comes first
+        raise UserError(
+            f"data.train_file: {location}: not on this machine, and {endpoint()} could not be reached.\n"
+            f"  ({str(error).splitlines()[0]})\n"
+            "Two ways out: fetch the file elsewhere and train on it (data=file data.train_file=FILE),\n"
+            "or use the bundled text: data=samples (experiment=quickstart)."
+        ) from error
     except RepositoryNotFoundError as error:
         raise UserError(f"data.train_file: {location}: there is no data set {repository} on {endpoint()}.") from error
     except RevisionNotFoundError as error:
@@ -30,12 +43,7 @@ def download(location: str, revision: str | None) -> list[Path]:
     except EntryNotFoundError as error:
         raise UserError(f"data.train_file: {location}: {repository} holds no such file.") from error
     except (OSError, HfHubHTTPError) as error:
-        raise UserError(
-            f"data.train_file: {location}: not on this machine, and {endpoint()} could not be reached.\n"
-            f"  ({str(error).splitlines()[0]})\n"
-            "Two ways out: fetch the file elsewhere and train on it (data=file data.train_file=FILE),\n"
-            "or use the bundled text: data=samples (experiment=quickstart)."
-        ) from error
+        raise UserError(f"data.train_file: {location}: {endpoint()} failed: {str(error).splitlines()[0]}") from error
 
 
 def _train_files(repository: str, revision: str | None) -> list[Path]:

@@ -125,7 +125,8 @@ def _from_senteval(given: Path) -> STSSets:
     test.append(_table(benchmark / "sts-test.csv", "STS-B", score=4, first=5, second=6))
     test.append(_table(root / "SICK" / "SICK_test_annotated.txt", "SICK-R", score=3, first=1, second=2, header=True))
     dev = _table(benchmark / "sts-dev.csv", "STS-B dev", score=4, first=5, second=6)
-    return STSSets(dev, test, str(root))
+    log.info("STS sets from %s", root)
+    return STSSets(dev, test, "SentEval's STS sets")
 
 
 def _senteval_year(folder: Path, name: str, subsets: Sequence[str]) -> STSTask:
@@ -179,4 +180,4 @@ def _from_hub() -> STSSets:
         return _task(label, [(row["sentence1"], row["sentence2"], str(row["score"])) for row in rows])
 
     dev = fetch("STS-B", "STS-B dev", "validation")
-    return STSSets(dev, [fetch(name, name, "test") for name in HUB], "the Hub")
+    return STSSets(dev, [fetch(name, name, "test") for name in HUB], "the STS sets of the Hub")

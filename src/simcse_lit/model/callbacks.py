@@ -60,10 +60,13 @@ class ProgressBar(TQDMProgressBar):
         bar.leave = False
         return bar
 
-    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Lightning's, without the number of the data loader: there is one."""
-        super().on_test_batch_start(*args, **kwargs)
-        self.test_progress_bar.set_description("Scoring", refresh=False)
+        if batch_idx == 0:
+            self.test_progress_bar.reset(self.total_test_batches_current_dataloader)
+            self.test_progress_bar.set_description("Scoring")
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
         """What stands behind the bar."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.errors import UserError
 
@@ -60,7 +60,7 @@ def _source(config: ModelConfig) -> str:
     name = config.name_or_path
     folder = local_path(name, "model.name_or_path")
     if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        if is_local(name):
             raise UserError(f"model.name_or_path: {name}: there is no such folder.")
         if config.sha256:
             raise UserError("model.sha256: is checked for folders only; use model.revision=COMMIT with a Hub id.")

@@ -42,14 +42,6 @@ def training_curve(curves: dict[str, list[tuple[int, float]]], dev: str, path: P
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
         if name == "val/sts":
-            best = max(range(len(values)), key=values.__getitem__)
-            axis.annotate(
-                f"best {values[best]:.2f} at step {steps[best]}",
-                (steps[best], values[best]),
-                xytext=(-6, -14),
-                textcoords="offset points",
-                ha="right",
-                fontsize=9,
-            )
+            axis.set_title(f"best {max(values):.2f}", loc="right", fontsize=9)
     axes[-1].set_xlabel("step")
     figure.savefig(path, dpi=150)

@@ -1,0 +1,42 @@
+"""Decides whether the Hub is worth asking, before its client is imported.
+
+Without a network the client retries every request for half a minute, a dozen times over. One question with a short limit,
+and the client's own offline mode, make the same run start from cached copies at once, or fail at once with a message.
+"""
+
+import logging
+import os
+import urllib.error
+import urllib.request
+
+from simcse_lit.config.resolvers import is_local
+from simcse_lit.config.schema import TrainConfig
+
+log = logging.getLogger(__name__)
+
+HUB = "https://huggingface.co"
+LIMIT_S = 5.0
+
+
+def needs_hub(config: TrainConfig) -> bool:
+    """Whether a run would ask the Hub for weights, text or STS sets."""
+    files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
+    return (
+        not is_local(config.model.name_or_path)
+        or any(file.startswith("hf://") for file in files)
+        or (config.data.sts_from_hub and config.data.senteval_dir is None)
+    )
+
+
+def use_cache_when_unreachable(config: TrainConfig) -> None:
+    """Set HF_HUB_OFFLINE for this process if the run needs the Hub and the Hub does not answer."""
+    if not needs_hub(config) or os.environ.get("HF_HUB_OFFLINE"):
+        return
+    endpoint = os.environ.get("HF_ENDPOINT", HUB)
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=LIMIT_S).close()
+    except urllib.error.HTTPError:
+        return  # it answered, if only to refuse this page
+    except (OSError, ValueError) as error:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        log.warning("%s cannot be reached (%s); using what is on this machine.", endpoint, error)
