@@ -120,10 +120,11 @@ def train(config: TrainConfig) -> float:
     scores: dict[str, dict[str, float]] = {}
     if config.evaluation.before:
         module.untrained = True
-        before = trainer.validate(module, data, verbose=False)[0]
-        trainer.test(module, data, verbose=False)
+        scores["before"] = {data.sts.dev.name: trainer.validate(module, data, verbose=False)[0]["val/sts"]}
+        if config.evaluation.test:
+            trainer.test(module, data, verbose=False)
+            scores["before"] |= module.test_scores
         module.untrained = False
-        scores["before"] = {**module.test_scores, data.sts.dev.name: before["val/sts"]}
         console.show_scores({"before": scores["before"]}, data.sts)
     trainer.fit(module, data)
 
@@ -133,8 +134,10 @@ def train(config: TrainConfig) -> float:
     if path:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     dev = float(best if best is not None else trainer.callback_metrics["val/sts"])
-    trainer.test(module, data, verbose=False)
-    scores["after"] = {**module.test_scores, data.sts.dev.name: dev}
+    scores["after"] = {data.sts.dev.name: dev}
+    if config.evaluation.test:
+        trainer.test(module, data, verbose=False)
+        scores["after"] |= module.test_scores
     finish(config, module, data, scores, list(loggers.values()))
     return dev
 
@@ -152,7 +155,7 @@ def finish(
     from pytorch_lightning.loggers import WandbLogger
 
     from simcse_lit.inference.export import Provenance, export
-    from simcse_lit.reporting import console, curves, wandb
+    from simcse_lit.reporting import console, curves
 
     run_dir = Path(config.run_dir)
     provenance = Provenance(
@@ -174,6 +177,8 @@ def finish(
     console.show_files(run_dir, config.demo.next)
     for logger in loggers:
         if isinstance(logger, WandbLogger):
+            from simcse_lit.reporting import wandb
+
             wandb.log_scores(logger, scores)
             wandb.finish(logger)
 

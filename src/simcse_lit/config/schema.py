@@ -84,6 +84,7 @@ class TrainerConfig:
 @dataclass
 class EvaluationConfig:
     before: bool = MISSING
+    test: bool = MISSING
     token_budget: int = MISSING
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
@@ -62,17 +62,18 @@ class SimCSEDataModule(pl.LightningDataModule):
         rest = len(self.corpus) % self.config.batch_size
         if rest and not self.config.drop_last:
             log.info(
-                "Each epoch's last batch has %d instead of %d examples, so fewer in-batch negatives (data.drop_last=true "
-                "leaves it out).",
+                "The last batch of an epoch has %d instead of %d examples, so fewer in-batch\n"
+                "negatives; data.drop_last=true leaves it out.",
                 rest,
                 self.config.batch_size,
             )
         return DataLoader(
             self.corpus,
             batch_size=self.config.batch_size,
-            shuffle=True,
+            # The sampler has the seed to itself: a loader draws from its own generator too, more often without workers.
+            sampler=RandomSampler(self.corpus, generator=torch.Generator().manual_seed(self.seed)),
             drop_last=self.config.drop_last,
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator(),
             collate_fn=ViewCollator(int(self.tokenizer.pad_token_id)),
             num_workers=self.config.num_workers,
             persistent_workers=self.config.num_workers > 0,

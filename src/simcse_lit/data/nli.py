@@ -29,8 +29,7 @@ def build_triplets(rows: Iterable[tuple[Row, int]]) -> Iterator[Row]:
         rows: (row, label) with the fields (premise, hypothesis, ...), from all files in order.
 
     Yields:
-        Rows (premise, entailment, contradiction) in the order in which the premises first stand; their line is the
-        entailment's.
+        Rows (premise, entailment, contradiction) in the order of the premises' first entailments, with the entailment's line.
     """
     entailments: dict[str, list[tuple[int, str]]] = {}
     contradictions: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,14 @@ class Source:
         if suffix == ".parquet":
             return [str(name) for name in _parquet(self).schema_arrow.names]
         if suffix == ".jsonl":
-            first = next(_lines(self), None)
+            first = next(((line, text) for line, text in enumerate(_lines(self), start=1) if text.strip()), None)
             if first is None:
                 raise UserError(f"data.train_file: {self.name}: the file is empty.")
-            return list(_json_object(self, 1, first))
-        reader = csv.reader(_lines(self), **_dialect(self.path))
-        header = next(reader, None)
+            try:
+                return list(_json_object(first[1]))
+            except BadRow as reason:
+                raise UserError(f"data.train_file: {self.name}, line {first[0]}: {reason}.") from reason
+        header = next(_records(self), (0, []))[1]
         if not header:
             raise UserError(f"data.train_file: {self.name}: the file is empty; expected a header line.")
         return header
@@ -105,19 +108,25 @@ def _open(name: str, revision: str | None) -> list[Source]:
     if name.startswith("hf://"):
         from simcse_lit.data.hub import download
 
-        return [Source(path, f"{name.rstrip('/')}:{path.name}") for path in download(name, revision)]
+        return [_known(Source(path, f"{name.rstrip('/')}:{path.name}")) for path in download(name, revision)]
     path = local_path(name, "data.train_file")
     if path.is_dir():
         raise UserError(f"data.train_file: {name}: is a folder; name a file ({', '.join(FORMATS)}).")
     if not path.is_file():
         raise UserError(f"data.train_file: {name}: there is no such file (looked in {path.absolute().parent}).")
-    if path.suffix not in FORMATS:
-        raise UserError(f"data.train_file: {name}: unknown format {path.suffix!r}; known are {', '.join(FORMATS)}.")
-    return [Source(path, name)]
+    return [_known(Source(path, name))]
+
+
+def _known(source: Source) -> Source:
+    if source.path.suffix not in FORMATS:
+        raise UserError(
+            f"data.train_file: {source.name}: unknown format {source.path.suffix!r}; known are {', '.join(FORMATS)}."
+        )
+    return source
 
 
 class BadRows:
-    """Counts bad rows; stops at the end of the first file that has any, or reports them and lets training go on.
+    """Counts bad rows; stops after the last file if there are any, or reports them and lets training go on.
 
     Args:
         policy: `error` or `skip` (the key `data.on_bad_row`).
@@ -146,7 +155,7 @@ class BadRows:
         more = f"\n  and {self.count - len(self._shown):,} more" if self.count > len(self._shown) else ""
         if self.policy == "error":
             raise UserError(
-                f"data.train_file: {self.count:,} rows cannot be used:\n{rows}{more}\n"
+                f"data.train_file: {self.count:,} row{'s' * (self.count > 1)} cannot be used:\n{rows}{more}\n"
                 "Mend them, or train without them: data.on_bad_row=skip"
             )
         log.warning("Training without %s unusable rows (data.on_bad_row=skip):\n%s%s", f"{self.count:,}", rows, more)
@@ -172,32 +181,35 @@ def _dialect(path: Path) -> dict[str, Any]:
     return {"delimiter": ","} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
 
 
-def _delimited_rows(source: Source, header: list[str], columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
-    places = [header.index(column) for column in columns]
+def _records(source: Source) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(1 << 24)
     # csv needs the line ends inside quoted fields back
     reader = csv.reader((line + "\n" for line in _lines(source)), **_dialect(source.path), strict=True)
-    next(reader)
     try:
         for fields in reader:
-            line = reader.line_num
-            if not fields:
-                yield line, BadRow("blank")
-            elif len(fields) != len(header):
-                yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)})")
-            else:
-                yield Row(line, tuple(fields[place] for place in places))
+            yield reader.line_num, fields
     except csv.Error as error:
         raise UserError(f"data.train_file: {source.name}, line {reader.line_num}: malformed CSV: {error}.") from error
 
 
-def _json_object(source: Source, line: int, text: str) -> dict[str, Any]:
+def _delimited_rows(source: Source, header: list[str], columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
+    places = [header.index(column) for column in columns]
+    for line, fields in islice(_records(source), 1, None):
+        if not fields:
+            yield line, BadRow("blank")
+        elif len(fields) != len(header):
+            yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)})")
+        else:
+            yield Row(line, tuple(fields[place] for place in places))
+
+
+def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"data.train_file: {source.name}, line {line}: not JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError, or a number of thousands of digits
+        raise BadRow(f"not JSON: {getattr(error, 'msg', error)}") from error
     if not isinstance(value, dict):
-        raise UserError(f"data.train_file: {source.name}, line {line}: not a JSON object.")
+        raise BadRow("not a JSON object")
     return value
 
 
@@ -206,7 +218,11 @@ def _jsonl_rows(source: Source, columns: Sequence[str]) -> Iterator[Row | tuple[
         if not text.strip():
             yield line, BadRow("blank")
             continue
-        value = _json_object(source, line, text)
+        try:
+            value = _json_object(text)
+        except BadRow as reason:
+            yield line, reason
+            continue
         absent = [column for column in columns if column not in value]
         if absent:
             yield line, BadRow(f"no field {', '.join(absent)}")
@@ -225,8 +241,14 @@ def _parquet(source: Source) -> Any:
 
 
 def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow
+
     line = 0
-    for batch in _parquet(source).iter_batches(columns=list(columns)):
-        for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
-            line += 1
-            yield Row(line, fields)
+    try:
+        for batch in _parquet(source).iter_batches(columns=list(columns)):
+            for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+                line += 1
+                yield Row(line, fields)
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"data.train_file: {source.name}, after row {line}: the file is damaged: {reason}") from error

@@ -5,6 +5,7 @@ tokenised (in parallel, by the Rust tokenizer) and written in blocks. Called by 
 """
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -45,15 +46,19 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> 
     folder = Path(config.cache_dir).expanduser()
     path = folder / f"{sources[0].path.stem}-{digest[:16]}.arrow"
     if path.is_file():
-        log.info("Tokenised corpus from the cache: %s", path)
+        log.info("Tokenised corpus from the cache, %s", path.name)
         return Dataset.from_file(str(path))
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"data.cache_dir: {folder} cannot be made: {error.strerror or error}.") from error
+    try:
         _write(partial, sources, config, tokenizer, lines)
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"data.cache_dir: {folder} cannot be written: {error.strerror or error}.") from error
+        where = error.filename or folder
+        raise UserError(f"data.cache_dir={folder}: {where}: {error.strerror or error}.") from error
     finally:
         partial.unlink(missing_ok=True)
     return Dataset.from_file(str(path))
@@ -116,6 +121,10 @@ def _unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
             return f"{column} is {'missing' if field is None else 'no text'}"
         if not field.strip():
             return f"{column} is blank"
+        try:
+            field.encode()
+        except UnicodeEncodeError:
+            return f"{column} holds half of a surrogate pair"
     return None
 
 
@@ -157,8 +166,10 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length:
 def _fingerprint(sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[str, int]:
     """Digest of everything that decides the token ids, and the number of lines for the progress bar."""
     digest = hashlib.sha256()
-    backend = tokenizer.backend_tokenizer.to_str()
-    for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, type(tokenizer).__name__, backend):
+    # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
+    backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
+    kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
+    for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kind):
         digest.update(f"{part}\0".encode())
     lines = 0
     for source in sources:

@@ -97,8 +97,8 @@ def load_sts(senteval_dir: str | None, *, from_hub: bool) -> STSSets:
         except (OSError, ValueError) as error:
             log.warning("The STS sets could not be fetched from the Hub (%s).", (str(error).splitlines() or ["?"])[0])
     log.warning(
-        "Scored on the %d bundled sentence pairs, not on the paper's STS sets: set SIMCSE_DATA (or data.senteval_dir) to a\n"
-        "folder with SentEval's STS/ for those.",
+        "Scored on %d bundled sentence pairs, not on the paper's STS sets. For those,\n"
+        "set SIMCSE_DATA (or data.senteval_dir) to a folder with SentEval's STS/.",
         len(_bundled().pairs),
     )
     pairs, half = _bundled(), len(_bundled().pairs) // 2

@@ -58,6 +58,16 @@ def export(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    try:
+        _write(encoder, tokenizer, partial, max_length)
+        (partial / "README.md").write_text(_model_card(encoder, max_length, provenance), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
     config = encoder.backbone.config
     config.simcse = {
         "pooler": encoder.pooler,
@@ -66,18 +76,19 @@ def export(
         "version": __version__,
     }
     config.architectures = [type(encoder.backbone).__name__]
-    config.save_pretrained(partial)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.backbone.state_dict().items()}
+    config.save_pretrained(folder)
+    weights = _on_cpu(encoder.backbone)
     if encoder.projection is not None:
-        projection = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.projection.state_dict().items()}
-        save_file(projection, partial / PROJECTION)
+        projection = _on_cpu(encoder.projection)
+        save_file(projection, folder / PROJECTION)
         if encoder.projection_name == "mlp" and encoder.pooler == "cls":
-            state |= {f"pooler.{name}": tensor.clone() for name, tensor in projection.items()}
-    save_file(state, partial / "model.safetensors", metadata={"format": "pt"})
-    tokenizer.save_pretrained(partial)
-    (partial / "README.md").write_text(_model_card(encoder, max_length, provenance), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+            weights |= {f"pooler.{name}": tensor.clone() for name, tensor in projection.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+
+
+def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
 def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:

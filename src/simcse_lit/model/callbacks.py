@@ -65,7 +65,7 @@ class ProgressBar(TQDMProgressBar):
     ) -> None:
         """Lightning's, without the number of the data loader: there is one."""
         if batch_idx == 0:
-            self.test_progress_bar.reset(self.total_test_batches_current_dataloader)
+            self.test_progress_bar.reset(trainer.num_test_batches[0])
             self.test_progress_bar.set_description("Scoring")
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:

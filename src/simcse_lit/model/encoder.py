@@ -22,7 +22,7 @@ class Projection(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden, hidden)
+        self.dense: nn.Linear = nn.Linear(hidden, hidden)
         nn.init.normal_(self.dense.weight, std=0.02)
         nn.init.zeros_(self.dense.bias)
 
@@ -57,7 +57,7 @@ class SentenceEncoder(nn.Module):
             # BERT's own, which SimCSE never reads: its parameters would only take memory.
             self.backbone.register_module("pooler", None)
         self.hidden = int(self.backbone.config.hidden_size)
-        self.projection = None if projection == "none" else Projection(self.hidden)
+        self.projection: Projection | None = None if projection == "none" else Projection(self.hidden)
         self.train()  # from_pretrained leaves the backbone in evaluation mode, where there is no dropout
 
     @property

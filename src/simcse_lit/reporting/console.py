@@ -108,7 +108,10 @@ def show_scores(scores: Mapping[str, Mapping[str, float]], sts: STSSets) -> None
     """The table of test scores, and the development score below it."""
     tests = {label: {task: row[task] for task in row if task != sts.dev.name} for label, row in scores.items()}
     dev = "   ".join(f"{label} {row[sts.dev.name]:.2f}" for label, row in scores.items())
-    log.info("\nSpearman x 100 on %s\n%s\n%s: %s", sts.origin, score_table(tests), sts.dev.name, dev)
+    log.info("\nSpearman x 100 on %s", sts.origin)
+    if any(tests.values()):
+        log.info("%s", score_table(tests))
+    log.info("%s: %s", sts.dev.name, dev)
 
 
 def show_end(config: TrainConfig, scores: Mapping[str, Mapping[str, float]], sts: STSSets, history: Sequence[float]) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import wandb
 from hydra.core.hydra_config import HydraConfig
@@ -36,22 +37,28 @@ def build_logger(
     if mode not in ("auto", "online", "offline"):
         raise UserError(f"logger.wandb.mode={mode}: not one of auto, online, offline.")
     if mode == "auto":
-        mode = os.environ.get("WANDB_MODE", "online" if wandb.api.api_key else "offline")
-    elif mode == "online" and not wandb.api.api_key:
+        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    elif mode == "online" and not _has_key():
         raise UserError("logger.wandb.mode=online: no API key. Log in with: wandb login; or use logger.wandb.mode=offline.")
     hydra = HydraConfig.get()
     if group is None and hydra.mode == RunMode.MULTIRUN:
         group = Path(hydra.sweep.dir).name
-    return WandbLogger(
+    run = wandb.init(
         project=project,
         entity=entity,
         name=name or hydra.job.override_dirname or hydra.job.name,
         group=group,
         tags=tags,
-        offline=mode == "offline",
-        save_dir=save_dir,
+        mode=cast(Any, mode),
+        dir=save_dir,
+        reinit="create_new",  # the jobs of a multirun share a process, and a failed one may have left its run open
         settings=wandb.Settings(silent=True),
     )
+    return WandbLogger(experiment=run)
+
+
+def _has_key() -> bool:
+    return wandb.login(prompt=False, verify=False)
 
 
 def log_scores(logger: WandbLogger, rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -66,7 +73,7 @@ def finish(logger: WandbLogger) -> None:
     """Close the run, and say how to sync it if it was recorded offline."""
     run = logger.experiment
     folder = Path(run.dir).parent
-    offline = run.settings._offline
+    offline = run.offline
     run.finish()
     if offline:
         log.info("W&B run recorded offline. To upload it: wandb sync %s", folder)

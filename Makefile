@@ -1,0 +1,46 @@
+# make help explains every target. PYTHON and VENV may be set: make test VENV=/path/to/venv
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint format bench docs lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed  ## make the virtual environment .venv with everything that the other targets need
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	touch $@
+
+quickstart: setup  ## train on the bundled text, no network needed, about a minute on two CPU cores
+	$(BIN)/python -m simcse_lit.train experiment=quickstart
+
+test: setup  ## every test; those on real data run when SIMCSE_DATA or ../shared/data is there
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup  ## rewrite the code as `make lint` wants it
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup  ## speed, as ratios in one run; see benchmarks/
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: setup  ## check that every command, path and link in the documents exists
+	$(BIN)/python -m pytest tests/test_docs.py
+
+lock:  ## resolve constraints.txt anew; needs uv
+	echo 'torch==2.13.0' | uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
+	  --no-header --constraint - --output-file constraints.txt
+
+clean:  ## remove the virtual environment and everything generated
+	rm -rf $(VENV) outputs multirun build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,84 @@
+"""Fixtures that several test files share: real data, a small encoder, and the real command line in a subprocess."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertModel
+
+from simcse_lit.config import resolvers, schema
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _registered() -> None:
+    """Schema and resolvers are known to every test that composes."""
+    schema.register()
+    resolvers.register()
+
+
+@pytest.fixture(scope="session")
+def simcse_data() -> Path:
+    """The folder with SentEval/, nli/ and wiki/. Without it real-data tests are skipped, but on CI they fail."""
+    folder = Path(os.environ.get("SIMCSE_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "SentEval").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have the real data; there is none in {folder} (SIMCSE_DATA)")
+        pytest.skip("no real data: set SIMCSE_DATA")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokenised corpora of all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def cli(tmp_path: Path, cache_dir: Path) -> Cli:
+    """Run `python -m simcse_lit.train ARGUMENTS` in a folder of its own; keyword `env` adds to the environment."""
+
+    def run(
+        *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300, interpreter: str = sys.executable
+    ) -> "subprocess.CompletedProcess[str]":
+        hidden = ("SIMCSE_", "WANDB_", "HF_", "HYDRA_", "COLUMNS")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+        return subprocess.run(
+            [interpreter, "-m", "simcse_lit.train", *arguments],
+            cwd=tmp_path,
+            env={**inherited, "SIMCSE_CACHE": str(cache_dir), **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+def small_bert(*, mlm: bool = False, layers: int = 3) -> BertModel | BertForMaskedLM:
+    """A BERT of 3 layers and 32 units with random weights, in float64 so that tests can be sharp."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=100,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+    )
+    return (BertForMaskedLM(config) if mlm else BertModel(config)).double()
+
+
+def ragged_batch(lengths: list[int], width: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random ids and the mask of sentences of these lengths, padded on the right with 0."""
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.arange(width or max(lengths)) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(5, 100, mask.shape, generator=generator)
+    return ids * mask, mask.long()

@@ -1,0 +1,150 @@
+"""Training end to end through the real command line, with random weights of two layers so that a run takes seconds."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+
+from simcse_lit.config.cli import CONF_DIR
+from simcse_lit.config.validation import validate
+from simcse_lit.inference.export import load_export
+from simcse_lit.train import train
+
+from .conftest import Cli
+
+# Two layers of random weights on bundled text; 13 steps.
+TINY = ("model=tiny", "data=samples", "data.sts_from_hub=false", "trainer=cpu", "data.batch_size=64", "hydra.run.dir=run")
+SHORT = (*TINY, "loss=sup", "trainer.max_epochs=1", "trainer.val_check_interval=5", "trainer.log_every_n_steps=1")
+
+
+def metrics(run: Path) -> dict[str, list[float]]:
+    columns: dict[str, list[float]] = {}
+    with (run / "metrics.csv").open() as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value:
+                    columns.setdefault(name, []).append(float(value))
+    return columns
+
+
+def test_a_run_leaves_everything_that_it_promises(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*SHORT)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    names = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "environment.json", "metrics.csv", "training_curve.png", "checkpoints", "export"} <= names
+    assert (run / "training_curve.png").read_bytes().startswith(b"\x89PNG")
+
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["train_file"] == "pkg://simcse_lit/data/samples/triplets.csv"  # resolved, no ${...}
+    assert "${" not in (run / "config.yaml").read_text()
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["libraries"]["torch"] == torch.__version__
+    assert environment["device"].startswith("cpu: ")
+    assert environment["command"][1:] == list(SHORT)
+
+    logged = metrics(run)
+    # 805 rows in batches of 64 are 13 steps: validated untrained, after 5 and 10, and after the last.
+    assert len(logged["train/loss"]) == 13
+    assert len(logged["val/sts"]) == 4
+    assert {"before/Pairs", "test/Pairs", "train/sentences_per_second", "lr-AdamW"} <= set(logged)
+    best = max(logged["val/sts"][1:])
+    # Linear decay to 0 over 13 steps, from the recipe's 5e-5; the monitor logs a step's rate before the step.
+    assert logged["lr-AdamW"] == pytest.approx([5e-5 * (13 - step) / 13 for step in range(13)])
+
+    checkpoints = sorted((run / "checkpoints").iterdir())
+    assert [path.name for path in checkpoints][1] == "last.ckpt"
+    state = torch.load(checkpoints[0], weights_only=True)
+    weights = state["state_dict"]["encoder.backbone.embeddings.word_embeddings.weight"]
+    encoder, _ = load_export(run / "export")
+    assert torch.equal(next(encoder.backbone.get_input_embeddings().parameters()), weights)
+    card = (run / "export" / "README.md").read_text(encoding="utf-8")
+    assert f"{logged['test/Pairs'][0]:.2f}" in card and f"{best:.2f}" in card
+    assert f"{logged['test/Pairs'][0]:.2f}" in done.stdout
+    assert "Run folder  run" in done.stdout
+
+
+def test_terminal_output_fits_80_columns_and_holds_no_warning(cli: Cli) -> None:
+    done = cli(*SHORT, "trainer.max_steps=3")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.replace("\r", "\n").splitlines()
+    assert not [line for line in lines if len(line) > 80]
+    assert "Warning" not in done.stdout + done.stderr
+    assert any("loss=" in line and "lr=" in line and "sent/s=" in line for line in lines)
+
+
+def test_the_same_seed_gives_the_same_run_and_scoring_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+    runs = {
+        "first": (),
+        "second": (),
+        "unscored": ("evaluation.before=false", "trainer.val_check_interval=100"),
+        "seed": ("seed=7",),
+    }
+    losses = {}
+    for name, changes in runs.items():
+        done = cli(*SHORT, f"hydra.run.dir={name}", "trainer.max_steps=4", *changes)
+        assert done.returncode == 0, done.stderr
+        losses[name] = metrics(tmp_path / name)["train/loss"]
+    assert losses["first"] == losses["second"] == losses["unscored"]
+    assert losses["first"] != losses["seed"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("loss=unsup",),
+        ("loss=unsup", "loss.mlm_weight=0.1", "projection=none"),
+        ("loss=sup", "data.columns=[sent0,sent1]"),
+        ("loss=sup", "loss.hard_negative_weight=0.5", "loss.mlm_weight=0.1", "trainer.length_chunks=never"),
+        ("loss=sup", "trainer.precision=bf16-mixed", "pooler=avg_first_last", "optimizer.schedule=cosine"),
+        ("loss=sup", "data.drop_last=true", "data.num_workers=1", "callbacks.progress=null", "pooler=avg_top2"),
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_every_objective_and_option_trains(tmp_path: Path, cache_dir: Path, changes: tuple[str, ...]) -> None:
+    settings = (*TINY[:-1], f"data.cache_dir={cache_dir}", f"run_dir={tmp_path}", "hydra.run.dir=unused")
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = compose("train", [*settings, "trainer.max_steps=2", "trainer.log_every_n_steps=1", *changes])
+    train(validate(composed))
+    logged = metrics(tmp_path)
+    assert len(logged["train/loss"]) == 2
+    assert ("train/mlm_loss" in logged) == ("loss.mlm_weight=0.1" in changes)
+    if "train/mlm_loss" in logged:
+        parts = zip(logged["train/contrastive_loss"], logged["train/mlm_loss"], strict=True)
+        assert logged["train/loss"] == pytest.approx([contrastive + 0.1 * mlm for contrastive, mlm in parts], rel=1e-5)
+
+
+def test_a_multirun_trains_each_job_in_a_folder_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    done = cli("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "trainer.max_steps=1", "loss=sup", "loss.temperature=0.05,0.5")
+    assert done.returncode == 0, done.stderr
+    jobs = sorted(path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    assert len(jobs) == 2
+    temperatures = [yaml.safe_load((job / "config.yaml").read_text())["loss"]["temperature"] for job in jobs]
+    assert temperatures == [0.05, 0.5]
+    assert all((job / "export" / "model.safetensors").is_file() for job in jobs)
+
+
+def test_a_run_that_fails_on_its_text_leaves_no_cache_and_no_export(cli: Cli, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("sent0,sent1,hard_neg\na,b,c\nd,,f\n")
+    cache = tmp_path / "own_cache"
+    done = cli(*SHORT, "data=file", "data.train_file=bad.csv", f"data.cache_dir={cache}")
+    assert done.returncode == 1
+    assert "bad.csv, line 3: sent1 is blank" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(cache.iterdir())
+    assert not (tmp_path / "run" / "export").exists()
+    fixed = cli(*SHORT, "data=file", "data.train_file=bad.csv", f"data.cache_dir={cache}", "data.on_bad_row=skip")
+    assert fixed.returncode == 0, fixed.stderr
+    assert "line 3: sent1 is blank" in fixed.stdout
+
+
+def test_your_own_text_file_trains_unsupervised(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("".join(f"sentence number {i} of mine\n" for i in range(40)))
+    done = cli(*TINY, "data=file", "data.train_file=mine.txt", "trainer.max_steps=1", "data.batch_size=16")
+    assert done.returncode == 0, done.stderr
+    assert "40 examples" in done.stdout
