@@ -13,7 +13,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -37,7 +37,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(task)()
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+    except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         message = explain(error, config_name)
         if full_stack or message is None:
             raise
@@ -60,6 +60,11 @@ def explain(error: Exception, config_name: str) -> str | None:
         return explain_value_error(cause)
     if isinstance(error, OmegaConfBaseException):
         return explain_value_error(error)
+    if isinstance(error, OverrideParseException) and re.fullmatch(r"[\w.@/-]+", error.override):
+        return f"{error.override}: no value. Give it one: {error.override}=VALUE"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        groups = [argument for argument in sys.argv[1:] if argument.endswith("=null")]
+        return f"{' '.join(groups) or 'GROUP=null'}: a group is never null. Name an option of it: --help; or none: GROUP=[]"
     if isinstance(error, (ConfigCompositionException, HydraException)):
         return str(error).strip() or str(cause)
     return None

@@ -100,7 +100,7 @@ class TrainConfig:
     name: str = MISSING
     group: str | None = MISSING
     seed: int = MISSING
-    run_dir: str = MISSING
+    run_dir: Any = MISSING  # str; under --cfg job --resolve there is none yet
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pooler: PoolerConfig = field(default_factory=PoolerConfig)

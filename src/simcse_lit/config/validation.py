@@ -81,6 +81,9 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UserError(f"loss.hard_negative_weight={config.loss.hard_negative_weight}: must be finite (ln of alpha).")
     if config.trainer.max_steps == 0 or config.trainer.max_steps < -1:
         raise UserError(f"trainer.max_steps={config.trainer.max_steps}: must be 1 or more, or -1 for whole epochs.")
+    clip = config.trainer.gradient_clip_val
+    if clip is not None and not (math.isfinite(clip) and clip >= 0):
+        raise UserError(f"trainer.gradient_clip_val={clip}: must be 0 or greater, or null for no clipping.")
     if not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed}: must be between 0 and 2^32 - 1.")
 
@@ -120,6 +123,12 @@ def _check_combinations(config: TrainConfig) -> None:
             f"trainer.devices={config.trainer.devices}: this version trains on one device. With several, each would see "
             "only its own in-batch negatives, which is another objective."
         )
+    for group, node in (("trainer", config.trainer), ("optimizer", config.optimizer)):
+        for key in node.extra:
+            if hasattr(node, key):
+                raise UserError(f"{group}.extra.{key}: has a key of its own; set {group}.{key} instead.")
+    if config.trainer.extra.get("num_nodes", 1) != 1:
+        raise UserError("trainer.extra.num_nodes: this version trains on one device.")
     if "accumulate_grad_batches" in config.trainer.extra:
         raise UserError(
             "trainer.extra.accumulate_grad_batches: accumulating gradients is not a larger batch for a contrastive loss: "
@@ -142,7 +151,13 @@ def _reject_unknown_keys(node: DictConfig, schema: type, prefix: str) -> None:
 
 def unknown_key(key: str, valid: list[str]) -> str:
     """Message for a key that is not in the configuration, naming the nearest valid one."""
-    leaf = key.rpartition(".")[2]
+    group, _, leaf = key.rpartition(".")
+    siblings = [other for other in valid if other.startswith(f"{group}.")]
+    if group == "trainer" and not get_close_matches(key, siblings, n=1, cutoff=0.8):
+        return f"{key}: there is no such key. Other arguments of pytorch_lightning.Trainer: +trainer.extra.{leaf}=..."
+    inside = [other for other in valid if group and other.startswith(f"{group}.{leaf}")]
+    if inside:
+        return f"{key}: there is no such key. Did you mean {inside[0]}?"
     same_leaf = [other for other in valid if other.rpartition(".")[2] == leaf]
     near = same_leaf[:1] or get_close_matches(key, valid, n=1, cutoff=0.6)
     if not near:
@@ -169,4 +184,6 @@ def explain_value_error(error: OmegaConfBaseException) -> str:
             f"{key}: the environment variable SIMCSE_DATA is not set.\n"
             "Set it to the folder that holds SentEval/, nli/ and wiki/, or name the file itself: data.train_file=FILE."
         )
-    return f"{key}: {text}."
+    if "is not a ListConfig" in text:
+        return f"{key}: needs a list: {key}=[...]."
+    return f"{key}: {text.rstrip('.')}."

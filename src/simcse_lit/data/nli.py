@@ -29,7 +29,8 @@ def build_triplets(rows: Iterable[tuple[Row, int]]) -> Iterator[Row]:
         rows: (row, label) with the fields (premise, hypothesis, ...), from all files in order.
 
     Yields:
-        Rows (premise, entailment, contradiction) in the order of the premises' first entailments, with the entailment's line.
+        Rows (premise, entailment, contradiction) in the order of the premises' first entailments; their line is that of the
+        entailment.
     """
     entailments: dict[str, list[tuple[int, str]]] = {}
     contradictions: dict[str, list[str]] = {}

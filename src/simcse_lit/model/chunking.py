@@ -48,13 +48,16 @@ def length_chunks(lengths: Sequence[int], overhead: int = OVERHEAD) -> list[int]
     return sizes[::-1]
 
 
-def encode_in_chunks(encode: Callable[[Tensor, Tensor], Tensor], input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+def encode_in_chunks(
+    encode: Callable[[Tensor, Tensor], Tensor], input_ids_NL: Tensor, attention_mask_NL: Tensor, overhead: int = OVERHEAD
+) -> Tensor:
     """`encode(input_ids_NL, attention_mask_NL)`, computed chunk by chunk; padding must stand on the right.
 
     Args:
         encode: (n, l) ids and mask to (n, H) vectors, each row on its own.
         input_ids_NL: token ids, (N, L).
         attention_mask_NL: 1 for real tokens, (N, L).
+        overhead: cost of a chunk, in tokens.
 
     Returns:
         (N, H), in the order of the rows given.
@@ -62,7 +65,7 @@ def encode_in_chunks(encode: Callable[[Tensor, Tensor], Tensor], input_ids_NL: T
     lengths_N = attention_mask_NL.sum(1)
     order_N = lengths_N.argsort(descending=True, stable=True)
     vectors = []
-    for index in order_N.split(length_chunks(lengths_N.tolist())):
+    for index in order_N.split(length_chunks(lengths_N.tolist(), overhead)):
         longest = int(lengths_N[index[0]])
         vectors.append(encode(input_ids_NL[index, :longest], attention_mask_NL[index, :longest]))
     return torch.cat(vectors)[order_N.argsort()]
