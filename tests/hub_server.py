@@ -78,7 +78,7 @@ class _Repo:
         if not known or any(path.is_file() for path in owner.iterdir()) == ("/" in name):
             # An anonymous caller isn't told a private repository from a missing one.
             raise _HubError(401, "RepoNotFound", "Invalid username or password.")
-        if revision not in ("main", COMMIT):
+        if revision not in ("main", "refs/convert/parquet", COMMIT):
             raise _HubError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
 
     def find(self, name: str) -> Path | None:

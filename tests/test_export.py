@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AlbertConfig, AutoModel, AutoTokenizer, DistilBertConfig, RobertaConfig
 
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.errors import UserError
@@ -90,3 +90,30 @@ def test_nearest_rows_come_most_similar_first() -> None:
     cosines, places = nearest(torch.tensor([[0.0, 5.0]]), corpus, 3)
     assert places.tolist() == [[1, 2, 0]]
     assert cosines[0].tolist() == pytest.approx([1.0, 0.5**0.5, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "albert", "roberta"])
+def test_the_cards_code_is_right_for_backbones_with_another_pooler_or_none(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(5)
+    _, tokenizer = load_backbone(TINY, mlm=False)
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 80, "pad_token_id": tokenizer.pad_token_id}
+    config = {
+        "distilbert": lambda: DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=64, **sizes),
+        "albert": lambda: AlbertConfig(
+            embedding_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **sizes
+        ),
+        "roberta": lambda: RobertaConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, **sizes
+        ),
+    }[kind]()
+    encoder = SentenceEncoder(AutoModel.from_config(config), "cls", "mlp").eval()
+    export(encoder, tokenizer, tmp_path / "export", max_length=32, provenance=MADE)
+    expected = encode(encoder, tokenizer, SENTENCES)
+    torch.testing.assert_close(encode(*load_export(tmp_path / "export"), SENTENCES), expected, rtol=0, atol=1e-6)
+    card = (tmp_path / "export" / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    assert ("pooler_output" in code[1]) == (kind == "roberta")
+    script = tmp_path / "use.py"
+    script.write_text(code[1].replace('folder = "."', f'folder = "{tmp_path / "export"}"'))
+    torch.testing.assert_close(runpy.run_path(str(script))["vectors"].detach(), expected[:2], rtol=0, atol=1e-5)

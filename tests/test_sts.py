@@ -14,7 +14,7 @@ from simcse_lit.inference.encoding import encode
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.model.loading import load_backbone
 
-# Pairs of each set in the paper's protocol (SentEval; STS13 without SMT).
+# Pairs of each set as SentEval's own loader counts them (STS13 without SMT).
 SIZES = {"STS12": 3108, "STS13": 1500, "STS14": 3750, "STS15": 3000, "STS16": 1186, "STS-B": 1379, "SICK-R": 4927}
 
 
@@ -69,6 +69,12 @@ def test_pairs_without_gold_score_are_left_out_and_unequal_files_refused(tmp_pat
     assert sets.test[0].pairs[:2] == [('one "x', "one"), (".", "empty")]
     assert sets.test[0].gold[:2].tolist() == [5.0, 0.5]
     assert sets.dev.pairs == [('an "open quote', "b")]
+    sick.write_text("header\n1\ta\tb\thigh\tx\n")
+    with pytest.raises(UserError, match="line 2: 'high' is no gold score"):
+        load_sts(str(tmp_path), from_hub=False)
+    sick.write_bytes("header\n1\tcafé\tb\t3\tx\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"annotated\.txt: not UTF-8"):
+        load_sts(str(tmp_path), from_hub=False)
     sick.write_text("header\n1\ta\tb\n")
     with pytest.raises(UserError, match="line 2: 3 fields"):
         load_sts(str(tmp_path), from_hub=False)

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from simcse_lit.config.cli import CONF_DIR
 from simcse_lit.config.validation import validate
+from simcse_lit.errors import UserError
 from simcse_lit.inference.export import load_export
 from simcse_lit.train import train
 
@@ -121,8 +122,7 @@ def test_every_objective_and_option_trains(tmp_path: Path, cache_dir: Path, chan
 def test_a_multirun_trains_each_job_in_a_folder_of_its_own(cli: Cli, tmp_path: Path) -> None:
     done = cli("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "trainer.max_steps=1", "loss=sup", "loss.temperature=0.05,0.5")
     assert done.returncode == 0, done.stderr
-    jobs = sorted(path for path in (tmp_path / "sweep").iterdir() if path.is_dir())
-    assert len(jobs) == 2
+    jobs = [tmp_path / "sweep" / number for number in "01"]
     temperatures = [yaml.safe_load((job / "config.yaml").read_text())["loss"]["temperature"] for job in jobs]
     assert temperatures == [0.05, 0.5]
     assert all((job / "export" / "model.safetensors").is_file() for job in jobs)
@@ -148,3 +148,57 @@ def test_your_own_text_file_trains_unsupervised(cli: Cli, tmp_path: Path) -> Non
     done = cli(*TINY, "data=file", "data.train_file=mine.txt", "trainer.max_steps=1", "data.batch_size=16")
     assert done.returncode == 0, done.stderr
     assert "40 examples" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("+trainer.extra.foo=1", "trainer: .*foo"),
+        ("+optimizer.extra.foo=1", "optimizer: torch.optim.AdamW: .*foo"),
+        ("trainer.accelerator=gpu", "trainer: "),
+    ],
+)
+def test_arguments_that_a_library_refuses_are_said_before_any_work(
+    tmp_path: Path, cache_dir: Path, change: str, expected: str
+) -> None:
+    if change == "trainer.accelerator=gpu" and torch.cuda.is_available():
+        return
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = compose("train", [*TINY[:-1], f"run_dir={tmp_path}", f"data.cache_dir={cache_dir}", change])
+    with pytest.raises(UserError, match=expected):
+        train(validate(composed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (("data.max_length=65",), "data.max_length=65: .* takes 64 tokens at most"),
+        (("data.drop_last=true", "data.batch_size=2000"), "data.drop_last: the 1296 examples are less than one batch"),
+        (("run_dir=/dev/null/run",), "run_dir: /dev/null/run cannot be made"),
+    ],
+)
+def test_settings_that_no_step_could_follow_are_refused(
+    tmp_path: Path, cache_dir: Path, changes: tuple[str, ...], expected: str
+) -> None:
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = compose("train", [*TINY[:-1], f"run_dir={tmp_path}", f"data.cache_dir={cache_dir}", *changes])
+    with pytest.raises(UserError, match=expected):
+        train(validate(composed))
+
+
+def test_callbacks_and_loggers_that_are_switched_off_are_off(tmp_path: Path, cache_dir: Path) -> None:
+    off = ("logger=[]", "callbacks.checkpoint=null", "callbacks.progress=null", "callbacks.final_validation=null")
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = compose(
+            "train", [*TINY[:-1], f"run_dir={tmp_path}", f"data.cache_dir={cache_dir}", "trainer.max_steps=2", *off]
+        )
+    assert -100 <= train(validate(composed)) <= 100
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json", "export"}
+
+
+def test_a_multirun_says_which_jobs_failed_and_trains_the_others(cli: Cli, tmp_path: Path) -> None:
+    done = cli("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "trainer.max_steps=1", "data.max_length=99,32,98")
+    assert done.returncode == 1
+    assert "Job 0 failed: data.max_length=99" in done.stdout and "Job 2 failed: data.max_length=98" in done.stdout
+    assert (tmp_path / "sweep" / "1" / "export" / "model.safetensors").is_file()
+    assert "Traceback" not in done.stderr

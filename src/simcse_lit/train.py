@@ -3,7 +3,7 @@
 Torch is imported inside `train`, once the configuration has been found right, so that mistakes are answered at once.
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -11,8 +11,10 @@ from simcse_lit.config.cli import run
 from simcse_lit.config.network import use_cache_when_unreachable
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
+from simcse_lit.errors import UserError
 
 if TYPE_CHECKING:
+    import pytorch_lightning as pl
     from pytorch_lightning.loggers import Logger
 
     from simcse_lit.data.datamodule import SimCSEDataModule
@@ -38,13 +40,9 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.evaluation.sts import load_sts
     from simcse_lit.model.encoder import SentenceEncoder
-    from simcse_lit.model.loading import load_backbone
+    from simcse_lit.model.loading import check_fit, load_backbone
     from simcse_lit.model.module import SimCSEModule
 
-    sts = load_sts(config.data.senteval_dir, from_hub=config.data.sts_from_hub)
-    backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
-    encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
-    data = SimCSEDataModule(config.data, tokenizer, sts, token_budget=config.evaluation.token_budget, seed=config.seed)
     optimizer = instantiate(
         {
             "_target_": config.optimizer._target_,
@@ -54,6 +52,15 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
             **config.optimizer.extra,
         }
     )
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))])  # a wrong argument shows now, not after the corpus is tokenised
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer: {config.optimizer._target_}: {error}.") from error
+    sts = load_sts(config.data.senteval_dir, from_hub=config.data.sts_from_hub)
+    backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
+    check_fit(config, backbone, tokenizer)
+    encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
+    data = SimCSEDataModule(config.data, tokenizer, sts, token_budget=config.evaluation.token_budget, seed=config.seed)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     module = SimCSEModule(
         encoder,
@@ -79,44 +86,86 @@ def train(config: TrainConfig) -> float:
     from pathlib import Path
 
     import pytorch_lightning as pl
-    import torch
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
+    from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
     from pytorch_lightning.loggers import CSVLogger
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from simcse_lit.reporting import console
     from simcse_lit.reporting.run_folder import write_provenance
 
     console.quiet_libraries()
+    run_dir = Path(config.run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run_dir: {run_dir} cannot be made: {error.strerror or error}.") from error
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
-    callbacks = {name: instantiate(callback) for name, callback in config.callbacks.items() if callback}
-    loggers = {name: instantiate(logger) for name, logger in config.logger.items() if logger}
-    trainer = pl.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        precision=cast(Any, config.trainer.precision),
-        max_epochs=config.trainer.max_epochs,
-        max_steps=config.trainer.max_steps,
-        gradient_clip_val=config.trainer.gradient_clip_val,
-        val_check_interval=config.trainer.val_check_interval,
-        check_val_every_n_epoch=None,
-        log_every_n_steps=config.trainer.log_every_n_steps,
-        deterministic=config.trainer.deterministic,
-        default_root_dir=config.run_dir,
-        callbacks=list(callbacks.values()),
-        logger=list(loggers.values()),
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    if not loggers:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    arguments: dict[str, Any] = {
+        "accelerator": config.trainer.accelerator,
+        "devices": config.trainer.devices,
+        "precision": config.trainer.precision,
+        "max_epochs": config.trainer.max_epochs,
+        "max_steps": config.trainer.max_steps,
+        "gradient_clip_val": config.trainer.gradient_clip_val,
+        "val_check_interval": config.trainer.val_check_interval,
+        "check_val_every_n_epoch": None,
+        "log_every_n_steps": config.trainer.log_every_n_steps,
+        "deterministic": config.trainer.deterministic,
+        "default_root_dir": config.run_dir,
+        "callbacks": callbacks,
+        "logger": loggers,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         **config.trainer.extra,
-    )
-    device = trainer.strategy.root_device
-    write_provenance(Path(config.run_dir), config, device)
-    for logger in loggers.values():
+    }
+    try:
+        trainer = pl.Trainer(**arguments)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
+    write_provenance(run_dir, config, trainer.strategy.root_device)
+    for logger in loggers:
         if not isinstance(logger, CSVLogger):  # config.yaml is beside its metrics.csv
             logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
-    console.announce(config, module, len(data.corpus), device)
+    try:
+        scores = fit_and_score(config, trainer, module, data)
+        finish(config, module, data, scores)
+    except BaseException:
+        close_loggers(loggers, {}, failed=True)
+        raise
+    close_loggers(loggers, scores, failed=False)
+    return scores["after"][data.sts.dev.name]
 
+
+def fit_and_score(
+    config: TrainConfig, trainer: "pl.Trainer", module: "SimCSEModule", data: "SimCSEDataModule"
+) -> dict[str, dict[str, float]]:
+    """Score the untrained encoder, train it, and score its best weights, which it then holds.
+
+    Returns:
+        "before" and "after" to task to Spearman x 100.
+
+    Raises:
+        UserError: the text cannot be used, or training diverged.
+    """
+    import torch
+
+    from simcse_lit.reporting import console
+
+    if config.data.drop_last and len(data.corpus) < config.data.batch_size:
+        raise UserError(
+            f"data.drop_last: the {len(data.corpus)} examples are less than one batch of {config.data.batch_size}.\n"
+            "Lower data.batch_size, or set data.drop_last=false."
+        )
+    console.announce(config, module, len(data.corpus), trainer.strategy.root_device)
     scores: dict[str, dict[str, float]] = {}
     if config.evaluation.before:
         module.untrained = True
@@ -128,18 +177,30 @@ def train(config: TrainConfig) -> float:
         console.show_scores({"before": scores["before"]}, data.sts)
     trainer.fit(module, data)
 
-    checkpoint = trainer.checkpoint_callback
-    best = getattr(checkpoint, "best_model_score", None)
-    path = getattr(checkpoint, "best_model_path", "")
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if path:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    dev = float(best if best is not None else trainer.callback_metrics["val/sts"])
-    scores["after"] = {data.sts.dev.name: dev}
+    if best is None:  # no checkpoint was kept: these are the last weights
+        best = trainer.validate(module, data, verbose=False)[0]["val/sts"]
+    scores["after"] = {data.sts.dev.name: float(best)}
     if config.evaluation.test:
         trainer.test(module, data, verbose=False)
         scores["after"] |= module.test_scores
-    finish(config, module, data, scores, list(loggers.values()))
-    return dev
+    return scores
+
+
+def close_loggers(loggers: "list[Logger]", scores: dict[str, dict[str, float]], *, failed: bool) -> None:
+    """Give W&B the final table and close its run, so that a later job of the same process does not find it open."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            from simcse_lit.reporting import wandb
+
+            if not failed:
+                wandb.log_scores(logger, scores)
+            wandb.finish(logger, failed=failed)
 
 
 def finish(
@@ -147,12 +208,9 @@ def finish(
     module: "SimCSEModule",
     data: "SimCSEDataModule",
     scores: dict[str, dict[str, float]],
-    loggers: "list[Logger]",
 ) -> None:
     """Export the encoder, draw the training curve, and say what came of the run and where everything is."""
     from pathlib import Path
-
-    from pytorch_lightning.loggers import WandbLogger
 
     from simcse_lit.inference.export import Provenance, export
     from simcse_lit.reporting import console, curves
@@ -170,17 +228,11 @@ def finish(
     metrics = run_dir / "metrics.csv"
     history = curves.read_metrics(metrics) if metrics.is_file() else {}
     if history:
-        curves.training_curve(history, data.sts.dev.name, run_dir / "training_curve.png")
+        curves.training_curve(history, data.sts.dev.name, scores["after"][data.sts.dev.name], run_dir / "training_curve.png")
     console.show_end(config, scores, data.sts, [score for _, score in history.get("val/sts", [])])
     if config.demo.corpus and config.demo.queries:
         console.show_nearest(config.demo.queries, config.demo.corpus, encoder, data.tokenizer)
     console.show_files(run_dir, config.demo.next)
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            from simcse_lit.reporting import wandb
-
-            wandb.log_scores(logger, scores)
-            wandb.finish(logger)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Each command module (`train.py`, ...) calls `run`. Set HYDRA_FULL_ERROR=1 to see the stack all the same.
 """
 
+import logging
 import os
 import re
 import sys
@@ -13,13 +14,17 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from simcse_lit.config import resolvers, schema
 from simcse_lit.config.validation import did_you_mean, explain_value_error, unknown_key
 from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel carries conf/ inside the package; a checkout keeps it at the top level.
@@ -35,8 +40,19 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     resolvers.register()
     full_stack = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
+
+    def job(composed: DictConfig) -> Any:
+        try:
+            return task(composed)
+        except Exception as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
+                number = HydraConfig.get().job.num
+                log.error("Job %s failed: %s", number, explain(error, config_name) or repr(error))
+            raise
+
+    job.__module__ = f"simcse_lit.{config_name}"  # from which Hydra takes the job's name
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(task)()
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
     except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         message = explain(error, config_name)
         if full_stack or message is None:
@@ -48,8 +64,11 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
 def explain(error: Exception, config_name: str) -> str | None:
     """The message for a person, or None when the error is not one that the user can mend."""
     cause = error.__cause__
-    if isinstance(error, UserError):
-        return str(error)
+    for user_error in (error, cause):  # as the cause: raised in something that Hydra instantiates
+        if isinstance(user_error, UserError):
+            return str(user_error)
+    if isinstance(error, ValueError) and "Unable to configure handler" in str(error):
+        return f"hydra.run.dir: the run folder cannot be written: {cause}\nChoose another one: hydra.run.dir=DIR."
     if isinstance(error, MissingConfigException):  # an OSError too, so it comes first
         return _explain_missing_option(error)
     if isinstance(error, OSError):

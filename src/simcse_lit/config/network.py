@@ -6,8 +6,10 @@ and the client's own offline mode, make the same run start from cached copies at
 
 import logging
 import os
+import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 from simcse_lit.config.resolvers import is_local
 from simcse_lit.config.schema import TrainConfig
@@ -29,14 +31,31 @@ def needs_hub(config: TrainConfig) -> bool:
 
 
 def use_cache_when_unreachable(config: TrainConfig) -> None:
-    """Set HF_HUB_OFFLINE for this process if the run needs the Hub and the Hub does not answer."""
-    if not needs_hub(config) or os.environ.get("HF_HUB_OFFLINE"):
+    """Put the Hub's client into its offline mode if the run needs the Hub and the Hub does not answer.
+
+    A choice of the user's (HF_HUB_OFFLINE) stays. One made here holds for one job: the next job of a multirun asks again.
+    """
+    global _set_here
+    if not needs_hub(config):
+        return
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE") and not _set_here:
         return
     endpoint = os.environ.get("HF_ENDPOINT", HUB)
     try:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=LIMIT_S).close()
     except urllib.error.HTTPError:
-        return  # it answered, if only to refuse this page
-    except (OSError, ValueError) as error:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        log.warning("%s cannot be reached (%s); using what is on this machine.", endpoint, error)
+        reachable = True  # it answered, if only to refuse this page
+    except (OSError, ValueError, HTTPException) as error:
+        reachable = False
+        log.warning("%s cannot be reached\n(%s); using what is on this machine.", endpoint, error)
+    else:
+        reachable = True
+    if reachable != _set_here:
+        return
+    _set_here = not reachable
+    os.environ["HF_HUB_OFFLINE"] = str(int(_set_here))
+    if client := sys.modules.get("huggingface_hub.constants"):  # imported by an earlier job, which read the variable
+        client.HF_HUB_OFFLINE = _set_here  # type: ignore[attr-defined]
+
+
+_set_here = False

@@ -12,7 +12,10 @@ SAMPLES = {"unsup": "wikipedia.txt", "sup": "triplets.csv"}
 
 def register() -> None:
     """Make `${samples:LOSS}` known: the bundled training file for a loss."""
-    OmegaConf.register_new_resolver("samples", lambda loss: f"pkg://simcse_lit/data/samples/{SAMPLES[loss]}", replace=True)
+    # An unknown loss is for validation to name, in its own words.
+    OmegaConf.register_new_resolver(
+        "samples", lambda loss: f"pkg://simcse_lit/data/samples/{SAMPLES.get(loss, '')}", replace=True
+    )
 
 
 def is_local(name: str) -> bool:

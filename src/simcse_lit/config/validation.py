@@ -11,6 +11,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 
@@ -28,7 +29,6 @@ POSITIVE = (
     "loss.temperature",
     "optimizer.lr",
     "data.batch_size",
-    "trainer.max_epochs",
     "trainer.val_check_interval",
     "trainer.log_every_n_steps",
     "evaluation.token_budget",
@@ -48,6 +48,7 @@ def validate(composed: DictConfig) -> TrainConfig:
         config = cast(TrainConfig, OmegaConf.to_object(composed))
     except OmegaConfBaseException as error:
         raise UserError(explain_value_error(error)) from error
+    config.data.senteval_dir = config.data.senteval_dir or None  # SIMCSE_DATA may be set and empty
     for key, allowed in CHOICES.items():
         value = OmegaConf.select(composed, key)
         if value not in allowed:
@@ -79,6 +80,9 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UserError(f"model.num_layers={config.model.num_layers}: must be 1 or more, or null for all layers.")
     if not math.isfinite(config.loss.hard_negative_weight):
         raise UserError(f"loss.hard_negative_weight={config.loss.hard_negative_weight}: must be finite (ln of alpha).")
+    epochs = config.trainer.max_epochs
+    if epochs < 1 and not (epochs == -1 and config.trainer.max_steps > 0):
+        raise UserError(f"trainer.max_epochs={epochs}: must be 1 or more, or -1 with trainer.max_steps=N.")
     if config.trainer.max_steps == 0 or config.trainer.max_steps < -1:
         raise UserError(f"trainer.max_steps={config.trainer.max_steps}: must be 1 or more, or -1 for whole epochs.")
     clip = config.trainer.gradient_clip_val
@@ -108,7 +112,7 @@ def _check_combinations(config: TrainConfig) -> None:
             f"loss.hard_negative_weight={loss.hard_negative_weight}: there are no hard negatives in "
             f"data.columns=[{','.join(columns)}].\nSet it to 0, or name a third column."
         )
-    if loss.name == "sup" and any(file.endswith(".txt") for file in files):
+    if loss.name == "sup" and any(file.lower().endswith(".txt") for file in files):
         raise UserError(
             "loss=sup data.train_file: a .txt file holds one sentence a line, so it has no positives.\n"
             "Use a csv, tsv, jsonl or parquet file of triplets, or loss=unsup."
@@ -121,7 +125,7 @@ def _check_combinations(config: TrainConfig) -> None:
     if config.trainer.devices != 1:
         raise UserError(
             f"trainer.devices={config.trainer.devices}: this version trains on one device. With several, each would see "
-            "only its own in-batch negatives, which is another objective."
+            "only its own in-batch negatives, which is another objective.\nSet trainer.devices=1."
         )
     for group, node in (("trainer", config.trainer), ("optimizer", config.optimizer)):
         for key in node.extra:
@@ -136,6 +140,8 @@ def _check_combinations(config: TrainConfig) -> None:
         )
     if config.demo.queries and config.demo.corpus is None:
         raise UserError("demo.queries: there is nothing to search; name a text file with demo.corpus=FILE.")
+    if config.demo.corpus is not None and not local_path(config.demo.corpus, "demo.corpus").is_file():
+        raise UserError(f"demo.corpus: {config.demo.corpus}: there is no such file.")
 
 
 def _reject_unknown_keys(node: DictConfig, schema: type, prefix: str) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerFast
 
+EVALUATION_LENGTH = 512  # tokens; no sentence of the STS sets is longer, so nothing is cut there
+
 
 def pad(values: np.ndarray, lengths: np.ndarray, pad_id: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Lay rows that stand end to end side by side.

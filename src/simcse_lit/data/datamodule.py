@@ -13,14 +13,12 @@ from torch.utils.data import DataLoader, RandomSampler
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.data.collation import Corpus, SentenceBatches, ViewCollator
+from simcse_lit.data.collation import EVALUATION_LENGTH, Corpus, SentenceBatches, ViewCollator
 from simcse_lit.data.tokenisation import tokenised_corpus
 from simcse_lit.evaluation.embeddings import unique_sentences
 from simcse_lit.evaluation.sts import STSSets, STSTask
 
 log = logging.getLogger(__name__)
-
-EVALUATION_LENGTH = 512  # tokens; no sentence of the STS sets is longer, so nothing is cut there
 
 
 class SimCSEDataModule(pl.LightningDataModule):

@@ -6,11 +6,14 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import httpx
 
 from simcse_lit.errors import UserError
 
@@ -31,10 +34,15 @@ def download(location: str, revision: str | None) -> list[Path]:
         return _train_files(repository, revision)
     except LocalEntryNotFoundError as error:  # an EntryNotFoundError too, so it comes first
         raise UserError(
-            f"data.train_file: {location}: not on this machine, and {endpoint()} could not be reached.\n"
+            f"data.train_file: {location}: not on this machine, and {endpoint()}\n"
+            "could not be reached.\n"
             f"  ({str(error).splitlines()[0]})\n"
             "Two ways out: fetch the file elsewhere and train on it (data=file data.train_file=FILE),\n"
             "or use the bundled text: data=samples (experiment=quickstart)."
+        ) from error
+    except GatedRepoError as error:  # a RepositoryNotFoundError too
+        raise UserError(
+            f"data.train_file: {location}: is gated; ask for access on {endpoint()}, then: hf auth login."
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(f"data.train_file: {location}: there is no data set {repository} on {endpoint()}.") from error
@@ -42,7 +50,7 @@ def download(location: str, revision: str | None) -> list[Path]:
         raise UserError(f"data.revision={revision}: {repository} has no such revision.") from error
     except EntryNotFoundError as error:
         raise UserError(f"data.train_file: {location}: {repository} holds no such file.") from error
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
         raise UserError(f"data.train_file: {location}: {endpoint()} failed: {str(error).splitlines()[0]}") from error
 
 

@@ -65,6 +65,8 @@ class Source:
             except BadRow as reason:
                 raise UserError(f"data.train_file: {self.name}, line {first[0]}: {reason}.") from reason
         header = next(_records(self), (0, []))[1]
+        if isinstance(header, BadRow):
+            raise UserError(f"data.train_file: {self.name}, line 1: {header}.")
         if not header:
             raise UserError(f"data.train_file: {self.name}: the file is empty; expected a header line.")
         return header
@@ -83,7 +85,7 @@ class Source:
         if missing:
             raise UserError(
                 f"data.columns: {self.name}: has no column {', '.join(missing)}; its columns are {', '.join(header)}.\n"
-                f"Name them in the order anchor, positive, hard negative: data.columns=[{','.join(header[:3])}]"
+                f"Name them in the order anchor, positive, hard negative: data.columns=[{','.join(header[: len(columns)])}]"
             )
         suffix = self.path.suffix
         if suffix == ".parquet":
@@ -181,21 +183,27 @@ def _dialect(path: Path) -> dict[str, Any]:
     return {"delimiter": ","} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
 
 
-def _records(source: Source) -> Iterator[tuple[int, list[str]]]:
+def _records(source: Source) -> Iterator[tuple[int, list[str] | BadRow]]:
     csv.field_size_limit(1 << 24)
     # csv needs the line ends inside quoted fields back
     reader = csv.reader((line + "\n" for line in _lines(source)), **_dialect(source.path), strict=True)
-    try:
-        for fields in reader:
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:  # the reader goes on with the next line
+            yield reader.line_num, BadRow(f"malformed CSV: {error}")
+        else:
             yield reader.line_num, fields
-    except csv.Error as error:
-        raise UserError(f"data.train_file: {source.name}, line {reader.line_num}: malformed CSV: {error}.") from error
 
 
 def _delimited_rows(source: Source, header: list[str], columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
     places = [header.index(column) for column in columns]
     for line, fields in islice(_records(source), 1, None):
-        if not fields:
+        if isinstance(fields, BadRow):
+            yield line, fields
+        elif not fields:
             yield line, BadRow("blank")
         elif len(fields) != len(header):
             yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)})")

@@ -39,14 +39,14 @@ class Embeddings:
         """The vectors of these sentences, in their order, (len(sentences), H).
 
         Raises:
-            UserError: a vector holds a NaN; the message quotes its sentence.
+            UserError: a vector holds a NaN or an infinity; the message quotes its sentence.
         """
         assert self._vectors_NH is not None, "no vectors were added"
         vectors_NH = self._vectors_NH[[self._place[sentence] for sentence in sentences]]
-        broken = vectors_NH.isnan().any(dim=1).nonzero()
+        broken = (~vectors_NH.isfinite()).any(dim=1).nonzero()
         if len(broken):
             raise UserError(
-                f"The embedding of this sentence is not a number: {sentences[int(broken[0])]!r}\n"
+                f"The embedding of this sentence is not finite: {sentences[int(broken[0])]!r}\n"
                 "Training has diverged, or the weights are damaged: try a lower optimizer.lr or trainer.precision=32-true."
             )
         return vectors_NH

@@ -29,11 +29,20 @@ YEARS = {
     "STS15": ("answers-forums", "answers-students", "belief", "headlines", "images"),
     "STS16": ("answer-answer", "headlines", "plagiarism", "postediting", "question-question"),
 }
-HUB = {
-    **{year: f"mteb/{year.lower()}-sts" for year in YEARS},
-    "STS-B": "mteb/stsbenchmark-sts",
-    "SICK-R": "mteb/sickr-sts",
+# Pairs of each set in the paper's protocol, by which a wrong copy is recognised.
+SIZES = {
+    "STS12": 3108,
+    "STS13": 1500,
+    "STS14": 3750,
+    "STS15": 3000,
+    "STS16": 1186,
+    "STS-B": 1379,
+    "SICK-R": 4927,
+    "STS-B dev": 1500,
 }
+HUB = {**{year: f"mteb/{year.lower()}-sts" for year in YEARS}, "STS-B": "mteb/stsbenchmark-sts"}
+# mteb/sickr-sts has SICK's training, trial and test pairs in its test split, so SICK-R comes from the data set's own copy.
+HUB_SICK, HUB_SICK_REVISION = "RobZamp/sick", "refs/convert/parquet"
 BUNDLED = "pkg://simcse_lit/data/samples/pairs.tsv"
 
 
@@ -90,12 +99,14 @@ def load_sts(senteval_dir: str | None, *, from_hub: bool) -> STSSets:
         UserError: a folder is given and a set is missing from it or malformed.
     """
     if senteval_dir is not None:
-        return _from_senteval(Path(senteval_dir).expanduser())
+        return _checked(_from_senteval(Path(senteval_dir).expanduser()))
     if from_hub:
+        from huggingface_hub.utils import httpx
+
         try:
-            return _from_hub()
-        except (OSError, ValueError) as error:
-            log.warning("The STS sets could not be fetched from the Hub (%s).", (str(error).splitlines() or ["?"])[0])
+            return _checked(_from_hub())
+        except (OSError, ValueError, httpx.HTTPError) as error:
+            log.warning("The STS sets could not be fetched from the Hub:\n  %s", (str(error).splitlines() or ["?"])[0])
     log.warning(
         "Scored on %d bundled sentence pairs, not on the paper's STS sets. For those,\n"
         "set SIMCSE_DATA (or data.senteval_dir) to a folder with SentEval's STS/.",
@@ -107,10 +118,23 @@ def load_sts(senteval_dir: str | None, *, from_hub: bool) -> STSSets:
     return STSSets(dev, [test], "bundled pairs")
 
 
+def _checked(sets: STSSets) -> STSSets:
+    """Say so when a set is not of the size that the paper's protocol has."""
+    for task in (sets.dev, *sets.test):
+        if len(task.pairs) != SIZES[task.name]:
+            log.warning(
+                "%s has %s pairs here, %s in the paper's protocol: its score is not comparable.",
+                task.name,
+                f"{len(task.pairs):,}",
+                f"{SIZES[task.name]:,}",
+            )
+    return sets
+
+
 def _bundled() -> STSTask:
     path = local_path(BUNDLED, "evaluation")
-    rows = [row for _, row in _rows(path)][1:]
-    return _task("Pairs", [(row[1], row[2], row[0]) for row in rows])
+    rows = list(_rows(path))[1:]
+    return _task("Pairs", [(row[1], row[2], row[0], f"{path}, line {line}") for line, row in rows])
 
 
 def _from_senteval(given: Path) -> STSSets:
@@ -131,7 +155,7 @@ def _from_senteval(given: Path) -> STSSets:
 
 def _senteval_year(folder: Path, name: str, subsets: Sequence[str]) -> STSTask:
     """A year's subsets, concatenated; pairs without a gold score (STS15, STS16) are not part of the set."""
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str, str, str]] = []
     for subset in subsets:
         inputs = _rows(folder / f"STS.input.{subset}.txt")
         scores = _rows(folder / f"STS.gs.{subset}.txt")
@@ -140,10 +164,11 @@ def _senteval_year(folder: Path, name: str, subsets: Sequence[str]) -> STSTask:
         if len(sentences) != len(golds):
             raise UserError(f"{folder}: {subset} has {len(sentences)} pairs and {len(golds)} gold scores.")
         for (line, fields), (_, gold) in zip(sentences, golds, strict=True):
+            where = f"{folder / f'STS.gs.{subset}.txt'}, line {line}"
             if gold and gold[0].strip():
                 if len(fields) < 2:
                     raise UserError(f"{folder / f'STS.input.{subset}.txt'}, line {line}: no second sentence.")
-                rows.append((fields[0], fields[1], gold[0]))
+                rows.append((fields[0], fields[1], gold[0], where))
     return _task(name, rows)
 
 
@@ -154,7 +179,7 @@ def _table(path: Path, name: str, *, score: int, first: int, second: int, header
             continue
         if len(fields) <= max(score, first, second):
             raise UserError(f"{path}, line {line}: {len(fields)} fields, expected {max(score, first, second) + 1}.")
-        rows.append((fields[first], fields[second], fields[score]))
+        rows.append((fields[first], fields[second], fields[score], f"{path}, line {line}"))
     return _task(name, rows)
 
 
@@ -163,21 +188,33 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"data.senteval_dir: {path}: there is no such file; docs/data.md says how to get SentEval's data.")
     with path.open(encoding="utf-8", newline="\n") as file:
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        yield from ((line, fields) for line, fields in enumerate(reader, start=1))
+        try:
+            yield from ((line, fields) for line, fields in enumerate(reader, start=1))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8: {error.reason} at byte {error.start}.") from error
 
 
-def _task(name: str, rows: Sequence[tuple[str, str, str]]) -> STSTask:
+def _task(name: str, rows: Sequence[tuple[str, str, str, str]]) -> STSTask:
+    """Pairs and gold scores of rows (first, second, score, where they stand)."""
+    golds = []
+    for _, _, gold, where in rows:
+        try:
+            golds.append(float(gold))
+        except ValueError as error:
+            raise UserError(f"{where}: {gold!r} is no gold score.") from error
     # As SentEval reads them: whitespace folded, and a full stop for an empty sentence.
-    pairs = [(" ".join(first.split()) or ".", " ".join(second.split()) or ".") for first, second, _ in rows]
-    return STSTask(name, pairs, np.array([float(gold) for _, _, gold in rows]))
+    pairs = [(" ".join(first.split()) or ".", " ".join(second.split()) or ".") for first, second, _, _ in rows]
+    return STSTask(name, pairs, np.array(golds))
 
 
 def _from_hub() -> STSSets:
     from datasets import load_dataset
 
-    def fetch(name: str, label: str, split: str) -> STSTask:
-        rows = load_dataset(HUB[name], split=split)
-        return _task(label, [(row["sentence1"], row["sentence2"], str(row["score"])) for row in rows])
+    def fetch(label: str, split: str) -> STSTask:
+        rows = load_dataset(HUB[label.removesuffix(" dev")], split=split)
+        return _task(label, [(row["sentence1"], row["sentence2"], str(row["score"]), label) for row in rows])
 
-    dev = fetch("STS-B", "STS-B dev", "validation")
-    return STSSets(dev, [fetch(name, name, "test") for name in HUB], "the STS sets of the Hub")
+    sick = load_dataset(HUB_SICK, revision=HUB_SICK_REVISION, split="test")
+    rows = [(row["sentence_A"], row["sentence_B"], str(row["relatedness_score"]), "SICK-R") for row in sick]
+    test = [*(fetch(name, "test") for name in HUB), _task("SICK-R", rows)]
+    return STSSets(fetch("STS-B dev", "validation"), test, "the STS sets of the Hub")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.data.collation import SentenceBatches
+from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.model.encoder import SentenceEncoder
 
@@ -18,7 +18,7 @@ def encode(
     tokenizer: PreTrainedTokenizerFast,
     sentences: Sequence[str],
     *,
-    max_length: int = 512,
+    max_length: int = EVALUATION_LENGTH,
     token_budget: int = 8192,
 ) -> Tensor:
     """The vectors of some sentences in their order, (len(sentences), hidden), float32 on the CPU.

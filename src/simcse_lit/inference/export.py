@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit import __version__
+from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.errors import UserError
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.reporting.tables import markdown_table, ordered
@@ -60,7 +61,8 @@ def export(
     partial.mkdir(parents=True)
     try:
         _write(encoder, tokenizer, partial, max_length)
-        (partial / "README.md").write_text(_model_card(encoder, max_length, provenance), encoding="utf-8")
+        longest = min(EVALUATION_LENGTH, tokenizer.model_max_length)
+        (partial / "README.md").write_text(_model_card(encoder, max_length, longest, provenance), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
@@ -81,10 +83,15 @@ def _write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder:
     if encoder.projection is not None:
         projection = _on_cpu(encoder.projection)
         save_file(projection, folder / PROJECTION)
-        if encoder.projection_name == "mlp" and encoder.pooler == "cls":
+        if stored_as_pooler(encoder):
             weights |= {f"pooler.{name}": tensor.clone() for name, tensor in projection.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
+
+
+def stored_as_pooler(encoder: SentenceEncoder) -> bool:
+    """Whether AutoModel's `pooler_output` is the embedding: first token, projection kept, and a pooler of BERT's kind."""
+    return encoder.projection_name == "mlp" and encoder.pooler == "cls" and encoder.backbone_has_mlp_pooler
 
 
 def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -125,10 +132,9 @@ _SNIPPETS = {
 }
 
 
-def usage(pooler: str, projection: str) -> str:
+def usage(encoder: SentenceEncoder, max_length: int) -> str:
     """Python code that computes the embeddings with transformers alone, for the model card."""
-    pooler = "cls" if pooler == "cls_before_pooler" else pooler
-    key = "pooler_output" if (pooler, projection) == ("cls", "mlp") else pooler
+    pooler = "cls" if encoder.pooler == "cls_before_pooler" else encoder.pooler
     lines = [
         "import torch",
         "from transformers import AutoModel, AutoTokenizer",
@@ -136,12 +142,14 @@ def usage(pooler: str, projection: str) -> str:
         'folder = "."  # this folder',
         "tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()",
         'sentences = ["A man is playing a guitar.", "Somebody makes music."]',
-        'batch = tokenizer(sentences, padding=True, truncation=True, max_length=512, return_tensors="pt")',
+        'batch = tokenizer(sentences, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")'.replace(
+            "MAX_LENGTH", str(max_length)
+        ),
         "with torch.no_grad():",
         "    output = model(**batch, output_hidden_states=True)",
-        _SNIPPETS[key],
+        _SNIPPETS["pooler_output" if stored_as_pooler(encoder) else pooler],
     ]
-    if projection == "mlp" and pooler != "cls":
+    if encoder.projection_name == "mlp" and not stored_as_pooler(encoder):
         lines[1:1] = ["from safetensors.torch import load_file"]
         lines += [
             f'mlp = load_file(f"{{folder}}/{PROJECTION}")',
@@ -150,7 +158,7 @@ def usage(pooler: str, projection: str) -> str:
     return "\n".join(lines)
 
 
-def _model_card(encoder: SentenceEncoder, max_length: int, made: Provenance) -> str:
+def _model_card(encoder: SentenceEncoder, max_length: int, evaluation_length: int, made: Provenance) -> str:
     after = made.scores.get("after", {})
     results = [
         {"type": "cosine_spearman", "name": f"Spearman x 100 on {task}", "value": round(after[task], 2)}
@@ -180,7 +188,7 @@ Spearman correlation x 100, no regressor, all subsets of a set together; test se
 ## Use
 
 ```python
-{usage(encoder.pooler, encoder.projection_name)}
+{usage(encoder, evaluation_length)}
 ```
 
 ## Settings

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
@@ -23,26 +24,44 @@ class FinalValidation(Callback):
 
 
 class Throughput(Callback):
-    """Logs `train/sentences_per_second`, over the steps since it was last logged; validation is not counted."""
+    """Logs `train/sentences_per_second`: wall time between two logged steps, with loading and without validation.
+
+    Every view of an example is a sentence. A GPU is waited for at logged steps only, since it works behind the clock.
+    """
 
     def __init__(self) -> None:
         self._sentences = 0
-        self._seconds = 0.0
-        self._start = 0.0
+        self._since = 0.0
+        self._validation_start = 0.0
 
-    def on_train_batch_start(self, *args: Any) -> None:
-        """Start the clock of a step."""
-        self._start = time.perf_counter()
+    def on_train_start(self, *args: Any) -> None:
+        """Start the clock."""
+        self._sentences, self._since = 0, time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._wait(pl_module)
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the clock go on where it stopped."""
+        self._since += time.perf_counter() - self._validation_start
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        """Count a step's sentences, every view of an example being one."""
-        self._seconds += time.perf_counter() - self._start
+        """Count a step's sentences, and log the rate at every logged step."""
         self._sentences += batch["input_ids"].shape[:2].numel()
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set by a connector
-            pl_module.log("train/sentences_per_second", self._sentences / self._seconds)
-            self._sentences, self._seconds = 0, 0.0
+            self._wait(pl_module)
+            now = time.perf_counter()
+            pl_module.log("train/sentences_per_second", self._sentences / (now - self._since))
+            self._sentences, self._since = 0, now
+
+    @staticmethod
+    def _wait(pl_module: pl.LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
 
 
 class ProgressBar(TQDMProgressBar):

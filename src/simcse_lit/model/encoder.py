@@ -53,7 +53,12 @@ class SentenceEncoder(nn.Module):
         self.projection_name = projection
         self.backbone = cast(PreTrainedModel, backbone.base_model)
         self.language_model = None if self.backbone is backbone else backbone
-        if getattr(self.backbone, "pooler", None) is not None:
+        pooler_of_backbone = getattr(self.backbone, "pooler", None)
+        # BERT's and RoBERTa's pooler is what our projection is, so an export can store the projection there.
+        self.backbone_has_mlp_pooler = isinstance(getattr(pooler_of_backbone, "dense", None), nn.Linear) and isinstance(
+            getattr(pooler_of_backbone, "activation", None), nn.Tanh
+        )
+        if pooler_of_backbone is not None:
             # BERT's own, which SimCSE never reads: its parameters would only take memory.
             self.backbone.register_module("pooler", None)
         self.hidden = int(self.backbone.config.hidden_size)

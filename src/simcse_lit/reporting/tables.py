@@ -40,8 +40,11 @@ def markdown_table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def sparkline(values: list[float]) -> str:
-    """A curve in one line of text, lowest to highest value; flat values give a flat line."""
+    """A curve in one line of text, lowest to highest value; flat values give a flat line, NaN gives nothing."""
     bars = "▁▂▃▄▅▆▇█"
+    values = [value for value in values if value == value]  # a constant embedding has no correlation: NaN
+    if not values:
+        return ""
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     return "".join(bars[round((value - low) / span * (len(bars) - 1))] for value in values)

@@ -46,7 +46,7 @@ def build_logger(
     run = wandb.init(
         project=project,
         entity=entity,
-        name=name or hydra.job.override_dirname or hydra.job.name,
+        name=(name or hydra.job.override_dirname or hydra.job.name)[:128],  # W&B takes no longer one
         group=group,
         tags=tags,
         mode=cast(Any, mode),
@@ -69,11 +69,11 @@ def log_scores(logger: WandbLogger, rows: Mapping[str, Mapping[str, float]]) -> 
     )
 
 
-def finish(logger: WandbLogger) -> None:
-    """Close the run, and say how to sync it if it was recorded offline."""
+def finish(logger: WandbLogger, *, failed: bool) -> None:
+    """Close the run, marked as failed if it did, and say how to sync it if it was recorded offline."""
     run = logger.experiment
     folder = Path(run.dir).parent
     offline = run.offline
-    run.finish()
+    run.finish(exit_code=int(failed))
     if offline:
         log.info("W&B run recorded offline. To upload it: wandb sync %s", folder)

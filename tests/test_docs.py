@@ -1,0 +1,54 @@
+"""The documents: every command composes, every link leads somewhere, every make target and path exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from simcse_lit.config.cli import CONF_DIR
+from simcse_lit.config.validation import validate
+
+from .conftest import ROOT
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+MISTAKES = ("loss.temprature",)  # shown on purpose
+
+
+def commands() -> list[str]:
+    found: set[str] = set()
+    texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
+    for text in texts:
+        for arguments in re.findall(r"python -m simcse_lit\.train([^\n`#]*)", text):
+            if not any(mistake in arguments for mistake in MISTAKES):
+                found.add(re.split(r"\s{2,}", arguments.strip())[0] if arguments.startswith(" ") else "")
+    return sorted(found)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_composes_and_validates(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMCSE_DATA", "/data")
+    words = [word for word in shlex.split(command) if word not in ("-m", "--help", "--cfg", "job", "--resolve")]
+    if "--config-dir" in words:
+        return  # a user's own files; test_cli.py and test_wheel.py run one
+    overrides = [word.partition(",")[0] if "[" not in word else word for word in words]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        validate(compose("train", [*overrides, "run_dir=unused"]))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_targets_and_paths_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("https://") or (document.parent / link).exists(), link
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:`|^ {4})make ([a-z]+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for path in re.findall(r"`((?:benchmarks|tests|docs|conf|src)/[\w./-]+\.\w+)`", text):
+        assert (ROOT / path).exists(), path
