@@ -23,7 +23,8 @@ def commands() -> list[str]:
     for text in texts:
         for arguments in re.findall(r"python -m simcse_lit\.train([^\n`#]*)", text):
             if not any(mistake in arguments for mistake in MISTAKES):
-                found.add(re.split(r"\s{2,}", arguments.strip())[0] if arguments.startswith(" ") else "")
+                # What follows two spaces explains the command.
+                found.add(re.split(r"\s{2,}", arguments)[0].strip())
     return sorted(found)
 
 
