@@ -1,5 +1,6 @@
 """Fixtures that several test files share: real data, a small encoder, and the real command line in a subprocess."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -82,3 +83,14 @@ def ragged_batch(lengths: list[int], width: int | None = None) -> tuple[torch.Te
     mask = torch.arange(width or max(lengths)) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, 100, mask.shape, generator=generator)
     return ids * mask, mask.long()
+
+
+def metrics(run: Path) -> dict[str, list[float]]:
+    """Each column of a run's metrics.csv, without its empty cells."""
+    columns: dict[str, list[float]] = {}
+    with (run / "metrics.csv").open() as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value:
+                    columns.setdefault(name, []).append(float(value))
+    return columns

@@ -1,21 +1,10 @@
 """Real training on real text: the quickstart, and the supervised miniature against the design's figures."""
 
-import csv
 from pathlib import Path
 
 import pytest
 
-from .conftest import Cli
-
-
-def scores(run: Path) -> dict[str, list[float]]:
-    columns: dict[str, list[float]] = {}
-    with (run / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value:
-                    columns.setdefault(name, []).append(float(value))
-    return columns
+from .conftest import Cli, metrics
 
 
 def test_quickstart_on_bundled_text_alone_lifts_the_real_sts_b(cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
@@ -30,7 +19,7 @@ def test_quickstart_on_bundled_text_alone_lifts_the_real_sts_b(cli: Cli, tmp_pat
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    assert max(scores(tmp_path / "run")["val/sts"]) >= 75
+    assert max(metrics(tmp_path / "run")["val/sts"]) >= 75
 
 
 def test_quickstart_without_any_data_ends_with_all_that_it_promises(cli: Cli, tmp_path: Path) -> None:
@@ -49,7 +38,7 @@ def test_quickstart_without_any_data_ends_with_all_that_it_promises(cli: Cli, tm
 def test_supervised_miniature_reaches_the_measured_figures(cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
     done = cli("experiment=miniature-sup", "hydra.run.dir=run", env={"SIMCSE_DATA": str(simcse_data)}, timeout=1500)
     assert done.returncode == 0, done.stderr
-    got = scores(tmp_path / "run")
+    got = metrics(tmp_path / "run")
     assert got["before/Avg."][0] == pytest.approx(58.58, abs=0.02)
     assert got["val/sts"][0] == pytest.approx(63.03, abs=0.02)
     assert "58.58" in done.stdout and "63.03" in done.stdout

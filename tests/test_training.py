@@ -1,6 +1,5 @@
 """Training end to end through the real command line, with random weights of two layers so that a run takes seconds."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -15,21 +14,11 @@ from simcse_lit.errors import UserError
 from simcse_lit.inference.export import load_export
 from simcse_lit.train import train
 
-from .conftest import Cli
+from .conftest import Cli, metrics
 
 # Two layers of random weights on bundled text; 13 steps.
 TINY = ("model=tiny", "data=samples", "data.sts_from_hub=false", "trainer=cpu", "data.batch_size=64", "hydra.run.dir=run")
 SHORT = (*TINY, "loss=sup", "trainer.max_epochs=1", "trainer.val_check_interval=5", "trainer.log_every_n_steps=1")
-
-
-def metrics(run: Path) -> dict[str, list[float]]:
-    columns: dict[str, list[float]] = {}
-    with (run / "metrics.csv").open() as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value:
-                    columns.setdefault(name, []).append(float(value))
-    return columns
 
 
 def test_a_run_leaves_everything_that_it_promises(cli: Cli, tmp_path: Path) -> None:
