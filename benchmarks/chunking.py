@@ -38,7 +38,7 @@ def main() -> None:
     if "SIMCSE_DATA" in os.environ:
         text = ["data=file", f"data.train_file={Path(os.environ['SIMCSE_DATA']) / 'nli' / 'snli_triplets.csv'}"]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        settings = ["experiment=quickstart", *text, "data.batch_size=128", "data.senteval_dir=null", "run_dir=unused"]
+        settings = ["experiment=quickstart", *text, "data.batch_size=128", "senteval.dir=null", "run_dir=unused"]
         config = validate(compose("train", settings))
     console.quiet_libraries()
     module, data = build(config)

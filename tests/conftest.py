@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from simcse_lit.config import resolvers, schema
+from simcse_lit.config.cli import CONF_DIR
+from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.config.schema import EvaluateConfig, TrainConfig
+from simcse_lit.config.validation import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,15 +49,21 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cli(tmp_path: Path, cache_dir: Path) -> Cli:
-    """Run `python -m simcse_lit.train ARGUMENTS` in a folder of its own; keyword `env` adds to the environment."""
+    """Run `python -m simcse_lit.train ARGUMENTS` in a folder of its own; keyword `env` adds to the environment, and
+    `command` names another command than train.
+    """
 
     def run(
-        *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300, interpreter: str = sys.executable
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 300,
+        interpreter: str = sys.executable,
+        command: str = "train",
     ) -> "subprocess.CompletedProcess[str]":
         hidden = ("SIMCSE_", "WANDB_", "HF_", "HYDRA_", "COLUMNS")
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
         return subprocess.run(
-            [interpreter, "-m", "simcse_lit.train", *arguments],
+            [interpreter, "-m", f"simcse_lit.{command}", *arguments],
             cwd=tmp_path,
             env={**inherited, "SIMCSE_CACHE": str(cache_dir), **(env or {})},
             capture_output=True,
@@ -61,6 +72,18 @@ def cli(tmp_path: Path, cache_dir: Path) -> Cli:
         )
 
     return run
+
+
+def train_config(*overrides: str) -> TrainConfig:
+    """What `python -m simcse_lit.train OVERRIDES` is given."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return validate(compose("train", ["run_dir=unused", *overrides]))
+
+
+def evaluate_config(*overrides: str) -> EvaluateConfig:
+    """What `python -m simcse_lit.evaluate OVERRIDES` is given, of an encoder that need not exist."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return validate_evaluation(compose("evaluate", ["checkpoint=none", "run_dir=unused", *overrides]))
 
 
 def small_bert(*, mlm: bool = False, layers: int = 3) -> BertModel | BertForMaskedLM:

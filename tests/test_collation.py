@@ -18,7 +18,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import Corpus, SentenceBatches, ViewCollator, length_sorted, pad
 from simcse_lit.data.datamodule import SimCSEDataModule
-from simcse_lit.evaluation.sts import STSSets, STSTask
+from simcse_lit.evaluation.sts import STSTask
+from simcse_lit.evaluation.suite import Suite
 
 PAD = 7  # also a token id that rows use, so that only the mask tells padding from text
 SAMPLES = Path(str(files("simcse_lit"))) / "data" / "samples"
@@ -168,11 +169,9 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "drop_last": False,
             "num_workers": 0,
             "cache_dir": str(cache_dir),
-            "senteval_dir": None,
-            "sts_from_hub": False,
         }
         config = DataConfig(**{**values, **changes}, batch_size=batch_size)
-        return SimCSEDataModule(config, tokenizer, STSSets(dev, test, "by hand"), token_budget=1000, seed=seed)
+        return SimCSEDataModule(config, tokenizer, Suite(dev, test, "by hand"), token_budget=1000, seed=seed)
 
     return make
 

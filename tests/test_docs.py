@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from simcse_lit.config.cli import CONF_DIR
+from simcse_lit.config.cli import CONF_DIR, as_list
+from simcse_lit.config.evaluation import validate_evaluation
 from simcse_lit.config.validation import validate
+from simcse_lit.evaluate import LISTS
 
 from .conftest import ROOT
 
@@ -16,31 +18,37 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 MISTAKES = ("loss.temprature",)  # shown on purpose
 
 
-def commands() -> list[str]:
-    found: set[str] = set()
+def commands() -> list[tuple[str, str]]:
+    """(command, its arguments) of every `python -m simcse_lit.COMMAND ARGUMENTS`."""
+    found: set[tuple[str, str]] = set()
     texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
     for text in texts:
-        for arguments in re.findall(r"python -m simcse_lit\.train([^\n`#]*)", text):
+        for command, arguments in re.findall(r"python -m simcse_lit\.(train|evaluate)\b([^\n`#]*)", text):
             if not any(mistake in arguments for mistake in MISTAKES):
                 # What follows two spaces explains the command.
-                found.add(re.split(r"\s{2,}", arguments)[0].strip())
+                found.add((command, re.split(r"\s{2,}", arguments)[0].strip()))
     return sorted(found)
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(commands()) > 10
+    assert {"train", "evaluate"} == {command for command, _ in commands()}
+    assert len(commands()) > 15
 
 
-@pytest.mark.parametrize("command", commands())
-def test_command_composes_and_validates(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("command", "arguments"), commands())
+def test_command_composes_and_validates(command: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMCSE_DATA", "/data")
-    words = [word for word in shlex.split(command) if word not in ("-m", "--help", "--cfg", "job", "--resolve")]
+    words = [word for word in shlex.split(arguments) if word not in ("-m", "--help", "--cfg", "job", "--resolve")]
     if "--config-dir" in words:
         return  # a user's own files; test_cli.py and test_wheel.py run one
-    overrides = [word.partition(",")[0] if "[" not in word else word for word in words]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        validate(compose("train", [*overrides, "run_dir=unused"]))
+        if command == "train":
+            overrides = [word.partition(",")[0] if "[" not in word else word for word in words]
+            validate(compose("train", [*overrides, "run_dir=unused"]))
+        else:
+            overrides = [as_list(word, LISTS) for word in words if "*" not in word]  # a pattern needs folders that match
+            validate_evaluation(compose("evaluate", ["checkpoint=none", *overrides, "run_dir=unused"]))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,10 +1,11 @@
 """The Hub's code path for real, over HTTP, against a loopback server that speaks its protocol (`hub_server.py`)."""
 
 import csv
-import gzip
+import io
 import json
 import shutil
 import socket
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,16 +13,17 @@ import pytest
 import torch
 import yaml
 from pyarrow import parquet
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.evaluation.sts import HUB, HUB_SICK
 
-from .conftest import Cli
+from .conftest import Cli, evaluate_config
 from .hub_server import HubServer
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 SAMPLES = TINY.parent
+RELEASE = "princeton-nlp/sup-simcse-bert-base-uncased"
 RUN = ("trainer=cpu", "trainer.max_steps=2", "data.batch_size=8", "hydra.run.dir=run")
 
 
@@ -54,25 +56,40 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = root / "datasets" / name / file_name
         path.parent.mkdir(parents=True)
         parquet.write_table(pa.Table.from_pylist(labelled), path)
-    with (SAMPLES / "pairs.tsv").open(encoding="utf-8") as file:
-        pairs = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    sick = root / "datasets" / HUB_SICK
-    sick.mkdir(parents=True)
-    with gzip.open(sick / "test.jsonl.gz", "wt", encoding="utf-8") as file:
-        for pair in pairs[:50]:
-            row = {"sentence_A": pair["sentence1"], "sentence_B": pair["sentence2"]}
-            file.write(json.dumps(row | {"relatedness_score": float(pair["score"])}) + "\n")
-    for place, name in enumerate(HUB.values()):
-        folder = root / "datasets" / name
-        folder.mkdir(parents=True)
-        rows = [
-            {"sentence1": pair["sentence1"], "sentence2": pair["sentence2"], "score": float(pair["score"])}
-            for pair in pairs[place :: len(HUB)]
-        ]
-        for split in ("test", "validation"):
-            with gzip.open(folder / f"{split}.jsonl.gz", "wt", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+    senteval_archive(corpora / "senteval.tar")
+    release = root / "models" / RELEASE
+    BertModel(BertConfig.from_pretrained(TINY)).save_pretrained(release)
+    torch.save(load_file(release / "model.safetensors"), release / "pytorch_model.bin")  # as the paper's authors have it
+    (release / "model.safetensors").unlink()
+    AutoTokenizer.from_pretrained(TINY).save_pretrained(release)
     return root
+
+
+def senteval_archive(path: Path) -> None:
+    """Bundled pairs as the seven STS sets in SentEval's layout, in the archive that the paper's authors publish."""
+    with (SAMPLES / "pairs.tsv").open(encoding="utf-8") as file:
+        pairs = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[:50]
+    files = {}
+    for name, entry in evaluate_config("tasks=[sts,STS-B-dev]").tasks.items():
+        if "folder" in entry:
+            for subset in entry["subsets"]:
+                lines = [f"{pair['sentence1']}\t{pair['sentence2']}" for pair in pairs]
+                files[f"{entry['folder']}/STS.input.{subset}.txt"] = lines
+                files[f"{entry['folder']}/STS.gs.{subset}.txt"] = [pair["score"] for pair in pairs]
+        elif name == "SICK-R":
+            rows = [f"{n}\t{pair['sentence1']}\t{pair['sentence2']}\t{pair['score']}" for n, pair in enumerate(pairs)]
+            files[entry["path"]] = ["pair_ID\tsentence_A\tsentence_B\trelatedness_score", *rows]
+        else:
+            rows = [
+                f"g\tf\ty\t{n}\t{pair['score']}\t{pair['sentence1']}\t{pair['sentence2']}" for n, pair in enumerate(pairs)
+            ]
+            files[entry["path"]] = rows
+    with tarfile.open(path, "w") as tar:
+        for name, lines in files.items():
+            data = "".join(f"{line}\n" for line in lines).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +155,7 @@ def test_what_the_hub_does_not_have_is_said(
     cli: Cli, hub_root: Path, hub_cache: Path, changes: tuple[str, ...], expected: str
 ) -> None:
     with HubServer(hub_root) as server:
-        done = cli(*RUN, *changes, "data.sts_from_hub=false", env=server.environment(hub_cache))
+        done = cli(*RUN, *changes, "senteval.from_hub=false", env=server.environment(hub_cache))
     assert done.returncode == 1
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -157,3 +174,43 @@ def test_without_a_network_the_message_names_what_was_looked_for_and_two_ways_ou
         assert "Traceback" not in done.stderr
         assert len(done.stderr.splitlines()) <= 10
     assert "bundled sentence pairs" in weights.stdout
+
+
+def test_evaluate_fetches_a_release_and_sentevals_archive_and_runs_again_without_the_hub(
+    cli: Cli, tmp_path: Path, hub_root: Path, hub_cache: Path
+) -> None:
+    arguments = (f"checkpoint={RELEASE}", "tasks=sts", "bootstrap.samples=0")
+    cache = {"SIMCSE_CACHE": str(tmp_path / "cache")}
+    with HubServer(hub_root) as server:
+        done = cli(*arguments, "hydra.run.dir=run", command="evaluate", env=server.environment(hub_cache) | cache)
+        environment = server.environment(hub_cache) | cache
+    assert done.returncode == 0, done.stderr
+    assert "SimCSE release (supervised)" in done.stdout and "pooler cls, projection mlp" in done.stdout
+    assert "SICK-R has 50 pairs here, 4,927 in the paper's protocol" in done.stdout
+    again = cli(*arguments, "hydra.run.dir=again", command="evaluate", env=environment, timeout=100)
+    assert again.returncode == 0, again.stderr
+    assert "cannot be reached" in again.stdout
+    results = [json.loads((tmp_path / run / "results.json").read_text())["encoders"][0] for run in ("run", "again")]
+    assert results[0]["tasks"] == results[1]["tasks"]
+    missing = cli("checkpoint=nobody/nothing", "tasks=samples", command="evaluate", env=environment, timeout=100)
+    assert missing.returncode == 1
+    assert "checkpoint: nobody/nothing: not on this machine" in missing.stderr and "Two ways out" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (("checkpoint=nobody/nothing",), "checkpoint: nobody/nothing: there is no model nobody/nothing on"),
+        (("checkpoint=not//a//name",), "checkpoint: not//a//name: there is no such folder"),
+        (("checkpoint='nobody nothing'",), "neither a folder here nor a name on the Hub"),
+        ((f"checkpoint={RELEASE}", "revision=v9"), f"revision=v9: the model {RELEASE} has no such revision"),
+    ],
+)
+def test_what_evaluate_does_not_find_on_the_hub_is_said(
+    cli: Cli, hub_root: Path, hub_cache: Path, changes: tuple[str, ...], expected: str
+) -> None:
+    with HubServer(hub_root) as server:
+        done = cli(*changes, "tasks=samples", command="evaluate", env=server.environment(hub_cache))
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr

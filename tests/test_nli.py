@@ -43,7 +43,7 @@ def write_tsv(path: Path, rows: Sequence[tuple[str, str, object]]) -> Path:
 
 
 def read(*paths: Path, columns: Sequence[str] = TRIPLET, on_bad_row: str = "error") -> list[tuple[Any, ...]]:
-    rows = examples(open_sources([str(path) for path in paths], None), columns, on_bad_row)
+    rows = examples(open_sources([str(path) for path in paths], None, key="data.train_file"), columns, on_bad_row)
     return [row.fields for row in rows]
 
 

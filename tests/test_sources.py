@@ -35,12 +35,12 @@ def write(path: Path, content: str | bytes) -> Path:
 
 def read(path: Path, columns: Sequence[str] = ("text",), on_bad_row: str = "error") -> list[tuple[Any, ...]]:
     """The usable rows."""
-    return [row.fields for row in examples(open_sources(str(path), None), columns, on_bad_row)]
+    return [row.fields for row in examples(open_sources(str(path), None, key="data.train_file"), columns, on_bad_row)]
 
 
 def raw(path: Path, columns: Sequence[str]) -> list[Any]:
     """All rows, blank fields and all."""
-    return [getattr(row, "fields", row) for row in Source(path, path.name).rows(columns)]
+    return [getattr(row, "fields", row) for row in Source(path, path.name, "data.train_file").rows(columns)]
 
 
 def message(path: Path, columns: Sequence[str] = ("text",)) -> str:
@@ -137,7 +137,7 @@ def test_fields_stand_in_the_order_of_the_columns_asked_for(tmp_path: Path) -> N
 
 def test_files_of_several_formats_are_read_one_after_the_other(tmp_path: Path) -> None:
     paths = [write(tmp_path / "b.csv", "text\none\n"), write(tmp_path / "a.txt", "two\n")]
-    rows = examples(open_sources([str(path) for path in paths], None), ["text"], "error")
+    rows = examples(open_sources([str(path) for path in paths], None, key="data.train_file"), ["text"], "error")
     assert [row.fields for row in rows] == [("one",), ("two",)]
 
 
@@ -188,7 +188,7 @@ def test_five_bad_rows_are_all_shown(tmp_path: Path) -> None:
 )
 def test_missing_file_is_named_with_its_key(location: str) -> None:
     with pytest.raises(UserError, match=f"data.train_file: {re.escape(location)}"):
-        open_sources(location, None)
+        open_sources(location, None, key="data.train_file")
 
 
 def test_folder_instead_of_a_file_is_named(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_unknown_suffix_lists_the_known_ones(tmp_path: Path, name: str) -> None:
 
 def test_unknown_suffix_from_the_hub_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "train.json", '{"text": "one"}\n')
-    monkeypatch.setattr(hub, "download", lambda location, revision: [path])
+    monkeypatch.setattr(hub, "download", lambda location, revision, key: [path])
     with pytest.raises(UserError, match=r"train\.json.*unknown format '\.json'"):
-        list(examples(open_sources("hf://datasets/owner/name/train.json", None), ["text"], "error"))
+        list(examples(open_sources("hf://datasets/owner/name/train.json", None, key="data.train_file"), ["text"], "error"))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])

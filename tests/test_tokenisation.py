@@ -53,8 +53,6 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "drop_last": False,
             "num_workers": 0,
             "cache_dir": str(tmp_path / "cache"),
-            "senteval_dir": None,
-            "sts_from_hub": False,
         }
         return DataConfig(**{**values, **changes})
 

@@ -17,7 +17,7 @@ from simcse_lit.train import train
 from .conftest import Cli, metrics
 
 # Two layers of random weights on bundled text; 13 steps.
-TINY = ("model=tiny", "data=samples", "data.sts_from_hub=false", "trainer=cpu", "data.batch_size=64", "hydra.run.dir=run")
+TINY = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", "data.batch_size=64", "hydra.run.dir=run")
 SHORT = (*TINY, "loss=sup", "trainer.max_epochs=1", "trainer.val_check_interval=5", "trainer.log_every_n_steps=1")
 
 

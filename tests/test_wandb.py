@@ -10,7 +10,7 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from .conftest import Cli
 
-TINY = ("model=tiny", "data=samples", "data.sts_from_hub=false", "trainer=cpu", "data.batch_size=64", "loss=sup")
+TINY = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", "data.batch_size=64", "loss=sup")
 
 
 def records(path: Path) -> Iterator[Record]:

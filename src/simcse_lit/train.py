@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
-from simcse_lit.config.network import use_cache_when_unreachable
+from simcse_lit.config.network import training_needs_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
 from simcse_lit.errors import UserError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def main(composed: DictConfig) -> float:
     """Train what a composed configuration says; returns the best score on the development set, for sweepers."""
     config = validate(composed)
-    use_cache_when_unreachable(config)
+    use_cache_when_unreachable(training_needs_hub(config))
     return train(config)
 
 
@@ -32,13 +32,13 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     """Everything that is trained and everything that it is trained on.
 
     Raises:
-        UserError: the model, the text or the STS sets cannot be used.
+        UserError: the model, the text or the test sets cannot be used.
     """
     import torch
     from hydra.utils import instantiate
 
     from simcse_lit.data.datamodule import SimCSEDataModule
-    from simcse_lit.evaluation.sts import load_sts
+    from simcse_lit.evaluation.suite import load_suite
     from simcse_lit.model.encoder import SentenceEncoder
     from simcse_lit.model.loading import check_fit, load_backbone
     from simcse_lit.model.module import SimCSEModule
@@ -56,16 +56,18 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         optimizer([torch.nn.Parameter(torch.zeros(1))])  # a wrong argument shows now, not after the corpus is tokenised
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {config.optimizer._target_}: {error}.") from error
-    sts = load_sts(config.data.senteval_dir, from_hub=config.data.sts_from_hub)
+    suite = load_suite(config)
     backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
     check_fit(config, backbone, tokenizer)
     encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
-    data = SimCSEDataModule(config.data, tokenizer, sts, token_budget=config.evaluation.token_budget, seed=config.seed)
+    data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=config.evaluation.token_budget, seed=config.seed)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     module = SimCSEModule(
         encoder,
         tokenizer,
-        sts,
+        suite,
+        analyses=[instantiate(analysis) for analysis in config.analyses.values()],
+        model=config.model,
         loss=config.loss,
         optimizer=optimizer,
         schedule=config.optimizer,
@@ -93,14 +95,10 @@ def train(config: TrainConfig) -> float:
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from simcse_lit.reporting import console
-    from simcse_lit.reporting.run_folder import write_provenance
+    from simcse_lit.reporting.run_folder import make_run_folder, write_provenance
 
     console.quiet_libraries()
-    run_dir = Path(config.run_dir)
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"run_dir: {run_dir} cannot be made: {error.strerror or error}.") from error
+    run_dir = make_run_folder(Path(config.run_dir))
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
@@ -142,7 +140,7 @@ def train(config: TrainConfig) -> float:
         close_loggers(loggers, {}, failed=True)
         raise
     close_loggers(loggers, scores, failed=False)
-    return scores["after"][data.sts.dev.name]
+    return scores["after"][data.suite.dev.name]
 
 
 def fit_and_score(
@@ -169,12 +167,12 @@ def fit_and_score(
     scores: dict[str, dict[str, float]] = {}
     if config.evaluation.before:
         module.untrained = True
-        scores["before"] = {data.sts.dev.name: trainer.validate(module, data, verbose=False)[0]["val/sts"]}
+        scores["before"] = {data.suite.dev.name: trainer.validate(module, data, verbose=False)[0]["val/sts"]}
         if config.evaluation.test:
             trainer.test(module, data, verbose=False)
             scores["before"] |= module.test_scores
         module.untrained = False
-        console.show_scores({"before": scores["before"]}, data.sts)
+        console.show_scores({"before": scores["before"]}, data.suite)
     trainer.fit(module, data)
 
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
@@ -183,7 +181,7 @@ def fit_and_score(
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     if best is None:  # no checkpoint was kept: these are the last weights
         best = trainer.validate(module, data, verbose=False)[0]["val/sts"]
-    scores["after"] = {data.sts.dev.name: float(best)}
+    scores["after"] = {data.suite.dev.name: float(best)}
     if config.evaluation.test:
         trainer.test(module, data, verbose=False)
         scores["after"] |= module.test_scores
@@ -213,23 +211,27 @@ def finish(
     from pathlib import Path
 
     from simcse_lit.inference.export import Provenance, export
-    from simcse_lit.reporting import console, curves
+    from simcse_lit.reporting import console, curves, figures
 
-    run_dir = Path(config.run_dir)
+    run_dir, dev = Path(config.run_dir), data.suite.dev.name
     provenance = Provenance(
         base_model=config.model.name_or_path,
         loss=config.loss.name,
         settings=console.settings(config),
         scores=scores,
-        scored_on=data.sts.origin,
+        scored_on=data.suite.origin,
     )
     encoder = module.encoder.eval()
     export(encoder, data.tokenizer, run_dir / "export", max_length=config.data.max_length, provenance=provenance)
     metrics = run_dir / "metrics.csv"
     history = curves.read_metrics(metrics) if metrics.is_file() else {}
     if history:
-        curves.training_curve(history, data.sts.dev.name, scores["after"][data.sts.dev.name], run_dir / "training_curve.png")
-    console.show_end(config, scores, data.sts, [score for _, score in history.get("val/sts", [])])
+        curves.training_curve(history, dev, scores["after"][dev], run_dir / "training_curve.png")
+    ways = [[value for _, value in history.get(f"val/{name}", [])] for name in ("alignment", "uniformity", "sts")]
+    if all(len(way) == len(ways[2]) > 1 for way in ways):
+        steps = [step for step, _ in history["val/sts"]]
+        figures.draw_trajectory(steps, ways[0], ways[1], ways[2], run_dir / "alignment_uniformity.png")
+    console.show_end(config, scores, data.suite, [score for _, score in history.get("val/sts", [])])
     if config.demo.corpus and config.demo.queries:
         console.show_nearest(config.demo.queries, config.demo.corpus, encoder, data.tokenizer)
     console.show_files(run_dir, config.demo.next)

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -31,8 +31,13 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
 
 
-def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
+def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[str] = ()) -> None:
     """Compose `conf/CONFIG_NAME.yaml` with the command line and call `task` with it, once or once a job of a multirun.
+
+    Args:
+        task: what is run.
+        config_name: the command's name too.
+        lists: keys and groups whose `key=a,b` means the list [a,b], but in a multirun, where it means two jobs.
 
     Exits with status 1 and a message on standard error for a `UserError` or a mistake in the configuration.
     """
@@ -40,6 +45,8 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     resolvers.register()
     full_stack = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
+    if not {"-m", "--multirun"} & set(sys.argv):
+        sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
 
     def job(composed: DictConfig) -> Any:
         try:
@@ -59,6 +66,13 @@ def run(task: Callable[[DictConfig], Any], config_name: str) -> None:
             raise
         print(f"\nError: {message}", file=sys.stderr)
         sys.exit(1)
+
+
+def as_list(argument: str, lists: Sequence[str]) -> str:
+    """`key=a,b` as `key=[a,b]` for those keys; everything else as it is."""
+    key, _, value = argument.partition("=")
+    is_list = key in lists and "," in value and value[0] not in "[\"'"
+    return f"{key}=[{value}]" if is_list else argument
 
 
 def explain(error: Exception, config_name: str) -> str | None:

@@ -12,7 +12,7 @@ import urllib.request
 from http.client import HTTPException
 
 from simcse_lit.config.resolvers import is_local
-from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.schema import EvaluateConfig, SentEvalConfig, TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -20,23 +20,33 @@ HUB = "https://huggingface.co"
 LIMIT_S = 5.0
 
 
-def needs_hub(config: TrainConfig) -> bool:
-    """Whether a run would ask the Hub for weights, text or STS sets."""
+def training_needs_hub(config: TrainConfig) -> bool:
+    """Whether a run would ask the Hub for weights, text or SentEval's files."""
     files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
     return (
         not is_local(config.model.name_or_path)
         or any(file.startswith("hf://") for file in files)
-        or (config.data.sts_from_hub and config.data.senteval_dir is None)
+        or _senteval_needs_hub(config.senteval)
     )
 
 
-def use_cache_when_unreachable(config: TrainConfig) -> None:
-    """Put the Hub's client into its offline mode if the run needs the Hub and the Hub does not answer.
+def evaluation_needs_hub(config: EvaluateConfig) -> bool:
+    """Whether an evaluation would ask the Hub for encoders or SentEval's files."""
+    from_hub = [name for name in config.checkpoint if not (is_local(name) or name.endswith(".ckpt"))]
+    return bool(from_hub) or _senteval_needs_hub(config.senteval)
+
+
+def _senteval_needs_hub(config: SentEvalConfig) -> bool:
+    return config.from_hub and config.dir is None
+
+
+def use_cache_when_unreachable(needed: bool) -> None:
+    """Put the Hub's client into its offline mode if a run needs the Hub and the Hub does not answer.
 
     A choice of the user's (HF_HUB_OFFLINE) stays. One made here holds for one job: the next job of a multirun asks again.
     """
     global _set_here
-    if not needs_hub(config):
+    if not needed:
         return
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE") and not _set_here:
         return

@@ -52,8 +52,13 @@ class DataConfig:
     drop_last: bool = MISSING
     num_workers: int = MISSING
     cache_dir: str = MISSING
-    senteval_dir: str | None = MISSING
-    sts_from_hub: bool = MISSING
+
+
+@dataclass
+class SentEvalConfig:
+    dir: str | None = MISSING
+    from_hub: bool = MISSING
+    cache_dir: str = MISSING
 
 
 @dataclass
@@ -82,7 +87,7 @@ class TrainerConfig:
 
 
 @dataclass
-class EvaluationConfig:
+class ScoringConfig:
     before: bool = MISSING
     test: bool = MISSING
     token_budget: int = MISSING
@@ -108,12 +113,54 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: ScoringConfig = field(default_factory=ScoringConfig)
+    senteval: SentEvalConfig = field(default_factory=SentEvalConfig)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    dev: dict[str, Any] = field(default_factory=dict)
+    analyses: dict[str, Any] = field(default_factory=dict)
     demo: DemoConfig = field(default_factory=DemoConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class PostprocessConfig:
+    name: str = MISSING
+    dim: int | None = MISSING
+    fit_on: str | None = MISSING
+    columns: list[str] = MISSING
+
+
+@dataclass
+class BootstrapConfig:
+    samples: int = MISSING
+    confidence: float = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    checkpoint: Any = MISSING  # str or list of str; a list of those that were found, once validated
+    compare: Any = MISSING  # the same, of none or two
+    revision: str | None = MISSING
+    name: str = MISSING
+    max_length: int = MISSING
+    token_budget: int = MISSING
+    precision: str = MISSING
+    device: str = MISSING
+    embedding_cache: str | None = MISSING
+    run_dir: Any = MISSING
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    senteval: SentEvalConfig = field(default_factory=SentEvalConfig)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    analysed: dict[str, Any] = field(default_factory=dict)
+    analyses: dict[str, Any] = field(default_factory=dict)
+    pooler: PoolerConfig | None = None
+    projection: ProjectionConfig | None = None
+
+
 def register() -> None:
-    """Make the schema known to Hydra under the name that `conf/train.yaml` lists first."""
+    """Make the schemas known to Hydra under the names that `conf/train.yaml` and `conf/evaluate.yaml` list first."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)

@@ -1,19 +1,23 @@
 """Turns a composed configuration into typed objects, or says in one screen which key is wrong and what would be right.
 
-Runs before torch is imported, so everything that needs only the configuration is checked here.
+Runs before torch is imported, so everything that needs only the configuration is checked here. Checks of training live
+here, those of `evaluate` in `evaluation.py`.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.schema import EvaluateConfig, TrainConfig
 from simcse_lit.errors import UserError
+
+C = TypeVar("C", TrainConfig, EvaluateConfig)
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "loss.name": ("unsup", "sup"),
@@ -42,21 +46,9 @@ def validate(composed: DictConfig) -> TrainConfig:
     Raises:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
     """
-    _reject_unknown_keys(composed, TrainConfig, "")
-    try:
-        OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        config = cast(TrainConfig, OmegaConf.to_object(composed))
-    except OmegaConfBaseException as error:
-        raise UserError(explain_value_error(error)) from error
-    config.data.senteval_dir = config.data.senteval_dir or None  # SIMCSE_DATA may be set and empty
-    for key, allowed in CHOICES.items():
-        value = OmegaConf.select(composed, key)
-        if value not in allowed:
-            raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
-    for key in POSITIVE:
-        value = OmegaConf.select(composed, key)
-        if not (math.isfinite(value) and value > 0):
-            raise UserError(f"{key}={value}: must be a finite number greater than 0.")
+    config = typed(composed, TrainConfig)
+    check_choices(composed, CHOICES)
+    check_positive(composed, POSITIVE)
     for key in NOT_NEGATIVE:
         value = OmegaConf.select(composed, key)
         if not (math.isfinite(value) and value >= 0):
@@ -64,6 +56,38 @@ def validate(composed: DictConfig) -> TrainConfig:
     _check_ranges(config)
     _check_combinations(config)
     return config
+
+
+def typed(composed: DictConfig, schema: type[C]) -> C:
+    """A composed configuration as objects of its schema, with every interpolation resolved.
+
+    Raises:
+        UserError: a key is unknown, has no value, or one of a wrong type.
+    """
+    _reject_unknown_keys(composed, schema, "")
+    try:
+        OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        config = cast(C, OmegaConf.to_object(composed))
+    except OmegaConfBaseException as error:
+        raise UserError(explain_value_error(error)) from error
+    config.senteval.dir = config.senteval.dir or None  # SIMCSE_DATA may be set and empty
+    return config
+
+
+def check_choices(composed: DictConfig, choices: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a value that is none of those its key allows; a key below a group that is not chosen is left alone."""
+    for key, allowed in choices.items():
+        value = OmegaConf.select(composed, key)
+        if value not in allowed and not (value is None and OmegaConf.select(composed, key.partition(".")[0]) is None):
+            raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
+
+
+def check_positive(composed: DictConfig, keys: Sequence[str]) -> None:
+    """Refuse a number that is not finite and greater than 0."""
+    for key in keys:
+        value = OmegaConf.select(composed, key)
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"{key}={value}: must be a finite number greater than 0.")
 
 
 def _check_ranges(config: TrainConfig) -> None:
@@ -138,6 +162,8 @@ def _check_combinations(config: TrainConfig) -> None:
             "trainer.extra.accumulate_grad_batches: accumulating gradients is not a larger batch for a contrastive loss: "
             "each part sees only its own in-batch negatives.\nLower data.batch_size and say so in your results."
         )
+    if len(config.dev) != 1:
+        raise UserError(f"tasks@dev: the best checkpoint is chosen on one task, not on {len(config.dev)}.")
     if config.demo.queries and config.demo.corpus is None:
         raise UserError("demo.queries: there is nothing to search; name a text file with demo.corpus=FILE.")
     if config.demo.corpus is not None and not local_path(config.demo.corpus, "demo.corpus").is_file():

@@ -4,6 +4,7 @@ Every stage is prepared on its own, so that a wrong STS folder shows before a co
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH, Corpus, SentenceBatches, ViewCollator
 from simcse_lit.data.tokenisation import tokenised_corpus
-from simcse_lit.evaluation.embeddings import unique_sentences
-from simcse_lit.evaluation.sts import STSSets, STSTask
+from simcse_lit.evaluation.suite import Suite, unique_sentences
+from simcse_lit.evaluation.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +29,18 @@ class SimCSEDataModule(pl.LightningDataModule):
     Args:
         config: the group `data` of `conf/`.
         tokenizer: the model's.
-        sts: the validation and test sets.
+        suite: the validation and test tasks.
         token_budget: padded tokens of an evaluation batch.
         seed: decides the order of the training examples, and nothing else.
     """
 
     def __init__(
-        self, config: DataConfig, tokenizer: PreTrainedTokenizerFast, sts: STSSets, *, token_budget: int, seed: int
+        self, config: DataConfig, tokenizer: PreTrainedTokenizerFast, suite: Suite, *, token_budget: int, seed: int
     ) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.sts = sts
+        self.suite = suite
         self.token_budget = token_budget
         self.seed = seed
         self._corpus: Corpus | None = None
@@ -80,13 +81,13 @@ class SimCSEDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The unique sentences of the development task."""
-        return self._sentences([self.sts.dev])
+        return self._sentences([self.suite.dev])
 
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The unique sentences of all test tasks."""
-        return self._sentences(self.sts.test)
+        return self._sentences(self.suite.test)
 
-    def _sentences(self, tasks: list[STSTask]) -> DataLoader[dict[str, Tensor]]:
+    def _sentences(self, tasks: Sequence[Task]) -> DataLoader[dict[str, Tensor]]:
         length = min(EVALUATION_LENGTH, self.tokenizer.model_max_length)
         batches = SentenceBatches(unique_sentences(tasks), self.tokenizer, max_length=length, token_budget=self.token_budget)
         # A generator of its own: scoring must not move the random state that dropout draws from.

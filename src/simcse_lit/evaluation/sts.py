@@ -1,48 +1,25 @@
-"""Semantic textual similarity under the paper's protocol: STS12-16, STS-B and SICK-R, no regressor, Spearman over the
-concatenation of a year's subsets ("all"), times 100. SimCSE section 6.1 and appendix B.
+"""Semantic textual similarity: no regressor, Spearman and Pearson of cosine similarity with human scores, times 100.
 
-`load_sts` finds the sets in SentEval's layout or on the Hub, and falls back to the pairs bundled with the package.
+The figure of the paper's tables is Spearman over all pairs of a set together ("all"); the mean over its subsets, plain and
+weighted, stands beside it. SimCSE section 6.1 and appendix B. `conf/tasks/STS*.yaml` and `SICK-R.yaml` name the loaders.
 """
 
-import csv
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch.nn.functional as F
-from scipy.stats import spearmanr
-from torch import Tensor
+from scipy.stats import pearsonr, spearmanr
 
-from simcse_lit.config.resolvers import local_path
+from simcse_lit.data.sources import Row, open_sources
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.senteval import SentEval, normalised
+from simcse_lit.evaluation.task import Embed, Result
 
 log = logging.getLogger(__name__)
 
-Embed = Callable[[Sequence[str]], Tensor]
-
-YEARS = {
-    "STS12": ("MSRpar", "MSRvid", "SMTeuroparl", "surprise.OnWN", "surprise.SMTnews"),
-    "STS13": ("FNWN", "headlines", "OnWN"),
-    "STS14": ("deft-forum", "deft-news", "headlines", "images", "OnWN", "tweet-news"),
-    "STS15": ("answers-forums", "answers-students", "belief", "headlines", "images"),
-    "STS16": ("answer-answer", "headlines", "plagiarism", "postediting", "question-question"),
-}
-# Pairs of each set in the paper's protocol, by which a wrong copy is recognised.
-SIZES = {
-    "STS12": 3108,
-    "STS13": 1500,
-    "STS14": 3750,
-    "STS15": 3000,
-    "STS16": 1186,
-    "STS-B": 1379,
-    "SICK-R": 4927,
-    "STS-B dev": 1500,
-}
-HUB = {**{year: f"mteb/{year.lower()}-sts" for year in YEARS}, "STS-B": "mteb/stsbenchmark-sts"}
-# mteb/sickr-sts has SICK's training, trial and test pairs in its test split, so SICK-R comes from the data set's own copy.
-HUB_SICK, HUB_SICK_REVISION = "RobZamp/sick", "refs/convert/parquet"
 BUNDLED = "pkg://simcse_lit/data/samples/pairs.tsv"
 
 
@@ -53,168 +30,193 @@ class STSTask:
     Args:
         name: as in the paper's tables.
         pairs: the two sentences of each pair, all subsets one after the other.
-        gold: human scores, (number of pairs,).
+        gold: human scores, (pairs,).
+        subsets: name to the places of its pairs; empty for a set of one part.
+        in_average: false for a development set.
     """
 
     name: str
     pairs: list[tuple[str, str]]
     gold: np.ndarray
+    subsets: Mapping[str, slice] = field(default_factory=dict)
+    in_average: bool = True
+    family: ClassVar[str] = "sts"
 
     def sentences(self) -> Iterator[str]:
         """Every sentence, repeated as it stands."""
         for pair in self.pairs:
             yield from pair
 
-    def score(self, embed: Embed) -> float:
-        """Spearman correlation of cosine similarity with the gold scores, times 100. SimCSE appendix B ("all")."""
-        first_NH = F.normalize(embed([first for first, _ in self.pairs]), dim=-1)
-        second_NH = F.normalize(embed([second for _, second in self.pairs]), dim=-1)
-        cosine = (first_NH * second_NH).sum(-1).numpy()
-        return 100 * float(spearmanr(cosine, self.gold).statistic)
+    def score(self, embed: Embed) -> Result:
+        """Correlations of cosine similarity with the gold scores. SimCSE appendix B: "all", mean and weighted mean."""
+        first_PH = F.normalize(embed([first for first, _ in self.pairs]), dim=-1)
+        second_PH = F.normalize(embed([second for _, second in self.pairs]), dim=-1)
+        cosine = (first_PH * second_PH).sum(-1).numpy()
+        metrics = _correlations(cosine, self.gold)
+        subsets = {name: _correlations(cosine[places], self.gold[places]) for name, places in self.subsets.items()}
+        sizes = [subset["n"] for subset in subsets.values()]
+        for kind in ("spearman", "pearson") if subsets else ():
+            values = [subset[kind] for subset in subsets.values()]
+            metrics[f"{kind}_mean"] = float(np.mean(values))
+            metrics[f"{kind}_weighted_mean"] = float(np.average(values, weights=sizes))
+        return Result(metrics["spearman"], metrics, subsets, cosine=cosine, gold=self.gold)
+
+
+def _correlations(cosine: np.ndarray, gold: np.ndarray) -> dict[str, Any]:
+    return {
+        "spearman": 100 * float(spearmanr(cosine, gold).statistic),
+        "pearson": 100 * float(pearsonr(cosine, gold).statistic),
+        "n": len(gold),
+    }
+
+
+def year(files: SentEval, name: str, *, folder: str, subsets: Sequence[str], pairs: int) -> STSTask:
+    """STS12 to STS16: a file of sentences and a file of scores for each subset.
+
+    Args:
+        files: SentEval's files.
+        name: name of the task.
+        folder: below SentEval's root.
+        subsets: STS.input.SUBSET.txt and STS.gs.SUBSET.txt.
+        pairs: how many the paper's protocol has; another number is announced.
+
+    Raises:
+        UserError: a file is missing, or a row is malformed.
+    """
+    rows: list[_Pair] = []
+    places: dict[str, slice] = {}
+    for subset in subsets:
+        sentences = list(files.rows(f"{folder}/STS.input.{subset}.txt"))
+        golds = list(files.lines(f"{folder}/STS.gs.{subset}.txt"))
+        if len(sentences) != len(golds):
+            raise UserError(
+                f"{files.root / folder}: {subset} has {len(sentences)} pairs and {len(golds)} gold scores; "
+                "fetch its two files again (docs/data.md)."
+            )
+        start = len(rows)
+        for (line, fields), (_, gold) in zip(sentences, golds, strict=True):
+            if not gold.strip():
+                continue  # STS15 and STS16 have pairs that nobody scored; they are not part of the set
+            if len(fields) < 2:
+                path = files.root / folder / f"STS.input.{subset}.txt"
+                raise UserError(f"{path}, line {line}: no second sentence; expected two, divided by a tab.")
+            where = f"{files.root / folder / f'STS.gs.{subset}.txt'}, line {line}"
+            rows.append(_Pair(fields[0], fields[1], gold, where))
+        places[subset] = slice(start, len(rows))
+    return _task(name, rows, pairs, subsets=places)
+
+
+def table(
+    files: SentEval,
+    name: str,
+    *,
+    path: str | Sequence[str],
+    first: int,
+    second: int,
+    score: int,
+    header: bool,
+    pairs: int,
+    in_average: bool,
+) -> STSTask:
+    """STS-B and SICK-R: tables whose fields are divided by tabs.
+
+    Args:
+        files: SentEval's files.
+        name: name of the task.
+        path: one file or several, below SentEval's root.
+        first: column of the first sentence, from 0.
+        second: column of the second sentence.
+        score: column of the gold score.
+        header: whether the first line names the columns.
+        pairs: how many the paper's protocol has; another number is announced.
+        in_average: false for a development set.
+
+    Raises:
+        UserError: a file is missing, or a row is malformed.
+    """
+    rows = []
+    for file in [path] if isinstance(path, str) else path:
+        for line, fields in files.rows(file):
+            if header and line == 1:
+                continue
+            where = f"{files.root / file}, line {line}"
+            if len(fields) <= max(score, first, second):
+                raise UserError(f"{where}: {len(fields)} fields, expected {max(score, first, second) + 1}, divided by tabs.")
+            rows.append(_Pair(fields[first], fields[second], fields[score], where))
+    return _task(name, rows, pairs, in_average=in_average)
+
+
+def file(files: SentEval, name: str, *, path: str, columns: Sequence[str], in_average: bool = False) -> STSTask:
+    """A set of your own: csv, tsv, jsonl or parquet with two sentences and a score, which may be on any scale.
+
+    Args:
+        files: not needed.
+        name: name of the task.
+        path: local file, pkg://PACKAGE/FILE or hf://datasets/OWNER/NAME/FILE.
+        columns: first sentence, second sentence, score.
+        in_average: whether the average of the STS sets takes it in.
+
+    Raises:
+        UserError: the file cannot be read, has no such columns, or a row is malformed.
+    """
+    rows = []
+    for source in open_sources(path, None, key=f"tasks.{name}.path"):
+        for row in source.rows(columns):
+            line, fields = (row.line, row.fields) if isinstance(row, Row) else row
+            where = f"{source.name}, line {line}"
+            if not isinstance(row, Row) or not all(isinstance(text, str) for text in row.fields[:2]):
+                reason = "a sentence is missing" if isinstance(row, Row) else fields
+                raise UserError(f"tasks.{name}.path: {where}: {reason}. Fix the row or leave it out.")
+            rows.append(_Pair(row.fields[0], row.fields[1], str(row.fields[2]), where))
+    return _task(name, rows, len(rows), in_average=in_average)
+
+
+def bundled(files: SentEval | None, name: str, *, half: str) -> STSTask:
+    """Half of the pairs that come with the package: they tell whether training works, and compare with nothing.
+
+    Args:
+        files: not needed.
+        name: name of the task.
+        half: `dev` for the first half, `test` for the second.
+    """
+    (source,) = open_sources(BUNDLED, None, key=f"tasks.{name}")
+    rows = [row for row in source.rows(("sentence1", "sentence2", "score")) if isinstance(row, Row)]
+    middle = len(rows) // 2
+    chosen = rows[:middle] if half == "dev" else rows[middle:]
+    pairs = [_Pair(row.fields[0], row.fields[1], row.fields[2], f"{BUNDLED}, line {row.line}") for row in chosen]
+    return _task(name, pairs, len(pairs), in_average=half == "test")
 
 
 @dataclass(frozen=True)
-class STSSets:
-    """What a run is validated and tested on.
-
-    Args:
-        dev: model selection; STS-B's development set, or bundled pairs.
-        test: the seven sets of Table 5, or bundled pairs.
-        origin: where they came from, for people.
-    """
-
-    dev: STSTask
-    test: list[STSTask]
-    origin: str
+class _Pair:
+    first: str
+    second: str
+    gold: str
+    where: str
 
 
-def load_sts(senteval_dir: str | None, *, from_hub: bool) -> STSSets:
-    """The STS sets from SentEval's layout if a folder is given, else from the Hub if allowed, else the bundled pairs.
-
-    Args:
-        senteval_dir: the key `data.senteval_dir`: a folder that holds `STS/`, or `SentEval/STS/`.
-        from_hub: the key `data.sts_from_hub`.
-
-    Raises:
-        UserError: a folder is given and a set is missing from it or malformed.
-    """
-    if senteval_dir is not None:
-        return _checked(_from_senteval(Path(senteval_dir).expanduser()))
-    if from_hub:
-        from huggingface_hub.utils import httpx
-
-        try:
-            return _checked(_from_hub())
-        except (OSError, ValueError, httpx.HTTPError) as error:
-            log.warning("The STS sets could not be fetched from the Hub:\n  %s", (str(error).splitlines() or ["?"])[0])
-    log.warning(
-        "Scored on %d bundled sentence pairs, not on the paper's STS sets. For those,\n"
-        "set SIMCSE_DATA (or data.senteval_dir) to a folder with SentEval's STS/.",
-        len(_bundled().pairs),
-    )
-    pairs, half = _bundled(), len(_bundled().pairs) // 2
-    dev = STSTask("Pairs-dev", pairs.pairs[:half], pairs.gold[:half])
-    test = STSTask("Pairs", pairs.pairs[half:], pairs.gold[half:])
-    return STSSets(dev, [test], "bundled pairs")
-
-
-def _checked(sets: STSSets) -> STSSets:
-    """Say so when a set is not of the size that the paper's protocol has."""
-    for task in (sets.dev, *sets.test):
-        if len(task.pairs) != SIZES[task.name]:
-            log.warning(
-                "%s has %s pairs here, %s in the paper's protocol: its score is not comparable.",
-                task.name,
-                f"{len(task.pairs):,}",
-                f"{SIZES[task.name]:,}",
-            )
-    return sets
-
-
-def _bundled() -> STSTask:
-    path = local_path(BUNDLED, "evaluation")
-    rows = list(_rows(path))[1:]
-    return _task("Pairs", [(row[1], row[2], row[0], f"{path}, line {line}") for line, row in rows])
-
-
-def _from_senteval(given: Path) -> STSSets:
-    root = next((folder for folder in (given / "SentEval", given) if (folder / "STS").is_dir()), None)
-    if root is None:
-        raise UserError(
-            f"data.senteval_dir: {given}: holds neither STS/ nor SentEval/STS/.\n"
-            "Name SentEval's data/downstream folder (docs/data.md says how to get it), or set it to null."
-        )
-    test = [_senteval_year(root / "STS" / f"{year}-en-test", year, subsets) for year, subsets in YEARS.items()]
-    benchmark = root / "STS" / "STSBenchmark"
-    test.append(_table(benchmark / "sts-test.csv", "STS-B", score=4, first=5, second=6))
-    test.append(_table(root / "SICK" / "SICK_test_annotated.txt", "SICK-R", score=3, first=1, second=2, header=True))
-    dev = _table(benchmark / "sts-dev.csv", "STS-B dev", score=4, first=5, second=6)
-    log.info("STS sets from %s", root)
-    return STSSets(dev, test, "SentEval's STS sets")
-
-
-def _senteval_year(folder: Path, name: str, subsets: Sequence[str]) -> STSTask:
-    """A year's subsets, concatenated; pairs without a gold score (STS15, STS16) are not part of the set."""
-    rows: list[tuple[str, str, str, str]] = []
-    for subset in subsets:
-        inputs = _rows(folder / f"STS.input.{subset}.txt")
-        scores = _rows(folder / f"STS.gs.{subset}.txt")
-        sentences = list(inputs)
-        golds = list(scores)
-        if len(sentences) != len(golds):
-            raise UserError(f"{folder}: {subset} has {len(sentences)} pairs and {len(golds)} gold scores.")
-        for (line, fields), (_, gold) in zip(sentences, golds, strict=True):
-            where = f"{folder / f'STS.gs.{subset}.txt'}, line {line}"
-            if gold and gold[0].strip():
-                if len(fields) < 2:
-                    raise UserError(f"{folder / f'STS.input.{subset}.txt'}, line {line}: no second sentence.")
-                rows.append((fields[0], fields[1], gold[0], where))
-    return _task(name, rows)
-
-
-def _table(path: Path, name: str, *, score: int, first: int, second: int, header: bool = False) -> STSTask:
-    rows = []
-    for line, fields in _rows(path):
-        if header and line == 1:
-            continue
-        if len(fields) <= max(score, first, second):
-            raise UserError(f"{path}, line {line}: {len(fields)} fields, expected {max(score, first, second) + 1}.")
-        rows.append((fields[first], fields[second], fields[score], f"{path}, line {line}"))
-    return _task(name, rows)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    if not path.is_file():
-        raise UserError(f"data.senteval_dir: {path}: there is no such file; docs/data.md says how to get SentEval's data.")
-    with path.open(encoding="utf-8", newline="\n") as file:
-        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        try:
-            yield from ((line, fields) for line, fields in enumerate(reader, start=1))
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8: {error.reason} at byte {error.start}.") from error
-
-
-def _task(name: str, rows: Sequence[tuple[str, str, str, str]]) -> STSTask:
-    """Pairs and gold scores of rows (first, second, score, where they stand)."""
+def _task(
+    name: str,
+    rows: Sequence[_Pair],
+    expected: int,
+    *,
+    subsets: Mapping[str, slice] | None = None,
+    in_average: bool = True,
+) -> STSTask:
     golds = []
-    for _, _, gold, where in rows:
+    for row in rows:
         try:
-            golds.append(float(gold))
+            golds.append(float(row.gold))
         except ValueError as error:
-            raise UserError(f"{where}: {gold!r} is no gold score.") from error
-    # As SentEval reads them: whitespace folded, and a full stop for an empty sentence.
-    pairs = [(" ".join(first.split()) or ".", " ".join(second.split()) or ".") for first, second, _, _ in rows]
-    return STSTask(name, pairs, np.array(golds))
-
-
-def _from_hub() -> STSSets:
-    from datasets import load_dataset
-
-    def fetch(label: str, split: str) -> STSTask:
-        rows = load_dataset(HUB[label.removesuffix(" dev")], split=split)
-        return _task(label, [(row["sentence1"], row["sentence2"], str(row["score"]), label) for row in rows])
-
-    sick = load_dataset(HUB_SICK, revision=HUB_SICK_REVISION, split="test")
-    rows = [(row["sentence_A"], row["sentence_B"], str(row["relatedness_score"]), "SICK-R") for row in sick]
-    test = [*(fetch(name, "test") for name in HUB), _task("SICK-R", rows)]
-    return STSSets(fetch("STS-B dev", "validation"), test, "the STS sets of the Hub")
+            raise UserError(f"{row.where}: {row.gold!r} is no gold score; expected a number.") from error
+    if not rows:
+        raise UserError(f"tasks.{name}: its files hold no pairs with a gold score.")
+    if len(rows) != expected:
+        log.warning(
+            "%s has %s pairs here, %s in the paper's protocol: its score is not comparable.",
+            name,
+            f"{len(rows):,}",
+            f"{expected:,}",
+        )
+    pairs = [(normalised(row.first), normalised(row.second)) for row in rows]
+    return STSTask(name, pairs, np.array(golds), subsets or {}, in_average)

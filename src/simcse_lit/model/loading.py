@@ -31,18 +31,22 @@ TOKENIZERS = (
 HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
 
 
-def load_backbone(config: ModelConfig, *, mlm: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load_backbone(
+    config: ModelConfig, *, mlm: bool, own_pooler: bool = False, key: str = "model.name_or_path"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load the encoder that `config` names, in float32, and its tokenizer.
 
     Args:
         config: the group `model` of `conf/`.
         mlm: load the masked-language-modelling head too.
+        own_pooler: refuse a checkpoint that holds no weights for the backbone's own pooler, which would be random.
+        key: the configuration key that names it, for messages.
 
     Raises:
         UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or altered, or the
             checkpoint does not hold the weights of this architecture.
     """
-    source = _source(config)
+    source = _source(config, key)
     where: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     try:
         architecture = AutoConfig.from_pretrained(source, **where)
@@ -53,15 +57,15 @@ def load_backbone(config: ModelConfig, *, mlm: bool) -> tuple[PreTrainedModel, P
             model, report = auto.from_pretrained(
                 source, config=architecture, dtype=torch.float32, output_loading_info=True, **where
             )
-            _check_report(report, config.name_or_path)
+            _check_report(report, config.name_or_path, key)
+            if own_pooler and any("pooler." in name for name in report["missing_keys"]):
+                raise UserError(f"projection=mlp: {config.name_or_path} holds no trained pooler.dense; it would be random.")
         else:
             model = auto.from_config(architecture, dtype=torch.float32)
     except (OSError, ValueError, ImportError, SafetensorError, httpx.HTTPError) as error:
-        raise UserError(_explain(config.name_or_path, error)) from error
+        raise UserError(_explain(config.name_or_path, error, key)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise UserError(
-            f"model.name_or_path: {config.name_or_path}: has no fast tokenizer (tokenizer.json), which training needs."
-        )
+        raise UserError(f"{key}: {config.name_or_path}: has no fast tokenizer (tokenizer.json), which simcse-lit needs.")
     return cast(PreTrainedModel, model), tokenizer
 
 
@@ -71,11 +75,7 @@ def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrai
     Raises:
         UserError: as above.
     """
-    positions: int = getattr(backbone.config, "max_position_embeddings", None) or sys.maxsize
-    embeddings: Any = getattr(backbone.base_model, "embeddings", None)
-    if getattr(embeddings, "padding_idx", None) is not None:  # RoBERTa counts its positions from behind the padding id
-        positions -= embeddings.padding_idx + 1
-    longest = min(positions, tokenizer.model_max_length)
+    longest = longest_input(backbone, tokenizer)
     length, name = config.data.max_length, config.model.name_or_path
     if length > longest:
         raise UserError(f"data.max_length={length}: {name} takes {longest} tokens at most.")
@@ -85,13 +85,22 @@ def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrai
         raise UserError(f"loss.mlm_weight: the tokenizer of {config.model.name_or_path} has no mask token. Set it to 0.")
 
 
-def _source(config: ModelConfig) -> str:
+def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
+    """Tokens that the model has positions for and its tokenizer allows."""
+    positions: int = getattr(backbone.config, "max_position_embeddings", None) or sys.maxsize
+    embeddings: Any = getattr(backbone.base_model, "embeddings", None)
+    if getattr(embeddings, "padding_idx", None) is not None:  # RoBERTa counts its positions from behind the padding id
+        positions -= embeddings.padding_idx + 1
+    return min(positions, tokenizer.model_max_length)
+
+
+def _source(config: ModelConfig, key: str) -> str:
     """A checked local folder, or a Hub id."""
     name = config.name_or_path
-    folder = local_path(name, "model.name_or_path")
+    folder = local_path(name, key)
     if not folder.is_dir():
         if is_local(name):
-            raise UserError(f"model.name_or_path: {name}: there is no such folder.")
+            raise UserError(f"{key}: {name}: there is no such folder.")
         if config.sha256:
             raise UserError(
                 "model.sha256: is checked for folders only.\n"
@@ -99,15 +108,15 @@ def _source(config: ModelConfig) -> str:
             )
         return name
     if not (folder / "config.json").is_file():
-        raise UserError(f"model.name_or_path: {folder}: holds no config.json, so it is no transformers model folder.")
+        raise UserError(f"{key}: {folder}: holds no config.json, so it is no transformers model folder.")
     if config.pretrained and not any((folder / file).is_file() for file in WEIGHTS):
         raise UserError(
-            f"model.name_or_path: {folder}: holds no weights (none of {', '.join(WEIGHTS)}).\n"
+            f"{key}: {folder}: holds no weights (none of {', '.join(WEIGHTS)}).\n"
             "Save them with save_pretrained, or train from random weights: model.pretrained=false."
         )
     if not any((folder / file).is_file() for file in TOKENIZERS):
         raise UserError(
-            f"model.name_or_path: {folder}: holds no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
+            f"{key}: {folder}: holds no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
             "Save it beside the weights: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         )
     if config.sha256:
@@ -135,7 +144,7 @@ def _adapt(architecture: Any, config: ModelConfig) -> None:
             setattr(architecture, key, config.dropout)
 
 
-def _check_report(report: Any, name: str) -> None:
+def _check_report(report: Any, name: str, key: str) -> None:
     missing = sorted(key for key in report["missing_keys"] if "pooler." not in key)
     heads = [key for key in missing if key.startswith(HEADS)]
     if heads:
@@ -144,25 +153,25 @@ def _check_report(report: Any, name: str) -> None:
     if lost or report["mismatched_keys"]:
         wrong = lost + [str(key) for key in report["mismatched_keys"]]
         raise UserError(
-            f"model.name_or_path: {name}: {len(wrong)} weights are missing or of another shape, e.g. {wrong[0]}.\n"
+            f"{key}: {name}: {len(wrong)} weights are missing or of another shape, e.g. {wrong[0]}.\n"
             "They would have been random; the checkpoint belongs to another architecture than its config.json says."
         )
 
 
-def _explain(name: str, error: Exception) -> str:
+def _explain(name: str, error: Exception, key: str) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     if is_local(name):
-        return f"model.name_or_path: {name}: cannot be loaded: {reason}"
+        return f"{key}: {name}: cannot be loaded: {reason}"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if "is not a valid model identifier" in str(error):
         return (
-            f"model.name_or_path: {name}: neither a folder here nor a model on {endpoint}.\n"
+            f"{key}: {name}: neither a folder here nor a model on {endpoint}.\n"
             "Check the spelling; for a private model log in with: hf auth login."
         )
     if not isinstance(error, (OSError, httpx.HTTPError)) or isinstance(error, ImportError):
-        return f"model.name_or_path: {name}: cannot be loaded: {reason}"
+        return f"{key}: {name}: cannot be loaded: {reason}"
     return (
-        f"model.name_or_path: {name}: not on this machine, and {endpoint}\n"
+        f"{key}: {name}: not on this machine, and {endpoint}\n"
         "could not be reached or has no usable copy.\n"
         f"  ({reason})\n"
         "Two ways out: copy the model's folder here and set model.name_or_path=FOLDER,\n"

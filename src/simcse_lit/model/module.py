@@ -3,7 +3,8 @@
 Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,15 +13,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerFast, get_scheduler
 
-from simcse_lit.config.schema import LossConfig, OptimizerConfig
-from simcse_lit.evaluation.embeddings import Embeddings, unique_sentences
-from simcse_lit.evaluation.sts import STSSets, STSTask
+from simcse_lit.config.schema import LossConfig, ModelConfig, OptimizerConfig
+from simcse_lit.evaluation.analyses import Analysis
+from simcse_lit.evaluation.embeddings import Embeddings
+from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
 from simcse_lit.model.chunking import encode_in_chunks
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.mlm import mask_tokens, mlm_loss
 
 Batch = dict[str, Tensor]
+
+CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint
 
 
 class SimCSEModule(pl.LightningModule):
@@ -29,7 +33,9 @@ class SimCSEModule(pl.LightningModule):
     Args:
         encoder: the sentence encoder.
         tokenizer: names the mask token and the special tokens, for the MLM objective.
-        sts: validation and test sets; the data module must serve the same.
+        suite: validation and test tasks; the data module must serve the same.
+        analyses: what is measured on the development set beside its score.
+        model: the group `model` of `conf/`, recorded in checkpoints.
         loss: the group `loss` of `conf/`.
         optimizer: makes the optimiser from an iterable of parameters.
         schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
@@ -40,8 +46,10 @@ class SimCSEModule(pl.LightningModule):
         self,
         encoder: SentenceEncoder,
         tokenizer: PreTrainedTokenizerFast,
-        sts: STSSets,
+        suite: Suite,
         *,
+        analyses: Sequence[Analysis],
+        model: ModelConfig,
         loss: LossConfig,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: OptimizerConfig,
@@ -54,13 +62,23 @@ class SimCSEModule(pl.LightningModule):
         self.length_chunks = length_chunks
         self._optimizer = optimizer
         self._schedule = schedule
-        self._sts = sts
+        self._suite = suite
+        self._analyses = analyses
         self._embeddings: Embeddings | None = None
         self.untrained = False  # set while the encoder is scored before training: then without its random projection
         self.test_scores: dict[str, float] = {}
         self._mask_token_id = tokenizer.mask_token_id
         self._vocab_size = len(tokenizer)
+        self._model = model
         self.register_buffer("_special_ids", torch.tensor(tokenizer.all_special_ids), persistent=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record how the encoder was made and is read, so that a checkpoint can be scored wherever it lies."""
+        checkpoint[CHECKPOINT_SECTION] = {
+            "model": asdict(self._model),
+            "pooler": self.encoder.pooler,
+            "projection": self.encoder.projection_name,
+        }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of `input_ids` and `attention_mask`, (B, V, L). SimCSE equations 4 and 5, section 6.1."""
@@ -110,11 +128,11 @@ class SimCSEModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the vectors of the development sentences."""
-        self._embeddings = Embeddings(unique_sentences([self._sts.dev]))
+        self._embeddings = Embeddings(unique_sentences([self._suite.dev]))
 
     def on_test_epoch_start(self) -> None:
         """Make room for the vectors of all test sentences."""
-        self._embeddings = Embeddings(unique_sentences(self._sts.test))
+        self._embeddings = Embeddings(unique_sentences(self._suite.test))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Encode a batch of unique sentences, (N, L)."""
@@ -127,19 +145,20 @@ class SimCSEModule(pl.LightningModule):
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Score the development task and log it as `val/sts`, on which the best checkpoint is chosen."""
-        self.log("val/sts", self._score([self._sts.dev])[self._sts.dev.name], prog_bar=True)
+        """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure."""
+        assert self._embeddings is not None
+        dev = self._suite.dev
+        self.log("val/sts", dev.score(self._embeddings).score, prog_bar=True)
+        for analysis in self._analyses:
+            measured = analysis.compute(dev, self._embeddings)
+            self.log_dict({f"val/{name}": value for name, value in measured.items() if isinstance(value, float)})
+        self._embeddings = None
 
     def on_test_epoch_end(self) -> None:
-        """Score the test tasks; log each, and their average, under `test/` (or `before/`)."""
-        self.test_scores = self._score(self._sts.test)
+        """Score the test tasks; log each, and the averages, under `test/` (or `before/`)."""
+        assert self._embeddings is not None
+        self.test_scores = {task.name: task.score(self._embeddings).score for task in self._suite.test}
+        self.test_scores |= averages(self._suite.test, self.test_scores)
+        self._embeddings = None
         stage = "before" if self.untrained else "test"
         self.log_dict({f"{stage}/{name}": score for name, score in self.test_scores.items()})
-
-    def _score(self, tasks: list[STSTask]) -> dict[str, float]:
-        assert self._embeddings is not None
-        scores = {task.name: task.score(self._embeddings) for task in tasks}
-        if len(tasks) > 1:
-            scores["Avg."] = sum(scores.values()) / len(scores)
-        self._embeddings = None
-        return scores

@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
-from simcse_lit.evaluation.sts import STSSets
+from simcse_lit.evaluation.suite import Suite
 from simcse_lit.inference.encoding import encode, nearest
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.reporting.run_folder import device_name
@@ -107,21 +107,21 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int, device:
     )
 
 
-def show_scores(scores: Mapping[str, Mapping[str, float]], sts: STSSets) -> None:
+def show_scores(scores: Mapping[str, Mapping[str, float]], suite: Suite) -> None:
     """The table of test scores, and the development score below it."""
-    tests = {label: {task: row[task] for task in row if task != sts.dev.name} for label, row in scores.items()}
-    dev = "   ".join(f"{label} {row[sts.dev.name]:.2f}" for label, row in scores.items())
-    log.info("\nSpearman x 100 on %s", sts.origin)
+    tests = {label: {task: row[task] for task in row if task != suite.dev.name} for label, row in scores.items()}
+    dev = "   ".join(f"{label} {row[suite.dev.name]:.2f}" for label, row in scores.items())
+    log.info("\nSpearman x 100 on %s", suite.origin)
     if any(tests.values()):
-        log.info("%s", score_table(tests))
-    log.info("%s: %s", sts.dev.name, dev)
+        log.info("%s", score_table(list(tests.items())))
+    log.info("%s: %s", suite.dev.name, dev)
 
 
-def show_end(config: TrainConfig, scores: Mapping[str, Mapping[str, float]], sts: STSSets, history: Sequence[float]) -> None:
+def show_end(config: TrainConfig, scores: Mapping[str, Mapping[str, float]], suite: Suite, history: Sequence[float]) -> None:
     """The final table and the curve of the development score."""
-    show_scores(scores, sts)
+    show_scores(scores, suite)
     if len(history) > 1:
-        best = scores["after"][sts.dev.name]
+        best = scores["after"][suite.dev.name]
         log.info("Curve    %.2f %s %.2f, best %.2f", history[0], sparkline(list(history)), history[-1], best)
 
 
@@ -155,6 +155,7 @@ def show_files(run_dir: Path, commands: Sequence[str]) -> None:
     for name, what in (
         ("export", "the encoder, for transformers"),
         ("training_curve.png", "loss, score and learning rate"),
+        ("alignment_uniformity.png", "alignment against uniformity, raw to trained"),
         ("metrics.csv", "every logged number"),
         ("config.yaml", "the resolved configuration"),
     ):

@@ -12,8 +12,22 @@ import torch
 from omegaconf import OmegaConf
 
 import simcse_lit
+from simcse_lit.errors import UserError
 
 LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "hydra-core", "omegaconf", "scipy")
+
+
+def make_run_folder(folder: Path) -> Path:
+    """Make the run folder if need be.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run_dir: {folder} cannot be made: {error.strerror or error}.") from error
+    return folder
 
 
 def write_provenance(folder: Path, config: Any, device: torch.device) -> None:

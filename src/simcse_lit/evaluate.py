@@ -1,0 +1,235 @@
+"""python -m simcse_lit.evaluate: compose `conf/evaluate.yaml`, encode every sentence once, score, analyse, write.
+
+Torch is imported inside `evaluate`, once the configuration has been found right, so that mistakes are answered at once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.cli import run
+from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.config.network import evaluation_needs_hub, use_cache_when_unreachable
+from simcse_lit.config.schema import EvaluateConfig, PostprocessConfig
+from simcse_lit.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from simcse_lit.evaluation.embeddings import Embeddings
+    from simcse_lit.evaluation.results import EncoderResult
+    from simcse_lit.evaluation.sts import STSTask
+    from simcse_lit.evaluation.task import Embed, Task
+    from simcse_lit.inference.loading import LoadedEncoder
+
+# Where a comma between values means a list, but in a multirun.
+LISTS = ("checkpoint", "compare", "tasks", "analyses")
+
+
+def main(composed: DictConfig) -> float | None:
+    """Score what a composed configuration names; returns the first encoder's average (or only) score, for sweepers."""
+    config = validate_evaluation(composed)
+    use_cache_when_unreachable(evaluation_needs_hub(config))
+    return evaluate(config)
+
+
+def evaluate(config: EvaluateConfig) -> float | None:
+    """Score every encoder on every task that can be had, and leave tables, JSON and figures in the run folder.
+
+    Returns:
+        The first encoder's average, or its score on the only task; None if only analyses were made.
+
+    Raises:
+        UserError: an encoder cannot be used or gives a vector that is not finite, at once; a task's data are missing, after
+            everything else has been scored and written.
+    """
+    from pathlib import Path
+
+    from hydra.utils import instantiate
+
+    from simcse_lit.evaluation.results import compare, labels, over_seeds
+    from simcse_lit.evaluation.senteval import SentEval
+    from simcse_lit.evaluation.sts import STSTask
+    from simcse_lit.evaluation.suite import make_task
+    from simcse_lit.reporting import console
+    from simcse_lit.reporting import evaluation as report
+    from simcse_lit.reporting.run_folder import make_run_folder, write_provenance
+
+    console.quiet_libraries()
+    run_dir = make_run_folder(Path(config.run_dir))
+    files = SentEval(config.senteval)
+    tasks: list[Task] = []
+    analysed: STSTask | None = None
+    missing: dict[str, str] = {}
+    for name, entry in config.tasks.items():
+        try:
+            tasks.append(make_task(name, entry, files))
+        except UserError as error:
+            missing[name] = str(error)
+    for name, entry in (config.analysed if config.analyses else {}).items():
+        try:
+            pairs = make_task(name, entry, files)
+        except UserError as error:
+            missing["analyses"] = f"{error}\nOther pairs to analyse: tasks@analysed=OPTION, e.g. samples."
+        else:
+            if not isinstance(pairs, STSTask):
+                raise UserError(f"tasks@analysed={name}: the analyses need scored sentence pairs; choose an STS task.")
+            analysed = pairs
+    if not tasks and analysed is None:
+        raise UserError(report.explain_missing(missing))
+    device = _device(config.device)
+    write_provenance(run_dir, config, device)
+    analyses = [instantiate(analysis) for analysis in config.analyses.values()] if analysed else []
+    found = []
+    for source, label in zip(config.checkpoint, labels(config.checkpoint), strict=True):
+        found.append(_score(source, label, config, device, tasks, analysed, analyses))
+    pair = [found[config.checkpoint.index(source)] for source in config.compare]
+    compared = compare(pair[0], pair[1], config.bootstrap.confidence) if pair else {}
+    seeds = [result for result in found if result.description["checkpoint"] not in config.compare]
+    spread = over_seeds(seeds) if len(seeds) > 1 else {}
+    report.write(run_dir, config, found, tasks, compared, spread, missing)
+    report.show(run_dir, config, found, tasks, analysed, compared, spread)
+    if missing:
+        raise UserError(report.explain_missing(missing))
+    scores = found[0].scores
+    return scores.get("Avg.", scores.get("Avg. transfer", next(iter(scores.values()), None)))
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name}: is not there: {str(error).splitlines()[0]}. Use device=auto.") from error
+    return torch.device(name)
+
+
+def _score(
+    source: str,
+    label: str,
+    config: EvaluateConfig,
+    device: "torch.device",
+    tasks: "Sequence[Task]",
+    analysed: "STSTask | None",
+    analyses: Sequence[Any],
+) -> "EncoderResult":
+    """Load one encoder, encode every unique sentence once, and score it on everything."""
+    from tqdm import tqdm
+
+    from simcse_lit.evaluation.results import EncoderResult, resample
+    from simcse_lit.evaluation.suite import averages, unique_sentences
+    from simcse_lit.inference.loading import load_encoder
+    from simcse_lit.reporting import evaluation as report
+
+    loaded = load_encoder(
+        source,
+        revision=config.revision,
+        pooler=config.pooler.name if config.pooler else None,
+        projection=config.projection.name if config.projection else None,
+    )
+    loaded.encoder.to(device)
+    report.announce(label, loaded, config)
+    needed = [*tasks, *([analysed] if analysed else [])]
+    corpus = _fitting_sentences(config.postprocess)
+    sentences = list(dict.fromkeys([*unique_sentences(needed), *corpus]))
+    embeddings, encoding = _encode(loaded, sentences, config)
+    encoding["sentences_in_tasks"] = sum(1 for task in needed for _ in task.sentences())
+    report.say_encoded(encoding, device)
+    process = _postprocess(config.postprocess, embeddings, corpus)
+    results = {}
+    with tqdm(tasks, desc="Scoring", ncols=78, leave=False, delay=0.5) as bar:
+        for task in bar:
+            bar.set_postfix_str(task.name)
+            results[task.name] = task.score(process(task))
+        bar.set_postfix_str("intervals")
+        resampled = resample(results, config.bootstrap)
+    measured = {analysis.name: analysis.compute(analysed, process(analysed)) for analysis in analyses if analysed}
+    return EncoderResult(
+        label,
+        report.describe(loaded, config),
+        encoding,
+        results,
+        resampled,
+        averages(tasks, {name: result.score for name, result in results.items()}),
+        [task.name for task in tasks if task.family == "sts" and task.in_average],
+        measured,
+    )
+
+
+def _encode(
+    loaded: "LoadedEncoder", sentences: Sequence[str], config: EvaluateConfig
+) -> "tuple[Embeddings, dict[str, Any]]":
+    """Vectors of all sentences, from the cache where it has them, and what the pass did."""
+    from pathlib import Path
+
+    from simcse_lit.evaluation.embeddings import Embeddings
+    from simcse_lit.inference.embedding_cache import EmbeddingCache
+    from simcse_lit.inference.encoding import EncoderPass, encode_into
+
+    max_length = min(config.max_length, loaded.max_length)
+    embeddings = Embeddings(sentences)
+    cache = None
+    places: Sequence[int] = range(len(sentences))
+    if config.embedding_cache is not None:
+        folder = Path(config.embedding_cache).expanduser()
+        cache = EmbeddingCache(folder, loaded, max_length=max_length, precision=config.precision)
+        places = cache.fill(embeddings, sentences)
+    done = EncoderPass(0, 0, 0.0)
+    if places:
+        new = [sentences[place] for place in places]
+        done = encode_into(
+            embeddings,
+            loaded.encoder,
+            loaded.tokenizer,
+            [loaded.prepare(sentence) for sentence in new],
+            places,
+            max_length=max_length,
+            token_budget=config.token_budget,
+            precision=config.precision,
+            progress="Encoding",
+        )
+        vectors_NH = embeddings(new)  # the look-up refuses a vector that is not finite
+        if cache is not None:
+            cache.put(new, vectors_NH)
+    return embeddings, {
+        "unique_sentences": len(sentences),
+        "from_cache": len(sentences) - len(places),
+        "tokens": done.tokens,
+        "seconds": round(done.seconds, 3),
+        "sentences_per_second": round(done.sentences_per_second, 1),
+    }
+
+
+def _fitting_sentences(config: PostprocessConfig) -> list[str]:
+    """The sentences of `postprocess.fit_on`, all columns together, each once."""
+    if config.fit_on is None:
+        return []
+    from simcse_lit.data.sources import open_sources
+    from simcse_lit.data.tokenisation import examples
+    from simcse_lit.evaluation.senteval import normalised
+
+    sources = open_sources(config.fit_on, None, key="postprocess.fit_on")
+    rows = examples(sources, config.columns, "error")
+    return list(dict.fromkeys(normalised(text) for row in rows for text in row.fields))
+
+
+def _postprocess(config: PostprocessConfig, embeddings: "Embeddings", corpus: Sequence[str]) -> "Callable[[Task], Embed]":
+    """For each task the vectors that it sees: as they are, or moved by what was fitted on the corpus or on the task."""
+    from simcse_lit.evaluation.postprocess import centring, whitening
+
+    def moved(task: "Task") -> "Embed":
+        if config.name == "none":
+            return embeddings
+        fit_NH = embeddings(corpus or list(task.sentences()))
+        transform = centring(fit_NH) if config.name == "center" else whitening(fit_NH, config.dim)
+        return lambda sentences: transform(embeddings(sentences))
+
+    return moved
+
+
+if __name__ == "__main__":
+    run(main, "evaluate", lists=LISTS)

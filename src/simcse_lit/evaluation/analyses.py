@@ -1,0 +1,181 @@
+"""The paper's analyses of an encoder on a set of sentence pairs: vectors in, numbers for JSON out. `reporting/figures.py`
+draws each from these numbers alone. `conf/analyses/` says which there are, and holds their settings.
+
+Shapes: N unique sentences, P pairs, H hidden, R singular values, G grid points.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simcse_lit.evaluation import geometry
+from simcse_lit.evaluation.sts import STSTask
+from simcse_lit.evaluation.task import Embed
+
+# Where the densities are evaluated, and the bins of the histogram: how finely a figure is drawn.
+GRID_G = np.linspace(-1, 1, 201)
+BIN_EDGES = np.linspace(-1, 1, 101)
+
+
+class Analysis(Protocol):
+    """One analysis; its name is its option in `conf/analyses/` and its key in the results."""
+
+    name: ClassVar[str]
+
+    def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
+        """The numbers, as JSON holds them; `embed` gives the vectors of sentences in their order, (N, H) float32."""
+
+
+@dataclass(frozen=True)
+class AlignmentUniformity:
+    """How close positive pairs lie, and how evenly the sentences spread over the sphere. Figures 2 and 3.
+
+    Args:
+        positives_above: pairs with a gold score strictly above it are positives; the paper's 4.
+        alpha: power of the distance in alignment.
+        t: sharpness of the kernel in uniformity.
+    """
+
+    name: ClassVar[str] = "alignment_uniformity"
+    positives_above: float
+    alpha: float
+    t: float
+
+    def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
+        """Alignment over the positive pairs, uniformity over all pairs of the task's unique sentences.
+
+        Returns:
+            `alignment` (None without a positive pair), `uniformity` (nats), `pairs` (how many are positive) and
+            `sentences` (how many are unique).
+        """
+        positives = [pair for pair, gold in zip(task.pairs, task.gold, strict=True) if gold > self.positives_above]
+        aligned = None
+        if positives:
+            aligned = float(geometry.alignment(*_unit_pairs(positives, embed), alpha=self.alpha))
+        unit_NH = _unit_sentences(task, embed)
+        return {
+            "alignment": aligned,
+            "uniformity": float(geometry.uniformity(unit_NH, t=self.t)),
+            "pairs": len(positives),
+            "sentences": len(unit_NH),
+        }
+
+
+@dataclass(frozen=True)
+class Density:
+    """How the cosine similarities of pairs are distributed in each group of gold scores. Figure G.1.
+
+    Args:
+        edges: ascending gold scores between which the groups lie. A score on an edge belongs to the lower group, and the
+            lowest edge to the first; scores outside belong to none.
+    """
+
+    name: ClassVar[str] = "density"
+    edges: Sequence[float]
+
+    def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
+        """The distribution of each group.
+
+        Returns:
+            `grid`, the cosines (G,) of the curves, and `groups`, in the order of the edges: `above` and `up_to` (gold
+            scores), `pairs`, `mean` and `std` of the cosines (None without pairs) and `density` (G,), the curve.
+        """
+        first_PH, second_PH = _unit_pairs(task.pairs, embed)
+        cosine_P = (first_PH * second_PH).sum(-1).double().numpy()
+        groups = []
+        for place, (above, up_to) in enumerate(zip(self.edges[:-1], self.edges[1:], strict=True)):
+            reached = task.gold >= above if place == 0 else task.gold > above
+            inside = cosine_P[reached & (task.gold <= up_to)]
+            groups.append(
+                {
+                    "above": float(above),
+                    "up_to": float(up_to),
+                    "pairs": len(inside),
+                    "mean": float(inside.mean()) if len(inside) else None,
+                    "std": float(inside.std()) if len(inside) else None,
+                    "density": _kernel_density(inside).tolist(),
+                }
+            )
+        return {"grid": GRID_G.tolist(), "groups": groups}
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How much of the space the sentences use: singular values of the matrix of unit vectors. Figure F.1."""
+
+    name: ClassVar[str] = "spectrum"
+
+    def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
+        """Singular values over the task's unique sentences.
+
+        Returns:
+            `singular_values` over the largest, descending (R,), their `effective_rank`, and `sentences` (how many).
+        """
+        unit_NH = _unit_sentences(task, embed)
+        singular_R = geometry.singular_values(unit_NH)
+        return {
+            "singular_values": singular_R.tolist(),
+            "effective_rank": float(geometry.effective_rank(singular_R)),
+            "sentences": len(unit_NH),
+        }
+
+
+@dataclass(frozen=True)
+class Anisotropy:
+    """How similar unrelated sentences are: cosines of random pairs. SimCSE section 5; Ethayarajh 2019.
+
+    Args:
+        pairs: how many are drawn.
+        seed: of the draw.
+    """
+
+    name: ClassVar[str] = "anisotropy"
+    pairs: int
+    seed: int
+
+    def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
+        """Cosines of random pairs of different sentences out of the task's unique sentences.
+
+        Returns:
+            `mean_cosine` and `std_cosine` over the pairs, `pairs` (how many), and `histogram`: `counts` of the bins and
+            their `edges`, one more.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        cosine_P = geometry.random_pair_cosines(_unit_sentences(task, embed), self.pairs, generator).double().numpy()
+        # Rounding takes the cosine of equal vectors past 1, out of the last bin.
+        counts, _ = np.histogram(cosine_P.clip(-1, 1), BIN_EDGES)
+        return {
+            "mean_cosine": float(cosine_P.mean()),
+            "std_cosine": float(cosine_P.std()),
+            "pairs": self.pairs,
+            "histogram": {"counts": counts.tolist(), "edges": BIN_EDGES.tolist()},
+        }
+
+
+def _unit_sentences(task: STSTask, embed: Embed) -> Tensor:
+    """Unit vectors of the task's unique sentences, (N, H); a vector of length zero stays zero."""
+    return F.normalize(embed(list(dict.fromkeys(task.sentences()))), dim=-1)
+
+
+def _unit_pairs(pairs: Sequence[tuple[str, str]], embed: Embed) -> tuple[Tensor, Tensor]:
+    """Unit vectors of the pairs' first and second sentences, (P, H) each; a vector of length zero stays zero."""
+    first, second = zip(*pairs, strict=True)
+    return F.normalize(embed(first), dim=-1), F.normalize(embed(second), dim=-1)
+
+
+def _kernel_density(cosine_P: np.ndarray) -> np.ndarray:
+    """Gaussian kernel density on the grid, (G,); zeros without a pair.
+
+    The bandwidth is Scott's, but at least a step of the grid, so that one pair or equal cosines still show as a peak.
+    """
+    if not len(cosine_P):
+        return np.zeros_like(GRID_G)
+    bandwidth = max(cosine_P.std() * len(cosine_P) ** -0.2, GRID_G[1] - GRID_G[0])
+    kernel_GP = np.exp(-0.5 * ((GRID_G[:, None] - cosine_P) / bandwidth) ** 2)
+    density_G: np.ndarray = kernel_GP.mean(1) / (bandwidth * np.sqrt(2 * np.pi))
+    return density_G

@@ -1,0 +1,163 @@
+"""What an evaluation found, before anybody looks at it: scores, intervals, comparisons, and their JSON form.
+
+docs/evaluation.md holds the schema of results.json; raise SCHEMA when it changes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from simcse_lit.config.schema import BootstrapConfig
+from simcse_lit.evaluation.statistics import interval, p_value, resampled_spearman, spread
+from simcse_lit.evaluation.task import Result, Task
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class EncoderResult:
+    """Everything that was measured on one encoder.
+
+    Args:
+        label: a short name, for tables and figures.
+        description: source, kind, pooler, projection and so on.
+        encoding: what the encoder pass did.
+        results: by task.
+        resampled: Spearman x 100 of each STS task's resamples, (S,).
+        averages: mean score of each family.
+        averaged: STS tasks that "Avg." is the mean of, if it is there.
+        analyses: by name.
+    """
+
+    label: str
+    description: Mapping[str, Any]
+    encoding: Mapping[str, Any]
+    results: Mapping[str, Result]
+    resampled: Mapping[str, np.ndarray]
+    averages: Mapping[str, float]
+    averaged: Sequence[str] = ()
+    analyses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Score by task, and the averages, as a row of a table."""
+        return {name: result.score for name, result in self.results.items()} | dict(self.averages)
+
+    def intervals(self, confidence: float) -> dict[str, tuple[float, float]]:
+        """Bootstrap interval by STS task, and of their average if there is one."""
+        return {name: interval(values_S, confidence) for name, values_S in self.resampled_with_average().items()}
+
+    def resampled_with_average(self) -> dict[str, np.ndarray]:
+        """`resampled`, and the average of each resample over the sets, which are resampled independently."""
+        resampled = dict(self.resampled)
+        if "Avg." in self.averages and resampled:
+            resampled["Avg."] = np.mean([resampled[name] for name in self.averaged], axis=0)
+        return resampled
+
+
+def resample(results: Mapping[str, Result], bootstrap: BootstrapConfig) -> dict[str, np.ndarray]:
+    """Spearman x 100 of the resamples of every STS task; nothing for zero samples."""
+    if not bootstrap.samples:
+        return {}
+    return {
+        name: resampled_spearman(result.cosine, result.gold, samples=bootstrap.samples, seed=bootstrap.seed)
+        for name, result in results.items()
+        if result.cosine is not None and result.gold is not None
+    }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second encoder minus first, on one task."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def compare(first: EncoderResult, second: EncoderResult, confidence: float) -> dict[str, Difference]:
+    """The paired bootstrap of two encoders, by STS task, and of their average. Koehn 2004."""
+    one, other = first.resampled_with_average(), second.resampled_with_average()
+    found = {}
+    for name in one:
+        differences_S = other[name] - one[name]
+        low, high = interval(differences_S, confidence)
+        found[name] = Difference(second.scores[name] - first.scores[name], low, high, p_value(differences_S))
+    return found
+
+
+def over_seeds(encoders: Sequence[EncoderResult]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of each score over several encoders."""
+    return {name: spread([encoder.scores[name] for encoder in encoders]) for name in encoders[0].scores}
+
+
+def labels(sources: Sequence[str]) -> list[str]:
+    """Short names of encoders: what their paths do not share, or of a single one its last telling part."""
+    parts = [[part for part in PurePosixPath(source.removeprefix("pkg://")).parts if part != "/"] for source in sources]
+    if len(parts) == 1:
+        telling = [part for part in parts[0] if part not in ("export", "checkpoints", "model")] or parts[0]
+        return [telling[-1]]
+    while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
+        parts = [part[1:] for part in parts]
+    while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:
+        parts = [part[:-1] for part in parts]
+    return ["/".join(part) for part in parts]
+
+
+def as_json(
+    encoders: Sequence[EncoderResult],
+    tasks: Sequence[Task],
+    *,
+    confidence: float,
+    compared: Mapping[str, Difference],
+    seeds: Mapping[str, tuple[float, float]],
+    missing: Mapping[str, str],
+    made: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of results.json; a number that is none is null."""
+    families = {task.name: task.family for task in tasks}
+    content = {
+        "schema": SCHEMA,
+        **made,
+        "encoders": [_encoder(encoder, families, confidence) for encoder in encoders],
+        "comparison": {name: vars(difference) for name, difference in compared.items()},
+        "over_encoders": {name: {"mean": mean, "std": std} for name, (mean, std) in seeds.items()},
+        "missing": dict(missing),
+    }
+    return dict(_clean(content))
+
+
+def _encoder(encoder: EncoderResult, families: Mapping[str, str], confidence: float) -> dict[str, Any]:
+    intervals = encoder.intervals(confidence)
+    tasks = {}
+    for name, result in encoder.results.items():
+        tasks[name] = {
+            "family": families[name],
+            "score": result.score,
+            "interval": intervals.get(name),
+            **result.metrics,
+            "subsets": result.subsets,
+        }
+    return {
+        "label": encoder.label,
+        **encoder.description,
+        "encoding": encoder.encoding,
+        "tasks": tasks,
+        "averages": {name: {"score": score, "interval": intervals.get(name)} for name, score in encoder.averages.items()},
+        "analyses": encoder.analyses,
+    }
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _clean(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(child) for child in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

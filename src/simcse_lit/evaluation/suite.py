@@ -1,0 +1,104 @@
+"""From the entries of `conf/tasks/` to tasks: what training is validated and tested on, and what `evaluate` scores."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.errors import UserError
+from simcse_lit.evaluation.senteval import NoSentEval, SentEval
+from simcse_lit.evaluation.sts import STSTask, bundled
+from simcse_lit.evaluation.task import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a training run is validated and tested on.
+
+    Args:
+        dev: model selection; STS-B's development set, or bundled pairs.
+        test: the seven sets of Table 5 unless others were chosen, or bundled pairs; empty if nothing is tested.
+        origin: where they came from, for people.
+    """
+
+    dev: STSTask
+    test: Sequence[Task]
+    origin: str
+
+
+def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Task:
+    """The task of one entry of `conf/tasks/`.
+
+    Args:
+        name: its key.
+        entry: `_target_` and arguments.
+        files: SentEval's files.
+
+    Raises:
+        UserError: its data are missing or malformed, or the entry has a wrong argument.
+    """
+    try:
+        make = instantiate({**entry, "_partial_": True})  # called here, since Hydra would turn `files` into a configuration
+        task: Task = make(files, name)
+    except InstantiationException as error:
+        raise UserError(f"tasks.{name}: {str(error.__cause__ or error).splitlines()[0]}") from error
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise UserError(f"tasks.{name}: {error}. conf/tasks/ has examples.") from error
+    return task
+
+
+def load_suite(config: TrainConfig) -> Suite:
+    """The development task and the test tasks of a training run; bundled pairs where SentEval's files are nowhere.
+
+    Raises:
+        UserError: a folder is given and a set is missing from it or malformed, or the development task is no STS task.
+    """
+    files = SentEval(config.senteval)
+    ((name, entry),) = config.dev.items()
+    tests = config.tasks if config.evaluation.test else {}
+    try:
+        dev = make_task(name, entry, files)
+        test = [make_task(name, entry, files) for name, entry in tests.items()]
+    except NoSentEval as error:
+        log.warning(
+            "%s\nScored on bundled sentence pairs instead, not on the paper's STS sets.", str(error).partition("\n")[0]
+        )
+        dev = bundled(None, "Pairs-dev", half="dev")
+        test = [bundled(None, "Pairs", half="test")] if config.evaluation.test else []
+        return Suite(dev, test, "bundled pairs")
+    if not isinstance(dev, STSTask):
+        raise UserError(
+            f"tasks@dev={name}: the best checkpoint is chosen by Spearman on sentence pairs; choose an STS task."
+        )
+    return Suite(dev, test, "SentEval's files")
+
+
+def unique_sentences(tasks: Iterable[Task]) -> list[str]:
+    """Every sentence that the tasks need, once, in the order of first use."""
+    return list(dict.fromkeys(sentence for task in tasks for sentence in task.sentences()))
+
+
+def averages(tasks: Iterable[Task], scores: Mapping[str, float]) -> dict[str, float]:
+    """Mean score of each family that has more than one task in its average and all of them scored.
+
+    Args:
+        tasks: all tasks asked for.
+        scores: score by name, of those that could be scored.
+
+    Returns:
+        "Avg." for STS, "Avg. transfer" for transfer, as the paper's tables 5 and E.1 end.
+    """
+    means = {}
+    for family, label in (("sts", "Avg."), ("transfer", "Avg. transfer")):
+        names = [task.name for task in tasks if task.family == family and task.in_average]
+        if len(names) > 1 and all(name in scores for name in names):
+            means[label] = sum(scores[name] for name in names) / len(names)
+    return means
