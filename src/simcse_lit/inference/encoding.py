@@ -90,7 +90,7 @@ def encode(
     sentences: Sequence[str],
     *,
     max_length: int = EVALUATION_LENGTH,
-    token_budget: int = 8192,
+    token_budget: int = 4096,
 ) -> Tensor:
     """The vectors of some sentences in their order, (len(sentences), H), float32 on the CPU.
 
