@@ -167,6 +167,24 @@ def test_without_sentevals_files_training_takes_the_bundled_pairs_and_says_so(ca
     assert len(unique_sentences([suite.dev, test])) >= 600
 
 
+def test_a_development_set_of_ones_own_is_kept_where_sentevals_files_are_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "own.tsv").write_text("a\tb\tgold\nx\ty\t1\nx\tz\t2\n")
+    entry = f"{{_target_: {OWN}, path: {tmp_path / 'own.tsv'}, columns: [a, b, gold]}}"
+    suite = load_suite(train_config("senteval.from_hub=false", "senteval.dir=null", "~dev.STS-B-dev", f"+dev.own={entry}"))
+    assert suite.dev.name == "own"
+    assert [task.name for task in suite.test] == ["Pairs"]
+    with pytest.raises(UserError, match="tasks@dev=two: the best checkpoint is chosen by Spearman on pairs"):
+        entry = "{_target_: tests.test_sts.NotPairs}"
+        load_suite(train_config("senteval.dir=null", "evaluation.test=false", "~dev.STS-B-dev", f"+dev.two={entry}"))
+
+
+class NotPairs:
+    """A task that is none of sentence pairs."""
+
+    def __init__(self, files: SentEval, name: str) -> None:
+        self.name = name
+
+
 def test_training_can_be_tested_on_other_tasks_and_choose_on_another_set(simcse_data: Path) -> None:
     suite = load_suite(train_config(f"senteval.dir={simcse_data}", "tasks=[STS-B,SICK-R]", "tasks@dev=STS16"))
     assert suite.dev.name == "STS16"

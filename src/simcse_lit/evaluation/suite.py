@@ -64,21 +64,21 @@ def load_suite(config: TrainConfig) -> Suite:
     files = SentEval(config.senteval)
     ((name, entry),) = config.dev.items()
     tests = config.tasks if config.evaluation.test else {}
+    origin, reason = "SentEval's files", None
     try:
         dev = make_task(name, entry, files)
+    except NoSentEval as error:
+        dev, reason = bundled(None, "Pairs-dev", half="dev"), error
+    try:
         test = [make_task(name, entry, files) for name, entry in tests.items()]
     except NoSentEval as error:
-        log.warning(
-            "%s\nScored on bundled sentence pairs instead, not on the paper's STS sets.", str(error).partition("\n")[0]
-        )
-        dev = bundled(None, "Pairs-dev", half="dev")
-        test = [bundled(None, "Pairs", half="test")] if config.evaluation.test else []
-        return Suite(dev, test, "bundled pairs")
+        test, origin, reason = [bundled(None, "Pairs", half="test")], "bundled pairs", error
+    if reason:
+        why = str(reason).partition("\n")[0]
+        log.warning("%s\nScored on bundled sentence pairs instead, not on the paper's STS sets.", why)
     if not isinstance(dev, STSTask):
-        raise UserError(
-            f"tasks@dev={name}: the best checkpoint is chosen by Spearman on sentence pairs; choose an STS task."
-        )
-    return Suite(dev, test, "SentEval's files")
+        raise UserError(f"tasks@dev={name}: the best checkpoint is chosen by Spearman on pairs; choose an STS task.")
+    return Suite(dev, test, origin)
 
 
 def unique_sentences(tasks: Iterable[Task]) -> list[str]:
