@@ -52,7 +52,7 @@ MANDATORY = {
     "data=file": ["data.train_file=text.txt"],
 }
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
-NOT_CHOSEN = ("hydra", "recipe/model")  # no option that a user names; tested on their own below
+NOT_CHOSEN = ("hydra", "recipe/model", "classifier")  # no option that a user names; tested on their own below
 
 
 @cache  # nobody writes to what it returns, and the environment is read only when a value is
