@@ -246,5 +246,10 @@ def test_help_and_mistakes_of_evaluate_answer_without_torch(cli: Cli) -> None:
     for done in (shown, wrong):
         assert "torch" not in {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "Did you mean tasks?" in wrong.stderr
-    option = cli("tasks=STS-C", "checkpoint=x", command="evaluate")
-    assert "tasks=STS-C: there is no such option. Did you mean STS-B?" in option.stderr
+    for arguments, message in (
+        (["tasks=STS-C"], "tasks=STS-C: there is no such option. Did you mean STS-B?"),
+        (["tasks=MR,STS-C"], "tasks: there is no option STS-C. Did you mean STS-B?"),
+        (["model=bert-base"], "model: evaluate has no such group."),
+    ):
+        answer = cli(*arguments, "checkpoint=x", command="evaluate")
+        assert (answer.returncode, message in answer.stderr) == (1, True), answer.stderr

@@ -98,6 +98,8 @@ def explain(error: Exception, config_name: str) -> str | None:
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
         groups = [argument for argument in sys.argv[1:] if argument.endswith("=null")]
         return f"{' '.join(groups) or 'GROUP=null'}: a group is never null. Name an option of it: --help; or none: GROUP=[]"
+    if unused := re.match(r"Could not override '([^']+)'\. No match in the defaults list", str(error)):
+        return f"{unused[1]}: {config_name} has no such group. Its groups and keys: --help."
     if isinstance(error, (ConfigCompositionException, HydraException)):
         return str(error).strip() or str(cause)
     return None
@@ -106,6 +108,13 @@ def explain(error: Exception, config_name: str) -> str | None:
 def _explain_missing_option(error: MissingConfigException) -> str:
     """`model=bert-bse`: Hydra's text lists the options; the nearest one is added, and its search path left out."""
     group = re.search(r"Available options in '(.+)'", str(error))
+    listed = re.search(
+        r"Could not load '(\w+)/([^/']+)'", str(error)
+    )  # one of GROUP=[a,b], whose options Hydra does not list
+    if listed:
+        options = sorted(path.stem for path in (CONF_DIR / listed[1]).glob("*.yaml"))
+        hint = did_you_mean(listed[2], options)
+        return f"{listed[1]}: there is no option {listed[2]}.{hint}\nOptions: {', '.join(options)}"
     if group is None or not error.missing_cfg_file:
         return str(error)
     option = str(error.missing_cfg_file).removeprefix(f"{group[1]}/").removesuffix(".yaml")
