@@ -41,8 +41,9 @@ def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
     """Say what is scored, before it is."""
     million = sum(parameter.numel() for parameter in loaded.encoder.parameters()) / 1e6
     lines = [
-        f"Encoder  {shortened(loaded.source, 70)}",
-        f"         {loaded.kind}, {million:.1f}M parameters, in the tables: {shortened(label, 30)}",
+        f"Encoder  {shortened(label, 70)}",
+        f"         {shortened(loaded.source, 70)}",
+        f"         {loaded.kind}, {million:.1f}M parameters",
         f"         pooler {loaded.pooler}, projection {loaded.projection}, "
         f"at most {min(config.max_length, loaded.max_length)} tokens",
     ]
