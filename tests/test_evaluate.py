@@ -80,7 +80,8 @@ def test_tables_figures_and_json_of_several_encoders(models: Path, tmp_path: Pat
     scores = [encoder["tasks"]["Pairs"]["score"] for encoder in content["encoders"]]
     assert content["over_encoders"]["Pairs"]["mean"] == pytest.approx(sum(scores) / 3)
     assert content["over_encoders"]["Pairs"]["std"] == pytest.approx(torch.tensor(scores).std().item(), rel=1e-5)
-    assert content["comparison"] == content["missing"] == {}
+    assert content["comparison"] is None
+    assert content["missing"] == {}
     for name in ("alignment_uniformity", "density", "spectrum", "anisotropy"):
         assert set(json.loads((folder / f"{name}.json").read_text())) == {"0", "1", "2"}
         assert (folder / f"{name}.png").stat().st_size > 10_000
@@ -101,7 +102,7 @@ def test_compare_gives_the_paired_difference(models: Path, tmp_path: Path, caplo
     first, second = models / "0" / "export", models / "1" / "export"
     content = run(tmp_path, "checkpoint=null", f"compare=[{first},{second}]", "bootstrap.samples=500")
     one, other = (encoder["tasks"]["Pairs"]["score"] for encoder in content["encoders"])
-    found = content["comparison"]["Pairs"]
+    found = content["comparison"]["by_task"]["Pairs"]
     assert found["difference"] == pytest.approx(other - one)
     assert found["low"] < found["difference"] < found["high"]
     assert 0 < found["p"] <= 1
@@ -109,6 +110,26 @@ def test_compare_gives_the_paired_difference(models: Path, tmp_path: Path, caplo
     assert content["over_encoders"] == {}
     again = run(tmp_path / "same", "checkpoint=null", f"compare=[{first},{second}]", "bootstrap.samples=500")
     assert again["comparison"] == content["comparison"]
+
+
+def test_the_order_of_compare_decides_and_its_encoders_stay_in_the_mean(
+    models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first, second = models / "2" / "export", models / "0" / "export"  # the pattern finds them the other way round
+    content = run(tmp_path, f"checkpoint='{models}/*/export'", f"compare=[{first},{second}]", "bootstrap.samples=100")
+    scores = {encoder["label"]: encoder["tasks"]["Pairs"]["score"] for encoder in content["encoders"]}
+    assert (content["comparison"]["first"], content["comparison"]["second"]) == ("2", "0")
+    assert content["comparison"]["by_task"]["Pairs"]["difference"] == pytest.approx(scores["0"] - scores["2"])
+    assert "0 minus 2, paired bootstrap" in caplog.text
+    assert content["over_encoders"]["Pairs"]["mean"] == pytest.approx(sum(scores.values()) / 3)
+
+
+def test_an_encoder_that_fails_does_not_take_the_scores_of_others_with_it(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere: there is no such folder"):
+        run(tmp_path, f"checkpoint=[{models / '0' / 'export'},./nowhere]")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert [list(encoder["tasks"]) for encoder in content["encoders"]] == [["Pairs"]]
 
 
 def test_the_whitened_and_centred_vectors_are_scored(models: Path, tmp_path: Path) -> None:

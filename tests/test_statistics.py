@@ -80,7 +80,9 @@ def encoder(label: str, noise: float, shift: int = 0) -> EncoderResult:
 
 def test_a_paired_comparison_is_sharper_than_two_intervals_and_signs_second_minus_first() -> None:
     worse, better = encoder("worse", 1.2), encoder("better", 1.0)
-    found = compare(worse, better, 0.95)
+    compared = compare(worse, better, 0.95)
+    assert (compared.first, compared.second) == ("worse", "better")
+    found = compared.by_task
     assert set(found) == {"a", "b", "Avg."}
     for name, difference in found.items():
         assert difference.difference == pytest.approx(better.scores[name] - worse.scores[name])
@@ -88,12 +90,12 @@ def test_a_paired_comparison_is_sharper_than_two_intervals_and_signs_second_minu
         assert difference.p < 0.02
         low, high = better.intervals(0.95)[name]
         assert difference.high - difference.low < 0.7 * (high - low)
-    back = compare(better, worse, 0.95)
+    back = compare(better, worse, 0.95).by_task
     assert back["Avg."].high == pytest.approx(-found["Avg."].low)
 
 
 def test_equal_encoders_do_not_differ() -> None:
-    found = compare(encoder("one", 1.0), encoder("other", 1.0), 0.95)
+    found = compare(encoder("one", 1.0), encoder("other", 1.0), 0.95).by_task
     assert all((found[name].difference, found[name].p) == (0.0, 1.0) for name in found)
 
 
@@ -115,7 +117,9 @@ def test_a_number_that_is_none_is_null_in_json() -> None:
     constant = sts(np.ones(10), np.arange(10.0))
     results = {"flat": constant}
     one = EncoderResult("x", {}, {}, results, resample(results, SETTINGS), {})
-    content = as_json([one], [STSTask("flat", [], np.ones(0))], confidence=0.95, compared={}, seeds={}, missing={}, made={})
+    content = as_json(
+        [one], [STSTask("flat", [], np.ones(0))], confidence=0.95, compared=None, seeds={}, missing={}, made={}
+    )
     assert content["encoders"][0]["tasks"]["flat"]["score"] is None
     assert content["encoders"][0]["tasks"]["flat"]["interval"] == [None, None]
 

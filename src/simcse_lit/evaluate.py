@@ -81,18 +81,26 @@ def evaluate(config: EvaluateConfig) -> float | None:
     device = _device(config.device)
     write_provenance(run_dir, config, device)
     analyses = [instantiate(analysis) for analysis in config.analyses.values()] if analysed else []
-    found = []
-    for source, label in zip(config.checkpoint, labels(config.checkpoint), strict=True):
-        found.append(_score(source, label, config, device, tasks, analysed, analyses))
-    pair = [found[config.checkpoint.index(source)] for source in config.compare]
-    compared = compare(pair[0], pair[1], config.bootstrap.confidence) if pair else {}
-    seeds = [result for result in found if result.description["checkpoint"] not in config.compare]
+    sources = list(dict.fromkeys(config.checkpoint + config.compare))
+    found: dict[str, EncoderResult] = {}
+    try:
+        for source, label in zip(sources, labels(sources), strict=True):
+            found[source] = _score(source, label, config, device, tasks, analysed, analyses)
+    except BaseException:
+        if found:  # what was scored is not lost with the encoder that could not be
+            report.write(run_dir, config, list(found.values()), tasks, None, {}, missing)
+        raise
+    compared = None
+    if config.compare:
+        first, second = (found[source] for source in config.compare)
+        compared = compare(first, second, config.bootstrap.confidence)
+    seeds = [found[source] for source in config.checkpoint]
     spread = over_seeds(seeds) if len(seeds) > 1 else {}
-    report.write(run_dir, config, found, tasks, compared, spread, missing)
-    report.show(run_dir, config, found, tasks, analysed, compared, spread)
+    report.write(run_dir, config, list(found.values()), tasks, compared, spread, missing)
+    report.show(run_dir, config, list(found.values()), tasks, analysed, compared, spread)
     if missing:
         raise UserError(report.explain_missing(missing))
-    scores = found[0].scores
+    scores = found[sources[0]].scores
     return scores.get("Avg.", scores.get("Avg. transfer", next(iter(scores.values()), None)))
 
 

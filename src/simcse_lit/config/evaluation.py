@@ -22,7 +22,7 @@ EVALUATION_CHOICES = {
 def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
     """Check a composed `evaluate.yaml` and return it as typed, resolved objects.
 
-    `checkpoint` becomes the list of all encoders that are scored, patterns resolved; with `compare`, its two come last.
+    `checkpoint` and `compare` become lists of what they name, patterns resolved.
 
     Raises:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
@@ -30,16 +30,15 @@ def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
     config = typed(composed, EvaluateConfig)
     check_choices(composed, EVALUATION_CHOICES)
     check_positive(composed, ("token_budget",))
+    config.checkpoint = list(dict.fromkeys(_names(config.checkpoint, "checkpoint")))
     config.compare = _names(config.compare, "compare")
     if len(config.compare) not in (0, 2):
         raise UserError(f"compare: needs two encoders, not {len(config.compare)}: compare=[A,B].")
-    named = _names(config.checkpoint, "checkpoint")
-    if not named and not config.compare:
+    if not config.checkpoint and not config.compare:
         raise UserError(
             "checkpoint: has no value. Name what is to be scored: an export folder, a Lightning checkpoint, or a folder or "
             "Hub id\nof transformers or sentence-transformers, e.g. checkpoint=outputs/quickstart/TIME/export."
         )
-    config.checkpoint = list(dict.fromkeys([*named, *config.compare]))
     if config.compare and config.compare[0] == config.compare[1]:
         raise UserError(f"compare: {config.compare[0]} stands there twice; name two encoders.")
     if config.max_length < 3:

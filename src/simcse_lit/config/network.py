@@ -32,7 +32,7 @@ def training_needs_hub(config: TrainConfig) -> bool:
 
 def evaluation_needs_hub(config: EvaluateConfig) -> bool:
     """Whether an evaluation would ask the Hub for encoders or SentEval's files."""
-    from_hub = [name for name in config.checkpoint if not (is_local(name) or name.endswith(".ckpt"))]
+    from_hub = [name for name in config.checkpoint + config.compare if not (is_local(name) or name.endswith(".ckpt"))]
     return bool(from_hub) or _senteval_needs_hub(config.senteval)
 
 

@@ -80,15 +80,24 @@ class Difference:
     p: float
 
 
-def compare(first: EncoderResult, second: EncoderResult, confidence: float) -> dict[str, Difference]:
-    """The paired bootstrap of two encoders, by STS task, and of their average. Koehn 2004."""
+@dataclass(frozen=True)
+class Comparison:
+    """Two encoders by their labels, and the difference on each STS task and on their average."""
+
+    first: str
+    second: str
+    by_task: Mapping[str, Difference]
+
+
+def compare(first: EncoderResult, second: EncoderResult, confidence: float) -> Comparison:
+    """The paired bootstrap of two encoders. Koehn 2004."""
     one, other = first.resampled_with_average(), second.resampled_with_average()
     found = {}
     for name in one:
         differences_S = other[name] - one[name]
         low, high = interval(differences_S, confidence)
         found[name] = Difference(second.scores[name] - first.scores[name], low, high, p_value(differences_S))
-    return found
+    return Comparison(first.label, second.label, found)
 
 
 def over_seeds(encoders: Sequence[EncoderResult]) -> dict[str, tuple[float, float]]:
@@ -114,7 +123,7 @@ def as_json(
     tasks: Sequence[Task],
     *,
     confidence: float,
-    compared: Mapping[str, Difference],
+    compared: Comparison | None,
     seeds: Mapping[str, tuple[float, float]],
     missing: Mapping[str, str],
     made: Mapping[str, Any],
@@ -125,7 +134,12 @@ def as_json(
         "schema": SCHEMA,
         **made,
         "encoders": [_encoder(encoder, families, confidence) for encoder in encoders],
-        "comparison": {name: vars(difference) for name, difference in compared.items()},
+        "comparison": compared
+        and {
+            "first": compared.first,
+            "second": compared.second,
+            "by_task": {name: vars(difference) for name, difference in compared.by_task.items()},
+        },
         "over_encoders": {name: {"mean": mean, "std": std} for name, (mean, std) in seeds.items()},
         "missing": dict(missing),
     }

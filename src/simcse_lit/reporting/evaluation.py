@@ -12,7 +12,7 @@ import torch
 
 import simcse_lit
 from simcse_lit.config.schema import EvaluateConfig
-from simcse_lit.evaluation.results import Difference, EncoderResult, as_json
+from simcse_lit.evaluation.results import Comparison, EncoderResult, as_json
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Task
 from simcse_lit.inference.loading import LoadedEncoder
@@ -75,7 +75,7 @@ def show(
     encoders: Sequence[EncoderResult],
     tasks: Sequence[Task],
     analysed: STSTask | None,
-    compared: Mapping[str, Difference],
+    compared: Comparison | None,
     seeds: Mapping[str, tuple[float, float]],
 ) -> None:
     """The tables in the paper's column order, what the analyses measured, and where everything is."""
@@ -93,20 +93,10 @@ def show(
     if f1:
         log.info("MRPC F1: %s", "   ".join(f1))
     if compared:
-        table = {
-            "difference": {name: found.difference for name, found in compared.items()},
-            "  from": {name: found.low for name, found in compared.items()},
-            "  to": {name: found.high for name, found in compared.items()},
-            "p": {name: found.p for name, found in compared.items()},
-        }
-        first, second = (encoder.label for encoder in encoders if encoder.description["checkpoint"] in config.compare)
-        log.info(
-            "\n%s minus %s, paired bootstrap, %s interval\n%s",
-            shortened(second, 20),
-            shortened(first, 20),
-            share,
-            score_table(list(table.items())),
-        )
+        sides = {"difference": "difference", "low": "  from", "high": "  to", "p": "p"}
+        table = [(head, {name: vars(one)[side] for name, one in compared.by_task.items()}) for side, head in sides.items()]
+        second, first = shortened(compared.second, 20), shortened(compared.first, 20)
+        log.info("\n%s minus %s, paired bootstrap, %s interval\n%s", second, first, share, score_table(table))
     if analysed is not None:
         log.info("\nAnalyses of %s, %s pairs", analysed.name, f"{len(analysed.pairs):,}")
         for encoder in encoders:
@@ -151,7 +141,7 @@ def write(
     config: EvaluateConfig,
     encoders: Sequence[EncoderResult],
     tasks: Sequence[Task],
-    compared: Mapping[str, Difference],
+    compared: Comparison | None,
     seeds: Mapping[str, tuple[float, float]],
     missing: Mapping[str, str],
 ) -> None:
