@@ -149,6 +149,33 @@ def test_the_whitened_and_centred_vectors_are_scored(models: Path, tmp_path: Pat
         run(tmp_path / "bad", checkpoint, "postprocess=whitening", f"postprocess.fit_on={file}", "postprocess.dim=60")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"postprocess\.fit_on: .*corpus\.txt: holds no sentences to fit on"),
+        ("one\n", "the 1 sentences that whitening is fitted on all have the same vector"),
+        ("one\n\ntwo\n", r"postprocess\.fit_on: 1 row cannot be used:\n.*line 2: text is blank"),
+    ],
+)
+def test_a_file_that_nothing_can_be_fitted_on_is_refused(models: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "corpus.txt").write_text(text)
+    fit = f"postprocess.fit_on={tmp_path / 'corpus.txt'}"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "run", f"checkpoint={models / '0' / 'export'}", "postprocess=whitening", fit)
+
+
+def test_a_cache_that_cannot_be_used_is_named(models: Path, tmp_path: Path) -> None:
+    checkpoint = f"checkpoint={models / '0' / 'export'}"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"embedding_cache=.*file: cannot be made"):
+        run(tmp_path / "run", checkpoint, f"embedding_cache={tmp_path / 'file'}")
+    run(tmp_path / "run", checkpoint, f"embedding_cache={tmp_path / 'cache'}")
+    (path,) = (tmp_path / "cache").iterdir()  # and no partial file
+    path.write_bytes(b"short")
+    with pytest.raises(UserError, match=r"embedding_cache: .*cannot be read: .* Remove the file"):
+        run(tmp_path / "run", checkpoint, f"embedding_cache={tmp_path / 'cache'}")
+
+
 def test_cached_vectors_are_not_encoded_again(models: Path, tmp_path: Path) -> None:
     options = (f"checkpoint={models / '0' / 'export'}", f"embedding_cache={tmp_path / 'cache'}")
     first = run(tmp_path / "first", *options)

@@ -161,3 +161,26 @@ def test_a_sentence_transformers_folder_gives_what_that_library_gives(
     assert loaded.pooler == {"mean": "avg", "cls": "cls", "max": "max"}[mode]
     load(tmp_path / "st", pooler="avg_top2")
     assert "pooler=avg_top2 is not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b"{oops", r"config\.json cannot be used: .*not a valid JSON"),
+        ("config.json", b'{"model_type": "bert", "simcse": {"pooler": "new"}}', "section simcse .* has no 'projection'"),
+        ("model.safetensors", None, "the export is damaged: Error no file named model.safetensors"),
+        ("model.safetensors", b"short", "the export is damaged"),
+        ("projection.safetensors", None, r"the export is damaged: .*projection\.safetensors"),
+        ("projection.safetensors", b"short", "the export is damaged"),
+    ],
+)
+def test_a_damaged_export_is_named(raw: Path, tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
+    encoder = SentenceEncoder(AutoModel.from_pretrained(raw), "avg", "mlp")
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(TINY)  # type: ignore[assignment]
+    folder = tmp_path / "export"
+    export(encoder, tokenizer, folder, max_length=32, provenance=Provenance("raw", "sup", {}, {}, "nothing"))
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load(folder)

@@ -213,7 +213,11 @@ def _encode(
 
 
 def _fitting_sentences(config: PostprocessConfig) -> list[str]:
-    """The sentences of `postprocess.fit_on`, all columns together, each once."""
+    """The sentences of `postprocess.fit_on`, all columns together, each once; none if that key is null.
+
+    Raises:
+        UserError: the file cannot be read, has a bad row, or holds no sentences.
+    """
     if config.fit_on is None:
         return []
     from simcse_lit.data.sources import open_sources
@@ -222,7 +226,10 @@ def _fitting_sentences(config: PostprocessConfig) -> list[str]:
 
     sources = open_sources(config.fit_on, None, key="postprocess.fit_on")
     rows = examples(sources, config.columns, "error")
-    return list(dict.fromkeys(normalised(text) for row in rows for text in row.fields))
+    sentences = list(dict.fromkeys(normalised(text) for row in rows for text in row.fields))
+    if not sentences:
+        raise UserError(f"postprocess.fit_on: {config.fit_on}: holds no sentences to fit on.")
+    return sentences
 
 
 def _postprocess(config: PostprocessConfig, embeddings: "Embeddings", corpus: Sequence[str]) -> "Callable[[Task], Embed]":

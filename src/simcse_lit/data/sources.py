@@ -139,10 +139,12 @@ class BadRows:
 
     Args:
         policy: `error` or `skip` (the key `data.on_bad_row`).
+        key: the configuration key that names the files, for messages.
     """
 
-    def __init__(self, policy: str) -> None:
+    def __init__(self, policy: str, key: str) -> None:
         self.policy = policy
+        self.key = key
         self.count = 0
         self._shown: list[str] = []
 
@@ -164,8 +166,12 @@ class BadRows:
         more = f"\n  and {self.count - len(self._shown):,} more" if self.count > len(self._shown) else ""
         if self.policy == "error":
             raise UserError(
-                f"data.train_file: {self.count:,} row{'s' * (self.count > 1)} cannot be used:\n{rows}{more}\n"
-                "Mend them, or train without them: data.on_bad_row=skip"
+                f"{self.key}: {self.count:,} row{'s' * (self.count > 1)} cannot be used:\n{rows}{more}\n"
+                + (
+                    "Mend them, or train without them: data.on_bad_row=skip"
+                    if self.key == "data.train_file"
+                    else "Mend them."
+                )
             )
         log.warning("Training without %s unusable rows (data.on_bad_row=skip):\n%s%s", f"{self.count:,}", rows, more)
 

@@ -72,7 +72,7 @@ def examples(sources: Sequence[Source], columns: Sequence[str], on_bad_row: str)
     Raises:
         UserError: after the last row, if rows are bad and `on_bad_row` is `error`; at once for a file that cannot be read.
     """
-    bad = BadRows(on_bad_row)
+    bad = BadRows(on_bad_row, sources[0].key)
     labelled = [is_labelled(source.header()) for source in sources]
     if any(labelled) and len(columns) > 1:
         if not all(labelled):

@@ -26,20 +26,25 @@ def whitening(fit_NH: Tensor, dim: int | None) -> Transform:
     """Takes the mean off and turns the covariance of `fit_NH` into the identity, keeping the directions of largest variance.
 
     Args:
-        fit_NH: vectors whose mean and covariance are taken, (N, H), N >= 2.
+        fit_NH: vectors whose mean and covariance are taken, (N, H).
         dim: how many directions are kept; None for all that have any variance.
 
     Returns:
         From (n, H) to (n, D).
 
     Raises:
-        UserError: `fit_NH` varies in fewer than `dim` directions.
+        UserError: `fit_NH` varies in fewer than `dim` directions, or in none.
 
     Source: Su et al. 2021, algorithm 1; SimCSE section 6.1 and table C.1.
     """
     centred_NH = fit_NH.double() - (mean_H := fit_NH.double().mean(0))
     variance_H, directions_HH = torch.linalg.eigh(centred_NH.T @ centred_NH / len(fit_NH))
     rank = int((variance_H > NEGLIGIBLE * variance_H[-1].clamp(min=1e-30)).sum())
+    if rank == 0:
+        raise UserError(
+            f"postprocess: the {len(fit_NH):,} sentences that whitening is fitted on all have the same vector.\n"
+            "Fit on more sentences: postprocess.fit_on=FILE."
+        )
     if dim is not None and dim > rank:
         raise UserError(
             f"postprocess.dim={dim}: the {len(fit_NH):,} sentences that whitening is fitted on vary in {rank} directions "

@@ -29,11 +29,18 @@ class EmbeddingCache:
         loaded: the encoder.
         max_length: tokens after which a sentence is cut.
         precision: of the encoder pass.
+
+    Raises:
+        UserError: the folder cannot be made, or its file is damaged.
     """
 
     def __init__(self, folder: Path, loaded: LoadedEncoder, *, max_length: int, precision: str) -> None:
         self._path = folder / f"embeddings-{_fingerprint(loaded, max_length, precision)[:24]}.safetensors"
         self._known: dict[bytes, Tensor] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"embedding_cache={folder}: cannot be made: {error.strerror or error}.") from error
         try:
             if self._path.is_file():
                 saved = load_file(self._path)
@@ -61,11 +68,10 @@ class EmbeddingCache:
         digests = torch.frombuffer(bytearray(b"".join(self._known)), dtype=torch.uint8).reshape(-1, DIGEST_BYTES)
         partial = self._path.with_suffix(f".{os.getpid()}.partial")
         try:
-            partial.parent.mkdir(parents=True, exist_ok=True)
             save_file({"digests": digests, "vectors": torch.stack(list(self._known.values()))}, partial)
             partial.replace(self._path)
-        except OSError as error:
-            raise UserError(f"embedding_cache={self._path.parent}: cannot be written: {error.strerror or error}.") from error
+        except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
+            raise UserError(f"embedding_cache={self._path.parent}: cannot be written: {error}.") from error
         finally:
             partial.unlink(missing_ok=True)
 

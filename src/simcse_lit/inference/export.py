@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -102,19 +103,37 @@ def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenize
     """The encoder and tokenizer of a folder that `export` wrote, with its pooler and projection, in evaluation mode.
 
     Raises:
-        UserError: the folder is missing or was not written by `export`.
+        UserError: the folder is missing, damaged, or was not written by `export`.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: is no model folder (no config.json).")
-    recorded = getattr(AutoConfig.from_pretrained(folder), "simcse", None)
+    recorded = recorded_section(folder)
     if recorded is None:
         raise UserError(f"{folder}: config.json has no section simcse; it is no export of simcse-lit.")
-    backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
-    encoder = SentenceEncoder(backbone, recorded["pooler"], recorded["projection"])
-    if encoder.projection is not None:
-        encoder.projection.load_state_dict(load_file(folder / PROJECTION))
-    return encoder.eval(), cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(folder))
+    try:
+        backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        encoder = SentenceEncoder(backbone, recorded["pooler"], recorded["projection"])
+        if encoder.projection is not None:
+            encoder.projection.load_state_dict(load_file(folder / PROJECTION))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except KeyError as error:
+        raise UserError(f"{folder}: section simcse of config.json has no {error}; it comes from another version.") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the export is damaged: {str(error).splitlines()[0]}\nExport it again.") from error
+    return encoder.eval(), cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def recorded_section(folder: Path) -> dict[str, str] | None:
+    """What a model folder's `config.json` says of pooler and projection; None if it is no export of ours.
+
+    Raises:
+        UserError: `config.json` cannot be read.
+    """
+    try:
+        return getattr(AutoConfig.from_pretrained(folder), "simcse", None)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: config.json cannot be used: {str(error).splitlines()[0]}") from error
 
 
 _SNIPPETS = {

@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.data.hub import download_model
 from simcse_lit.errors import UserError
-from simcse_lit.inference.export import load_export
+from simcse_lit.inference.export import load_export, recorded_section
 from simcse_lit.model.encoder import Projection, SentenceEncoder
 from simcse_lit.model.loading import load_backbone, longest_input
 from simcse_lit.model.module import CHECKPOINT_SECTION
@@ -99,7 +99,7 @@ def load_encoder(source: str, *, revision: str | None, pooler: str | None, proje
             raise UserError(f"checkpoint: {source}: there is no such folder (looked in {path.absolute().parent}).")
         path = download_model(source, revision, key="checkpoint")
     is_model = (path / "config.json").is_file()
-    if is_model and hasattr(AutoConfig.from_pretrained(path), "simcse"):
+    if is_model and recorded_section(path) is not None:
         encoder, tokenizer = load_export(path)
         reads = (encoder.pooler, encoder.projection_name)
         _warn_of_contradiction(source, reads, (pooler, projection))
