@@ -127,7 +127,7 @@ def train(config: TrainConfig) -> float:
         else:
             logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
     try:
-        scores = fit_and_score(config, trainer, module, data, checkpoint)
+        module, scores = fit_and_score(config, trainer, module, data, checkpoint)
         if trainer.is_global_zero:
             finish(config, module, data, scores)
             run_folder.write_scores(run_dir, scores)
@@ -200,8 +200,8 @@ def fit_and_score(
     module: "SimCSEModule",
     data: "SimCSEDataModule",
     checkpoint: "Path | None",
-) -> dict[str, dict[str, float]]:
-    """Score the untrained encoder, train it, and score its best weights, which it then holds.
+) -> "tuple[SimCSEModule, dict[str, dict[str, float]]]":
+    """Score the untrained encoder, train it, and score its best weights.
 
     Args:
         config: the configuration.
@@ -211,14 +211,16 @@ def fit_and_score(
         checkpoint: where to continue from, or None; the untrained encoder was scored by the run's first part then.
 
     Returns:
-        "before" and "after" to task to Spearman x 100.
+        The module with the best weights, and "before" and "after" to task to Spearman x 100.
 
     Raises:
         UserError: the text cannot be used, or training diverged.
     """
+    from copy import deepcopy
     from pathlib import Path
 
     import torch
+    from pytorch_lightning.strategies import FSDPStrategy
 
     from simcse_lit.reporting import console, run_folder
 
@@ -253,15 +255,19 @@ def fit_and_score(
 
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    sharded = isinstance(trainer.strategy, FSDPStrategy)
+    if sharded:  # what was trained is in pieces
+        module = build(config)[0]
     if path:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     if best is None:  # no checkpoint was kept: these are the last weights
         best = trainer.validate(module, data, verbose=False)[0]["val/sts"]
     scores["after"] = {data.suite.dev.name: float(best)}
     if config.evaluation.test:
-        trainer.test(module, data, verbose=False)
-        scores["after"] |= module.test_scores
-    return scores
+        scored = deepcopy(module) if sharded else module  # scoring would take it to pieces again
+        trainer.test(scored, data, verbose=False)
+        scores["after"] |= scored.test_scores
+    return module, scores
 
 
 def close_loggers(loggers: "list[Logger]", scores: dict[str, dict[str, float]], *, failed: bool) -> None:

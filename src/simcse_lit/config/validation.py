@@ -177,6 +177,9 @@ def _check_devices(config: TrainConfig) -> None:
             f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: trainer.strategy=auto is for one.\n"
             "Choose how they work together: trainer=ddp (GPUs), trainer=fsdp (GPUs, large encoders) or trainer=ddp_cpu."
         )
+    fsdp = isinstance(trainer.strategy, dict) and str(trainer.strategy.get("_target_", "")).endswith("FSDPStrategy")
+    if fsdp and config.callbacks.get("checkpoint") is None:
+        raise UserError("callbacks.checkpoint=null trainer=fsdp: the export is made from the best checkpoint, so keep it.")
     if config.data.batch_size % processes:
         raise UserError(
             f"data.batch_size={config.data.batch_size}: is the batch of all {processes} devices together, and must be a "

@@ -5,11 +5,13 @@ Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerFast, get_scheduler
 
@@ -164,6 +166,16 @@ class SimCSEModule(pl.LightningModule):
             num_training_steps=steps,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm of the whole gradient; where processes hold parts of it, they have to work it out together."""
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            if gradient_clip_val:
+                cast(FullyShardedDataParallel, self.trainer.strategy.model).clip_grad_norm_(gradient_clip_val)
+            return
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the vectors of the development sentences."""
