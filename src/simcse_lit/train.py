@@ -12,6 +12,7 @@ from simcse_lit.config.network import training_needs_hub, use_cache_when_unreach
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
 from simcse_lit.errors import UserError
+from simcse_lit.launch import ranks
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -25,7 +26,11 @@ def main(composed: DictConfig) -> float:
     """Train what a composed configuration says; returns the best score on the development set, for sweepers."""
     config = validate(composed)
     use_cache_when_unreachable(training_needs_hub(config))
-    return train(config)
+    devices, num_nodes = config.trainer.devices, config.trainer.num_nodes
+    if devices * num_nodes > 1 and ranks.rank() is None:
+        return float(ranks.start_ranks("simcse_lit.train", devices, num_nodes))
+    composed.run_dir = ranks.agree_on_run_dir(config.run_dir)
+    return train(validate(composed))
 
 
 def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":

@@ -75,6 +75,7 @@ class OptimizerConfig:
 class TrainerConfig:
     accelerator: str = MISSING
     devices: int = MISSING
+    num_nodes: int = MISSING
     precision: str = MISSING
     max_epochs: int = MISSING
     max_steps: int = MISSING
