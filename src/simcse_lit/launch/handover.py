@@ -34,19 +34,22 @@ def hand_over_value(folder: Path, value: Any) -> None:
 
 
 def hand_over_error(folder: Path, message: str) -> bool:
-    """Leave why the task failed, and say whether this was the first to fail: what other ranks report follows from it."""
+    """Leave why the task failed, and say whether it is this process's reason that will be told: the first rank's to fail,
+    since what the others report follows from it.
+    """
+    own = {"message": message, "pid": os.getpid()}
     try:
         with (folder / ERROR).open("x", encoding="utf-8") as file:
-            json.dump(message, file)
+            json.dump(own, file)
     except FileExistsError:
-        return False
+        return bool(json.loads((folder / ERROR).read_text(encoding="utf-8"))["pid"] == os.getpid())
     return True
 
 
 def collect(folder: Path) -> Outcome:
     """What was left in the folder; an error wins over a value, since one rank may fail after another has succeeded."""
     if (folder / ERROR).exists():
-        return Outcome(error=json.loads((folder / ERROR).read_text(encoding="utf-8")))
+        return Outcome(error=json.loads((folder / ERROR).read_text(encoding="utf-8"))["message"])
     if (folder / VALUE).exists():
         return Outcome(value=json.loads((folder / VALUE).read_text(encoding="utf-8")))
     return Outcome()

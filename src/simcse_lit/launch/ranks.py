@@ -74,6 +74,9 @@ def agree_on_run_dir(run_dir: str) -> str:
 
     Talks over the store that torch.distributed will use too, before any process group. Returns at once in a process
     that is no rank.
+
+    Raises:
+        UserError: srun was called with --ntasks, which Lightning cannot follow, instead of --ntasks-per-node.
     """
     place = rank()
     if place is None:
@@ -83,7 +86,10 @@ def agree_on_run_dir(run_dir: str) -> str:
     if "RANK" not in os.environ:
         from lightning_fabric.plugins.environments import SLURMEnvironment
 
-        slurm = SLURMEnvironment()
+        try:
+            slurm = SLURMEnvironment()
+        except RuntimeError as error:
+            raise UserError(f"SLURM: {error}") from error
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
     size = int(os.environ.get("WORLD_SIZE") or os.environ["SLURM_STEP_NUM_TASKS"])
     store, _, _ = next(iter(rendezvous(f"env://?rank={place}&world_size={size}")))
