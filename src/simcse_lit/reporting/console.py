@@ -58,6 +58,8 @@ def quiet_libraries() -> None:
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
         ".*Experiment logs directory .* exists and is not empty.*",
+        ".*It is recommended to use `self.log.*sync_dist=True.*",  # every process computes the same scores
+        "`broadcast_buffers` is deprecated.*",  # its successor is not in the older versions of torch
     ):
         warnings.filterwarnings("ignore", message=message)
 
@@ -160,7 +162,7 @@ def show_files(run_dir: Path, commands: Sequence[str]) -> None:
         ("config.yaml", "the resolved configuration"),
     ):
         if (run_dir / name).exists():
-            log.info("  %-20s%s", name, what)
+            log.info("  %-26s%s", name, what)
     if commands:
         log.info("\nNext")
         for command in commands:
