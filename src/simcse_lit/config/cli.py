@@ -25,6 +25,7 @@ from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.validation import did_you_mean, explain_value_error, unknown_key
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, processes, ranks
+from simcse_lit.launch.command import started_module
 from simcse_lit.launch.launcher import JobFailed
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
             handover.hand_over_value(parent, value)
         return value
 
-    job.__module__ = f"simcse_lit.{config_name}"  # from which Hydra takes the job's name, and the launcher the command
+    job.__module__ = started_module(f"simcse_lit.{config_name}")  # Hydra names the job after it; the launcher runs it
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
     except (KeyboardInterrupt, SystemExit) as stop:

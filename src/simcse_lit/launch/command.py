@@ -1,5 +1,6 @@
 """The arguments with which a job of Hydra's, in a single run or a multirun, is run once more as a process of its own."""
 
+import sys
 from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -42,3 +43,9 @@ def _options(hydra: DictConfig) -> list[str]:
         elif source.provider == "command-line":
             options += ["--config-dir", source.path]
     return options
+
+
+def started_module(default: str) -> str:
+    """The module that `python -m` is running: a command of this package's, or a user's own module around one."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else default

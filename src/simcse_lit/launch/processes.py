@@ -20,6 +20,7 @@ from simcse_lit.launch import handover
 from simcse_lit.launch.handover import Outcome
 
 PERIOD_S = 0.05
+PARENT = "SIMCSE_PARENT"  # variable: the process that starts another
 # What tells a process that it is a rank. A child is none of its parent's group, so it inherits none of these.
 RANK_VARIABLES = (
     "RANK",
@@ -70,6 +71,8 @@ def die_with_parent() -> None:
 
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != int(os.environ.pop(PARENT)):  # it has died already
+        sys.exit(1)
 
 
 class Child:
@@ -83,7 +86,7 @@ class Child:
             self._process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env=child_environment({**variables, handover.VARIABLE: str(self._folder)}),
+                env=child_environment({**variables, handover.VARIABLE: str(self._folder), PARENT: str(os.getpid())}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT if console else None,

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from simcse_lit.errors import UserError
-from simcse_lit.launch.command import job_arguments
+from simcse_lit.launch.command import job_arguments, started_module
 from simcse_lit.launch.devices import cores
 from simcse_lit.launch.processes import Supervisor
 
@@ -36,17 +36,18 @@ def silenced(arguments: Sequence[str]) -> list[str]:
     return [*kept, "hydra.output_subdir=null", "hydra/job_logging=rank"]
 
 
-def start_ranks(module: str, devices: int, num_nodes: int) -> Any:
+def start_ranks(command: str, devices: int, num_nodes: int) -> Any:
     """Run this job of Hydra's once more, as `devices` processes of one group, and return what its rank 0 does.
 
     Args:
-        module: the command's module, as `python -m` takes it.
-        devices: processes.
+        command: the command's module, if Python was not told it with -m.
+        devices: processes of a node.
         num_nodes: machines.
 
     Raises:
         UserError: a rank failed; or there are several nodes, on each of which the ranks must be started.
     """
+    module = started_module(command)
     if num_nodes > 1:
         raise UserError(
             f"trainer.num_nodes={num_nodes}: start this command on every node, with one process a device:\n"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from simcse_lit.launch import handover
-from simcse_lit.launch.processes import describe_exit, die_with_parent
+from simcse_lit.launch.processes import PARENT, describe_exit, die_with_parent
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
+    os.environ[PARENT] = str(os.getpid())
     logging.disable(logging.CRITICAL)
     try:
         run(parse_args(sys.argv[1:]))
