@@ -71,7 +71,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
         try:
             value = task(composed)
         except Exception as error:
-            if parent and rank is not None:
+            if parent:  # at once, before Hydra prints all overrides
                 end_with(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
                 number = HydraConfig.get().job.num
