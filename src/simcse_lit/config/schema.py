@@ -109,6 +109,7 @@ class TrainConfig:
     group: str | None = MISSING
     seed: int = MISSING
     run_dir: Any = MISSING  # str; under --cfg job --resolve there is none yet
+    resume: str | None = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pooler: PoolerConfig = field(default_factory=PoolerConfig)

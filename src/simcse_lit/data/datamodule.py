@@ -45,6 +45,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.suite = suite
         self.token_budget = token_budget
         self.seed = seed
+        self.done = 0  # batches that a run to be continued has behind it
         self._corpus: Corpus | None = None
 
     @property
@@ -70,14 +71,13 @@ class SimCSEDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's part of the training batches, from where a resumed run left off (`order.py`)."""
         rank, processes = world()
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
         batches = RankBatches(
             EpochOrder(len(self.corpus), self.seed),
             self.config.batch_size,
             drop_last=self.config.drop_last,
             rank=rank,
             processes=processes,
-            done=done,
+            done=self.done,
         )
         if batches.rest:
             log.info(
@@ -95,6 +95,12 @@ class SimCSEDataModule(pl.LightningDataModule):
             persistent_workers=self.config.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def rows_of(self, batch: int) -> list[int]:
+        """The rows of the corpus in a batch of the current epoch, of all processes together."""
+        order = EpochOrder(len(self.corpus), self.seed, self.trainer.current_epoch if self.trainer else 0).permutation()
+        size = self.config.batch_size
+        return [int(row) for row in order[batch * size : (batch + 1) * size]]
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The unique sentences of the development task."""
