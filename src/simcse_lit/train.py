@@ -16,7 +16,7 @@ from simcse_lit.config.resume import checkpoint_to_resume, with_earlier_override
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
 from simcse_lit.errors import UserError
-from simcse_lit.launch import ranks
+from simcse_lit.launch import handover, ranks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -319,5 +319,6 @@ def finish(
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
+    if not handover.awaited():
+        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
     run(main, "train")

@@ -90,7 +90,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
             raise
         if not parent:
             print("\nStopped.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT if by_hand else stop.code)
+        sys.exit(stop.code if isinstance(stop, processes.Stopped) else 128 + signal.SIGINT)
     except Exception as error:
         end_with(error)
 

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
+from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from simcse_lit.config import CONF_DIR
 
@@ -12,7 +13,7 @@ from simcse_lit.config import CONF_DIR
 NOT_OF_A_JOB = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.run")
 
 
-def job_arguments(hydra: DictConfig, run_dir: str) -> list[str]:
+def job_arguments(hydra: HydraConf, run_dir: str) -> list[str]:
     """Arguments of a single run that is this job, in this run folder.
 
     Args:
@@ -34,9 +35,10 @@ def quoted(value: str) -> str:
     return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
-def _options(hydra: DictConfig) -> list[str]:
+def _options(hydra: HydraConf) -> list[str]:
     """--config-name, --config-path and --config-dir, where they were given."""
-    options = [] if hydra.job.config_name == hydra.job.name else ["--config-name", hydra.job.config_name]
+    name = str(hydra.job.config_name)
+    options = [] if name == hydra.job.name else ["--config-name", name]
     for source in hydra.runtime.config_sources:
         if source.provider == "main" and Path(source.path) != CONF_DIR:
             options += ["--config-path", source.path]

@@ -28,7 +28,7 @@ from simcse_lit.launch.ranks import rank
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 30.0
+GRACE_S = 50.0
 WIDTH = 80
 
 

@@ -127,6 +127,8 @@ def describe_exit(code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}."
+    if code > 128:  # it caught a signal and ended in its own time
+        return f"stopped by {signal.Signals(code - 128).name}."
     return f"ended with status {code} and without a message."
 
 

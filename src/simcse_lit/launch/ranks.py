@@ -16,7 +16,7 @@ from simcse_lit.launch.command import job_arguments, started_module
 from simcse_lit.launch.devices import cores
 from simcse_lit.launch.processes import Supervisor
 
-GRACE_S = 20.0  # less than the launcher's, which would kill this process before its ranks
+GRACE_S = 40.0  # more than the 30 s that torchrun gives its ranks, less than the launcher gives this process
 
 
 def rank() -> int | None:
@@ -29,7 +29,7 @@ def rank() -> int | None:
 
 
 def silenced(arguments: Sequence[str]) -> list[str]:
-    """A command line for a rank above 0: it makes no file and no folder, and says nothing below a warning."""
+    """A command line for a rank above 0: it makes no file and no folder, and nothing is said twice."""
     kept = [argument for argument in arguments if not argument.startswith("hydra/job_logging=")]
     if not any(argument.startswith("hydra.run.dir=") for argument in kept):
         kept.append("hydra.run.dir=.")  # rank 0 has the run folder: agree_on_run_dir
