@@ -183,7 +183,8 @@ def test_every_option_of_every_group_composes_and_validates(option: str, monkeyp
         evaluate_config(option)
     if group in EVALUATED[:1]:
         return
-    got = config(option, *MANDATORY.get(option, []))
+    # A sweep is added with +: there is none by default.
+    got = config(f"+{option}" if group == "sweep" else option, *MANDATORY.get(option, []))
     if group in ("loss", "pooler", "projection"):
         assert getattr(got, group).name == name
     if group == "experiment":

@@ -183,11 +183,3 @@ def test_callbacks_and_loggers_that_are_switched_off_are_off(tmp_path: Path, cac
         )
     assert -100 <= train(validate(composed)) <= 100
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json", "export"}
-
-
-def test_a_multirun_says_which_jobs_failed_and_trains_the_others(cli: Cli, tmp_path: Path) -> None:
-    done = cli("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "trainer.max_steps=1", "data.max_length=99,32,98")
-    assert done.returncode == 1
-    assert "Job 0 failed: data.max_length=99" in done.stdout and "Job 2 failed: data.max_length=98" in done.stdout
-    assert (tmp_path / "sweep" / "1" / "export" / "model.safetensors").is_file()
-    assert "Traceback" not in done.stderr

@@ -16,6 +16,7 @@ from simcse_lit.config.resume import checkpoint_to_resume, with_earlier_override
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
 from simcse_lit.errors import UserError
+from simcse_lit.launch import handover, ranks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,11 @@ def main(composed: DictConfig) -> float:
     """Train what a composed configuration says; returns the best score on the development set, for sweepers."""
     config = validate(composed)
     use_cache_when_unreachable(training_needs_hub(config))
-    return train(config)
+    devices, num_nodes = config.trainer.devices, config.trainer.num_nodes
+    if devices * num_nodes > 1 and ranks.rank() is None:
+        return float(ranks.start_ranks("simcse_lit.train", devices, num_nodes))
+    composed.run_dir = ranks.agree_on_run_dir(config.run_dir)
+    return train(validate(composed))
 
 
 def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
@@ -320,5 +325,6 @@ def finish(
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
+    if not handover.awaited():
+        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
     run(main, "train")

@@ -6,11 +6,12 @@ Each command module (`train.py`, ...) calls `run`. Set HYDRA_FULL_ERROR=1 to see
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -20,15 +21,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from simcse_lit.config import resolvers, schema
+from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.validation import did_you_mean, explain_value_error, unknown_key
 from simcse_lit.errors import UserError
+from simcse_lit.launch import handover, processes, ranks
+from simcse_lit.launch.command import started_module
+from simcse_lit.launch.launcher import JobFailed
 
 log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# A wheel carries conf/ inside the package; a checkout keeps it at the top level.
-CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parents[1] / "conf"
 
 
 def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[str] = ()) -> None:
@@ -39,33 +41,58 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
         config_name: the command's name too.
         lists: keys and groups whose `key=a,b` means the list [a,b], but in a multirun, where it means two jobs.
 
-    Exits with status 1 and a message on standard error for a `UserError` or a mistake in the configuration.
+    Exits with status 1 and a message on standard error for a `UserError` or a mistake in the configuration, and with 130
+    or 143 when a signal stopped it. In a process that was started for a job, what the task returns, or why it failed, is
+    handed over to the one that started it; a rank leaves it to that one to say so.
     """
     schema.register()
     resolvers.register()
-    full_stack = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    full_stack = processes.FULL_ERROR not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
+    rank, parent = ranks.rank(), handover.take()
+    if parent:
+        processes.die_with_parent()
     if not {"-m", "--multirun"} & set(sys.argv):
         sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
+    if rank:
+        sys.argv[1:] = ranks.silenced(sys.argv[1:])
+
+    def end_with(error: Exception) -> NoReturn:
+        message = explain(error, config_name)
+        first = handover.hand_over_error(parent, message or f"{type(error).__name__}: {error}") if parent else True
+        said_by_parent = parent and rank is not None and (message or not first)
+        if full_stack or not (message or said_by_parent):
+            raise error
+        if not said_by_parent:
+            print(f"\nError: {message}", file=sys.stderr)
+        sys.exit(1)
 
     def job(composed: DictConfig) -> Any:
         try:
-            return task(composed)
+            value = task(composed)
         except Exception as error:
+            if parent:  # at once, before Hydra prints all overrides
+                end_with(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
                 number = HydraConfig.get().job.num
                 log.error("Job %s failed: %s", number, explain(error, config_name) or repr(error))
             raise
+        if parent and not rank:
+            handover.hand_over_value(parent, value)
+        return value
 
-    job.__module__ = f"simcse_lit.{config_name}"  # from which Hydra takes the job's name
+    job.__module__ = started_module(f"simcse_lit.{config_name}")  # Hydra names the job after it; the launcher runs it
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
-    except (UserError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        message = explain(error, config_name)
-        if full_stack or message is None:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        by_hand = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)  # Lightning's
+        if not by_hand and not isinstance(stop, processes.Stopped):
             raise
-        print(f"\nError: {message}", file=sys.stderr)
-        sys.exit(1)
+        if not parent:
+            print("\nStopped.", file=sys.stderr)
+        sys.exit(stop.code if isinstance(stop, processes.Stopped) else 128 + signal.SIGINT)
+    except Exception as error:
+        end_with(error)
 
 
 def as_list(argument: str, lists: Sequence[str]) -> str:
@@ -78,6 +105,8 @@ def as_list(argument: str, lists: Sequence[str]) -> str:
 def explain(error: Exception, config_name: str) -> str | None:
     """The message for a person, or None when the error is not one that the user can mend."""
     cause = error.__cause__
+    if isinstance(error, JobFailed):
+        return error.summary
     for user_error in (error, cause):  # as the cause: raised in something that Hydra instantiates
         if isinstance(user_error, UserError):
             return str(user_error)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import wandb
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
 from simcse_lit.errors import UserError
@@ -50,7 +50,7 @@ def build_logger(
     elif mode == "online" and not _has_key():
         raise UserError("logger.wandb.mode=online: no API key. Log in with: wandb login; or use logger.wandb.mode=offline.")
     hydra = HydraConfig.get()
-    if group is None and hydra.mode == RunMode.MULTIRUN:
+    if group is None and not OmegaConf.is_missing(hydra.job, "num"):  # it is one of a sweep's
         group = Path(hydra.sweep.dir).name
     memory = Path(save_dir, "wandb", "id")
     known = resume is not None and memory.is_file()
@@ -64,7 +64,7 @@ def build_logger(
         tags=tags,
         mode=cast(Any, mode),
         dir=save_dir,
-        reinit="create_new",  # the jobs of a multirun share a process, and a failed one may have left its run open
+        reinit="create_new",  # under hydra/launcher=basic jobs share a process, and a failed one may have left its run open
         settings=wandb.Settings(silent=True),
     )
     memory.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,53 @@
+"""The arguments with which a job of Hydra's, in a single run or a multirun, is run once more as a process of its own."""
+
+import sys
+from pathlib import Path
+
+from hydra.conf import HydraConf
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import OmegaConf
+
+from simcse_lit.config import CONF_DIR
+
+# Of the overrides of `hydra`, those that say how jobs are made, not what one of them does.
+NOT_OF_A_JOB = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.run")
+
+
+def job_arguments(hydra: HydraConf, run_dir: str) -> list[str]:
+    """Arguments of a single run that is this job, in this run folder.
+
+    Args:
+        hydra: the job's `HydraConfig`.
+        run_dir: its run folder.
+
+    What a job of a multirun knows of its sweep (number and folder) goes with it, so `${hydra:job.num}` stays right.
+    """
+    own = [override for override in hydra.overrides.hydra if not override.lstrip("+~").startswith(NOT_OF_A_JOB)]
+    facts = {"hydra.mode": "RUN", "hydra.run.dir": str(Path(run_dir).absolute())}
+    if not OmegaConf.is_missing(hydra.job, "num"):
+        facts |= {"hydra.job.num": str(hydra.job.num), "hydra.job.id": str(hydra.job.id)}
+        facts |= {"hydra.sweep.dir": str(hydra.sweep.dir), "hydra.sweep.subdir": str(hydra.sweep.subdir)}
+    return [*_options(hydra), *hydra.overrides.task, *own, *(f"{key}={quoted(value)}" for key, value in facts.items())]
+
+
+def quoted(value: str) -> str:
+    """A string as Hydra's command line takes it, whatever it holds."""
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
+
+
+def _options(hydra: HydraConf) -> list[str]:
+    """--config-name, --config-path and --config-dir, where they were given."""
+    name = str(hydra.job.config_name)
+    options = [] if name == hydra.job.name else ["--config-name", name]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "main" and Path(source.path) != CONF_DIR:
+            options += ["--config-path", source.path]
+        elif source.provider == "command-line":
+            options += ["--config-dir", source.path]
+    return options
+
+
+def started_module(default: str) -> str:
+    """The module that `python -m` is running: a command of this package's, or a user's own module around one."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else default

@@ -1,0 +1,198 @@
+"""Starts processes and sees them to their end: what they return, what they inherit, and that none outlives its parent.
+
+Knows nothing of Hydra or torch. `launcher.py` starts one for each job, `ranks.py` one that holds the ranks of a job.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from simcse_lit.launch import handover
+from simcse_lit.launch.handover import Outcome
+
+PERIOD_S = 0.05
+PARENT = "SIMCSE_PARENT"  # variable: the process that starts another
+# What tells a process that it is a rank. A child is none of its parent's group, so it inherits none of these.
+RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "ROLE_RANK",
+    "ROLE_NAME",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_WORLD_SIZE",
+    "ROLE_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "SLURM_NTASKS",  # from which Lightning concludes that SLURM started the ranks
+    "SLURM_NPROCS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "SLURM_STEP_NUM_TASKS",
+)
+# As the user set it: `config.cli.run` sets it for Hydra, which children must not take for the user's wish.
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0")
+
+
+class Stopped(SystemExit):
+    """A signal reached this process and all its children have been stopped; the exit status is the shell's, 128 + signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+
+
+def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what makes it a rank, and with `variables`."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in RANK_VARIABLES and not name.startswith("TORCHELASTIC_")
+    }
+    return {**inherited, "HYDRA_FULL_ERROR": FULL_ERROR, **variables}
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the one that started it dies, even by SIGKILL. Elsewhere it does nothing."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != int(os.environ.pop(PARENT)):  # it has died already
+        sys.exit(1)
+
+
+class Child:
+    """A process in a session of its own, so that a Ctrl-C reaches it through its parent alone."""
+
+    def __init__(self, command: Sequence[str], *, cwd: str, variables: Mapping[str, str], console: Path | None) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="simcse-"))
+        self._started = time.monotonic()
+        output: Any = console.open("wb") if console else None
+        try:
+            self._process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=child_environment({**variables, handover.VARIABLE: str(self._folder), PARENT: str(os.getpid())}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if console else None,
+                start_new_session=True,
+            )
+        finally:
+            if output:
+                output.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def outcome(self) -> Outcome:
+        """What it handed over, with the seconds it took; called once, after its end."""
+        self.seconds = time.monotonic() - self._started
+        found, code = handover.collect(self._folder), self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if code == 0 or found.error:
+            return found
+        return Outcome(error=describe_exit(code))
+
+    def send(self, signum: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(signum)
+
+    def kill(self) -> None:
+        """End it, and what it started in its session, without asking."""
+        if self.running:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def describe_exit(code: int) -> str:
+    """A process's end in words, when it could leave none itself."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}."
+    if code > 128:  # it caught a signal and ended in its own time
+        return f"stopped by {signal.Signals(code - 128).name}."
+    return f"ended with status {code} and without a message."
+
+
+class Supervisor:
+    """Within `with`, SIGINT, SIGTERM and SIGHUP stop every child and then this process; leaving it leaves no child.
+
+    Args:
+        grace: seconds that children have to end after the signal, which is passed on to them, before they are killed.
+            A second signal kills them at once.
+        announce: say on standard error that they are being stopped.
+    """
+
+    def __init__(self, *, grace: float, announce: bool) -> None:
+        self._grace = grace
+        self._announce = announce
+        self._children: list[Child] = []
+        self._signals: list[int] = []
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "Supervisor":
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(signum) != signal.SIG_IGN:  # nohup, or a shell's background job
+                    self._handlers[signum] = signal.signal(signum, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for child in self._children:
+            child.kill()
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        if self._signals and kind is None:  # it came after the last child's end
+            raise Stopped(self._signals[0])
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self._signals.append(signum)
+
+    def start(self, command: Sequence[str], *, cwd: str, variables: Mapping[str, str], console: Path | None = None) -> Child:
+        """Start a command; its output goes to the file `console`, or where this process's own goes."""
+        child = Child(command, cwd=cwd, variables=variables, console=console)
+        self._children.append(child)
+        return child
+
+    def ended(self) -> list[Child]:
+        """Wait until children end, and return those that did.
+
+        Raises:
+            Stopped: a signal came; all children have ended.
+        """
+        while True:
+            if self._signals:
+                self._stop()
+            done = [child for child in self._children if not child.running]
+            if done:
+                self._children = [child for child in self._children if child not in done]
+                return done
+            time.sleep(PERIOD_S)
+
+    def _stop(self) -> None:
+        if self._announce:
+            print("\nStopping. Once more kills at once.", file=sys.stderr, flush=True)
+        for child in self._children:
+            child.send(self._signals[0])
+        last = time.monotonic() + self._grace
+        while any(child.running for child in self._children) and time.monotonic() < last and len(self._signals) == 1:
+            time.sleep(PERIOD_S)
+        raise Stopped(self._signals[0])  # __exit__ kills those that are left

@@ -1,0 +1,36 @@
+"""`python -m simcse_lit.launch.torchrun ARGUMENTS`: torchrun, without its log and its banner when a rank fails.
+
+Which rank failed and why is the failing rank's own to say; what this adds is the rank that was killed and could not.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from simcse_lit.launch import handover
+from simcse_lit.launch.processes import PARENT, describe_exit, die_with_parent
+
+
+def main() -> None:
+    """Start the ranks and wait for them; exits with 1 when one fails."""
+    die_with_parent()
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    os.environ[PARENT] = str(os.getpid())
+    logging.disable(logging.CRITICAL)
+    try:
+        run(parse_args(sys.argv[1:]))
+    except ChildFailedError as error:
+        killed = {rank: failure.exitcode for rank, failure in error.failures.items() if failure.exitcode < 0}
+        for rank, code in killed.items():
+            handover.hand_over_error(Path(os.environ[handover.VARIABLE]), f"rank {rank}: {describe_exit(code)}")
+        sys.exit(1)
+    except SignalException as stop:
+        sys.exit(128 + stop.sigval)
+
+
+if __name__ == "__main__":
+    main()
