@@ -170,7 +170,7 @@ def test_cls_before_pooler_selects_no_projection_unless_one_is_named(loss: str) 
     assert named.projection.name == "mlp_train_only"
 
 
-@pytest.mark.parametrize("pooler", ["cls", "avg", "avg_first_last", "avg_top2"])
+@pytest.mark.parametrize("pooler", ["cls", "avg", "avg_first_last", "avg_top2", "last_token"])
 def test_every_other_pooler_keeps_the_losss_projection(pooler: str) -> None:
     assert config("loss=sup", f"pooler={pooler}").projection.name == "mlp"
 

@@ -3,6 +3,7 @@
 Torch is imported inside `train`, once the configuration has been found right, so that mistakes are answered at once.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.model.module import SimCSEModule
+
+
+log = logging.getLogger(__name__)
 
 
 def main(composed: DictConfig) -> float:
@@ -39,6 +43,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
 
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.evaluation.suite import load_suite
+    from simcse_lit.model.adapter import add_adapter
     from simcse_lit.model.encoder import SentenceEncoder
     from simcse_lit.model.loading import check_fit, load_backbone
     from simcse_lit.model.module import SimCSEModule
@@ -60,6 +65,12 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
     check_fit(config, backbone, tokenizer)
     encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
+    add_adapter(encoder.backbone, config.adapter)
+    if config.loss.name == "unsup" and not encoder.has_dropout:
+        log.warning(
+            "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"
+            "no noise to learn from (Table 3, p = 0). Set model.dropout=0.1, or adapter.dropout."
+        )
     data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=config.evaluation.token_budget, seed=config.seed)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     module = SimCSEModule(
@@ -68,6 +79,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         suite,
         analyses=[instantiate(analysis) for analysis in config.analyses.values()],
         model=config.model,
+        adapter=config.adapter,
         loss=config.loss,
         optimizer=optimizer,
         schedule=config.optimizer,
