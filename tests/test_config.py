@@ -50,6 +50,7 @@ MANDATORY = {
     "model=default": ["model.name_or_path=some/encoder"],
     "data=default": ["data.train_file=text.txt"],
     "data=file": ["data.train_file=text.txt"],
+    "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],
 }
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
 NOT_CHOSEN = ("hydra", "recipe/model", "classifier")  # no option that a user names; tested on their own below

@@ -261,6 +261,28 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
     ("unsup", {"adapter.r": 8}, ["adapter.r=8", "adapter=lora"]),
     ("unsup", {"adapter.target_modules": ["query"]}, ["adapter.target_modules=['query']", "adapter=lora"]),
 ]
+STREAM = {"data.streaming": True, "data.shuffle_buffer": 100, "data.drop_last": True, "trainer.max_steps": 10}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"trainer.max_steps": -1}, ["trainer.max_steps: ", "no length"]),
+        ({"data.shuffle_buffer": 0}, ["data.shuffle_buffer=0", "1 or more"]),
+        ({"data.shuffle_buffer": None}, ["data.shuffle_buffer=None", "1 or more"]),
+        ({"data.drop_last": False}, ["data.drop_last=false", "Leave it true"]),
+        ({"data.num_workers": 2}, ["data.num_workers=2", "1 or 0"]),
+        ({"trainer.extra.limit_train_batches": 5}, ["trainer.extra.limit_train_batches", "trainer.max_steps"]),
+        ({"data.streaming": False}, ["data.shuffle_buffer=100", "data=stream"]),
+    ],
+)
+def test_what_a_stream_cannot_do_is_named(values: Values, parts: list[str]) -> None:
+    assert changed("unsup", STREAM).data.streaming
+    with pytest.raises(UserError) as caught:
+        changed("unsup", STREAM | values)
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
 # A valid adapter=lora.
 LORA = {"adapter.name": "lora", "adapter.r": 8, "adapter.alpha": 16.0, "adapter.dropout": 0.1}
 

@@ -62,6 +62,8 @@ class DataConfig:
     drop_last: bool = MISSING
     num_workers: int = MISSING
     cache_dir: str = MISSING
+    streaming: bool = MISSING
+    shuffle_buffer: int | None = MISSING
 
 
 @dataclass

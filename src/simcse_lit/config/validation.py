@@ -59,6 +59,7 @@ def validate(composed: DictConfig) -> TrainConfig:
             raise UserError(f"{key}={value}: must be 0 or greater.")
     _check_ranges(config)
     _check_adapter(config.adapter)
+    _check_stream(config)
     _check_combinations(config)
     return config
 
@@ -139,6 +140,32 @@ def _check_adapter(config: AdapterConfig) -> None:
         raise UserError(f"adapter.target_modules={config.target_modules}: must be null, all-linear, or a list of names.")
     if find_spec("peft") is None:
         raise UserError(WITHOUT_PEFT)
+
+
+def _check_stream(config: TrainConfig) -> None:
+    data = config.data
+    if not data.streaming:
+        if data.shuffle_buffer is not None:
+            raise UserError(
+                f"data.shuffle_buffer={data.shuffle_buffer}: only a stream has one; otherwise all examples are permuted.\n"
+                "Set it to null, or stream: data=stream."
+            )
+        return
+    if data.shuffle_buffer is None or data.shuffle_buffer < 1:
+        raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: must be 1 or more; 1 keeps the order of the files.")
+    if config.trainer.max_steps < 1:
+        raise UserError(
+            "trainer.max_steps: a stream has no length, so it must say when training ends: trainer.max_steps=10000.\n"
+            "One epoch of N rows is N / data.batch_size steps."
+        )
+    if not data.drop_last:
+        raise UserError("data.drop_last=false: a stream always leaves out a rest that fills no batch. Leave it true.")
+    if data.num_workers > 1:
+        raise UserError(
+            f"data.num_workers={data.num_workers}: a stream is read in order, by one worker or none. Set it to 1 or 0."
+        )
+    if "limit_train_batches" in config.trainer.extra:
+        raise UserError("trainer.extra.limit_train_batches: a stream has no epochs; trainer.max_steps says when to stop.")
 
 
 def _check_combinations(config: TrainConfig) -> None:
