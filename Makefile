@@ -20,7 +20,7 @@ quickstart: setup  ## train on the bundled text, no network needed, about a minu
 	$(BIN)/python -m simcse_lit.train experiment=quickstart
 
 test: setup  ## every test; those on real data run when SIMCSE_DATA or ../shared/data is there
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # a core each
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check

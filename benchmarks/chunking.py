@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def in_chunks(encode: Any, overhead: int, ids: Tensor, mask: Tensor) -> Tensor:
-    return chunking.encode_in_chunks(encode, ids, mask, overhead)
+    return chunking.encode_in_chunks(encode, ids, mask, chunking.plan(mask, by_length=True, limit=None, overhead=overhead))
 
 
 def step(module: Any, encode: Any, batch: dict[str, Tensor]) -> None:

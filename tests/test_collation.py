@@ -179,7 +179,12 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
 def orders(module: SimCSEDataModule, epochs: int = 2) -> list[list[int]]:
     """Which sentence comes when, epoch by epoch: sentence n has n words, [CLS] and [SEP]."""
     loader = module.train_dataloader()
-    return [[int(mask.sum()) - 2 for batch in loader for mask in batch["attention_mask"][:, 0]] for _ in range(epochs)]
+    order: Any = loader.batch_sampler
+    sentences = []
+    for epoch in range(epochs):
+        order.sampler.set_epoch(epoch)  # as Lightning does
+        sentences.append([int(mask.sum()) - 2 for batch in loader for mask in batch["attention_mask"][:, 0]])
+    return sentences
 
 
 def test_each_epoch_shows_every_example_once_in_another_order(make_module: Module) -> None:

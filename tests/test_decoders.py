@@ -27,6 +27,7 @@ from simcse_lit.inference.loading import load_encoder
 from simcse_lit.model.adapter import add_adapter, merge_adapter
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.model.loading import load_backbone, longest_input
+from simcse_lit.model.module import SimCSEModule
 from simcse_lit.train import build
 
 from .conftest import Cli, metrics, train_config
@@ -37,7 +38,6 @@ SENTENCES = [
     "The council met for the third time to settle the budget of the harbour.",
 ]
 KINDS = ("gpt2", "llama", "qwen2")
-pytestmark = pytest.mark.filterwarnings("ignore:You are trying to .self.log")  # a step without a trainer
 LORA = AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules="all-linear")
 
 
@@ -86,6 +86,22 @@ def lora_encoder(folder: Path, projection: str = "mlp", **changes: Any) -> tuple
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     return encoder, tokenizer
+
+
+def gradients(*overrides: str) -> tuple[SimCSEModule, dict[str, Tensor]]:
+    """The module of a configuration, and what each parameter's gradient is after one training step on random tokens."""
+    torch.manual_seed(0)
+    module, _ = build(train_config("data=samples", "senteval.from_hub=false", "senteval.dir=null", *overrides))
+    module._log_loss = lambda name, loss: None  # type: ignore[method-assign]
+    lengths = torch.tensor([[9, 4], [3, 12], [7, 7], [2, 30]])
+    mask = (torch.arange(30) < lengths[..., None]).long()
+    ids = torch.randint(5, 250, mask.shape, generator=torch.Generator().manual_seed(0))
+    module.training_step({"input_ids": ids, "attention_mask": mask}, 0).backward()
+    return module, {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+def named(folder: Path) -> tuple[str, ...]:
+    return ("model=default", f"model.name_or_path={folder}", "pooler=last_token")
 
 
 def sentence_by_sentence(folder: Path) -> Tensor:
@@ -157,18 +173,15 @@ def test_an_architecture_without_dropout_refuses_it(decoders_of: dict[str, Path]
 def test_two_identical_views_are_warned_of(
     decoders_of: dict[str, Path], changes: tuple[str, ...], warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    named = ("model=default", f"model.name_or_path={decoders_of['llama']}", "pooler=last_token", "senteval.from_hub=false")
-    build(train_config(*named, "data=samples", "senteval.dir=null", *changes))
+    changes = (*named(decoders_of["llama"]), "senteval.from_hub=false", "senteval.dir=null", "data=samples", *changes)
+    build(train_config(*changes))
     assert ("Every dropout is 0" in caplog.text) == warned
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_adapter_and_projection_are_trained(decoders_of: dict[str, Path], kind: str) -> None:
-    named = ("model=default", f"model.name_or_path={decoders_of[kind]}", "pooler=last_token", "senteval.from_hub=false")
-    module, _ = build(train_config(*named, "data=samples", "senteval.dir=null", "adapter=lora"))
-    ids = torch.randint(0, 250, (4, 2, 9), generator=torch.Generator().manual_seed(0))
-    module.training_step({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, 0).backward()
-    with_gradient = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+    module, found = gradients(*named(decoders_of[kind]), "adapter=lora")
+    with_gradient = set(found)
     expected = {name for name, _ in module.named_parameters() if "lora_" in name or "projection" in name}
     assert with_gradient == expected and any("lora_" in name for name in expected)
     optimizer = module._optimizer(parameter for parameter in module.parameters() if parameter.requires_grad)
@@ -177,19 +190,7 @@ def test_only_adapter_and_projection_are_trained(decoders_of: dict[str, Path], k
 
 
 def test_with_lora_a_language_modelling_head_is_trained_and_the_embeddings_are_not() -> None:
-    module, _ = build(
-        train_config(
-            "model=tiny",
-            "data=samples",
-            "senteval.from_hub=false",
-            "senteval.dir=null",
-            "adapter=lora",
-            "loss.mlm_weight=0.1",
-        )
-    )
-    ids = torch.randint(5, 250, (4, 2, 30), generator=torch.Generator().manual_seed(0))
-    module.training_step({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, 0).backward()
-    with_gradient = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+    _, with_gradient = gradients("model=tiny", "adapter=lora", "loss.mlm_weight=0.1")
     head = {name for name in with_gradient if "lora_" not in name and "projection" not in name}
     assert head and all(".language_model.cls." in name for name in head)
     assert not any("embedding" in name for name in with_gradient)
@@ -261,6 +262,18 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient_under_dropout(
     assert torch.equal(results[0][0], results[1][0])
     for name, gradient in results[0][1].items():
         torch.testing.assert_close(results[1][1][name], gradient, rtol=0, atol=1e-12)
+
+
+def test_lora_gradient_checkpointing_and_gradient_cache_together_give_the_plain_gradient(
+    decoders_of: dict[str, Path],
+) -> None:
+    still = (*named(decoders_of["llama"]), "adapter=lora", "adapter.dropout=0", "trainer.length_chunks=never")
+    _, plain = gradients(*still)
+    saving = ("model.gradient_checkpointing=true", "trainer.micro_batch_size=1", "trainer.length_chunks=always")
+    _, saved = gradients(*still, *saving)
+    assert set(saved) == set(plain)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(saved[name], gradient, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simcse_lit.model.chunking import encode_in_chunks, length_chunks
+from simcse_lit.model.chunking import encode_in_chunks, length_chunks, plan
 from simcse_lit.model.encoder import Projection, SentenceEncoder
 
 from .conftest import ragged_batch, small_bert
@@ -66,7 +66,12 @@ def test_masked_language_model_shares_its_encoder_with_the_contrastive_objective
     assert len(names) == len(set(names))
 
 
-def test_chunks_give_the_same_vectors_and_gradients_as_one_padded_batch() -> None:
+@pytest.mark.parametrize("by_length", [True, False])
+@pytest.mark.parametrize("limit", [None, 2, 3])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_chunks_give_the_same_vectors_and_gradients_as_one_padded_batch(
+    by_length: bool, limit: int | None, recompute: bool
+) -> None:
     encoder = SentenceEncoder(small_bert(), "avg", "mlp").double().eval()
     ids, mask = ragged_batch(LENGTHS)
     target = torch.randn(len(LENGTHS), 32, dtype=torch.float64)
@@ -74,7 +79,9 @@ def test_chunks_give_the_same_vectors_and_gradients_as_one_padded_batch() -> Non
     def gradients(vectors: torch.Tensor) -> list[torch.Tensor]:
         return list(torch.autograd.grad((vectors * target).sum(), list(encoder.parameters())))
 
-    whole, chunked = encoder(ids, mask), encode_in_chunks(encoder, ids, mask)
+    chunks = plan(mask, by_length=by_length, limit=limit)
+    assert limit is None or max(len(chunk.rows_n) for chunk in chunks) == limit
+    whole, chunked = encoder(ids, mask), encode_in_chunks(encoder, ids, mask, chunks, recompute=recompute)
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-12)
     for ours, theirs in zip(gradients(chunked), gradients(whole), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)

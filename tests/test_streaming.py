@@ -45,10 +45,10 @@ def numbered(tmp_path: Path) -> Path:
 
 
 def stream(
-    tokenizer: PreTrainedTokenizerFast, *overrides: str, seed: int = 1, rank: int = 0, world: int = 1, skip: int = 0
+    tokenizer: PreTrainedTokenizerFast, *overrides: str, seed: int = 1, rank: int = 0, processes: int = 1, done: int = 0
 ) -> Iterator[dict[str, Tensor]]:
     config = train_config("data=stream", "trainer.max_steps=9", "data.batch_size=8", "data.shuffle_buffer=10", *overrides)
-    return iter(StreamedBatches(config.data, tokenizer, seed=seed, rank=rank, world=world, skip=skip))
+    return iter(StreamedBatches(config.data, tokenizer, seed=seed, rank=rank, processes=processes, done=done))
 
 
 def numbers(tokenizer: PreTrainedTokenizerFast, batches: Iterator[dict[str, Tensor]], count: int) -> list[list[int]]:
@@ -88,7 +88,7 @@ def test_the_ranks_shares_of_a_batch_are_together_the_global_batch(
     tokenizer: PreTrainedTokenizerFast, numbered: Path, world: int
 ) -> None:
     whole = numbers(tokenizer, stream(tokenizer, both(numbered)), 7)
-    shares = [numbers(tokenizer, stream(tokenizer, both(numbered), rank=rank, world=world), 7) for rank in range(world)]
+    shares = [numbers(tokenizer, stream(tokenizer, both(numbered), rank=rank, processes=world), 7) for rank in range(world)]
     assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
 
 
@@ -97,7 +97,7 @@ def test_a_resumed_stream_goes_on_behind_the_batches_that_were_trained_on(
     tokenizer: PreTrainedTokenizerFast, numbered: Path, skip: int
 ) -> None:
     whole = numbers(tokenizer, stream(tokenizer, both(numbered)), skip + 3)
-    assert numbers(tokenizer, stream(tokenizer, both(numbered), skip=skip), 3) == whole[skip:]
+    assert numbers(tokenizer, stream(tokenizer, both(numbered), done=skip), 3) == whole[skip:]
 
 
 def test_a_worker_changes_no_batch(tokenizer: PreTrainedTokenizerFast, numbered: Path) -> None:
@@ -156,7 +156,7 @@ def test_bad_rows_that_are_skipped_are_reported_once(
     assert [line for line in lines if "text is blank; left out" in line] == lines and len(lines) == 5
     assert "bad.txt, line 2:" in lines[0] and "the next ones are left out silently" in lines[4]
     caplog.clear()
-    next(stream(tokenizer, *skipping, rank=1, world=2))
+    next(stream(tokenizer, *skipping, rank=1, processes=2))
     assert not caplog.records
 
 
@@ -180,7 +180,7 @@ def test_a_stream_of_a_local_file_trains(cli: Cli, numbered: Path, tmp_path: Pat
     assert len(logged["train/loss"]) == 3
     assert len(logged["val/sts"]) == 1  # the last step is scored, though there is no length to know it by
     assert logged["lr-AdamW"] == pytest.approx([3e-5 * (3 - step) / 3 for step in range(3)])
-    assert "a stream of" in done.stdout and "3 steps" in done.stdout and "epochs" not in done.stdout
+    assert "a stream, batch 16" in done.stdout and "3 steps" in done.stdout and "epochs" not in done.stdout
     assert not (tmp_path / "no_cache").exists()
 
 

@@ -84,6 +84,8 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         optimizer=optimizer,
         schedule=config.optimizer,
         length_chunks=on_cpu if config.trainer.length_chunks == "auto" else config.trainer.length_chunks == "always",
+        micro_batch_size=config.trainer.micro_batch_size,
+        seed=config.seed,
     )
     return module, data
 
@@ -117,9 +119,13 @@ def train(config: TrainConfig) -> float:
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     if not loggers:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    several = config.trainer.strategy != "auto"
     arguments: dict[str, Any] = {
         "accelerator": config.trainer.accelerator,
         "devices": config.trainer.devices,
+        "num_nodes": config.trainer.num_nodes,
+        "strategy": instantiate(config.trainer.strategy) if several else "auto",
+        "use_distributed_sampler": False,  # the data module gives each process its part
         "precision": config.trainer.precision,
         "max_epochs": config.trainer.max_epochs,
         "max_steps": config.trainer.max_steps,
@@ -141,13 +147,16 @@ def train(config: TrainConfig) -> float:
         trainer = pl.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
-    write_provenance(run_dir, config, trainer.strategy.root_device)
+    trainer.strategy.setup_environment()  # processes of one run meet here
+    if trainer.is_global_zero:
+        write_provenance(run_dir, config, trainer.strategy.root_device)
     for logger in loggers:
         if not isinstance(logger, CSVLogger):  # config.yaml is beside its metrics.csv
             logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
     try:
         scores = fit_and_score(config, trainer, module, data)
-        finish(config, module, data, scores)
+        if trainer.is_global_zero:
+            finish(config, module, data, scores)
     except BaseException:
         close_loggers(loggers, {}, failed=True)
         raise
@@ -170,12 +179,16 @@ def fit_and_score(
 
     from simcse_lit.reporting import console
 
-    if config.data.drop_last and len(data.corpus) < config.data.batch_size:
+    if trainer.local_rank == 0:
+        data.prepare_corpus()
+    trainer.strategy.barrier()  # the other processes find the corpus in the cache
+    examples = None if config.data.streaming else len(data.corpus)
+    if config.data.drop_last and examples is not None and examples < config.data.batch_size:
         raise UserError(
-            f"data.drop_last: the {len(data.corpus)} examples are less than one batch of {config.data.batch_size}.\n"
+            f"data.drop_last: the {examples} examples are less than one batch of {config.data.batch_size}.\n"
             "Lower data.batch_size, or set data.drop_last=false."
         )
-    console.announce(config, module, len(data.corpus), trainer.strategy.root_device)
+    console.announce(config, module, examples, trainer.strategy.root_device)
     scores: dict[str, dict[str, float]] = {}
     if config.evaluation.before:
         module.untrained = True

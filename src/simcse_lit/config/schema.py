@@ -87,6 +87,8 @@ class OptimizerConfig:
 class TrainerConfig:
     accelerator: str = MISSING
     devices: int = MISSING
+    num_nodes: int = MISSING
+    strategy: Any = MISSING  # "auto", or what pytorch_lightning.Trainer's strategy is made from, by _target_
     precision: str = MISSING
     max_epochs: int = MISSING
     max_steps: int = MISSING
@@ -94,6 +96,7 @@ class TrainerConfig:
     val_check_interval: int = MISSING
     log_every_n_steps: int = MISSING
     deterministic: bool = MISSING
+    micro_batch_size: int | None = MISSING
     length_chunks: str = MISSING
     extra: dict[str, Any] = MISSING
 

@@ -198,21 +198,16 @@ def _check_combinations(config: TrainConfig) -> None:
             "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, and that "
             "projection is kept at evaluation.\nUse pooler=cls projection=mlp, or projection=mlp_train_only or none."
         )
-    if config.trainer.devices != 1:
-        raise UserError(
-            f"trainer.devices={config.trainer.devices}: this version trains on one device. With several, each would see "
-            "only its own in-batch negatives, which is another objective.\nSet trainer.devices=1."
-        )
+    _check_devices(config)
     for group, node in (("trainer", config.trainer), ("optimizer", config.optimizer)):
         for key in node.extra:
             if hasattr(node, key):
                 raise UserError(f"{group}.extra.{key}: has a key of its own; set {group}.{key} instead.")
-    if config.trainer.extra.get("num_nodes", 1) != 1:
-        raise UserError("trainer.extra.num_nodes: this version trains on one device.")
     if "accumulate_grad_batches" in config.trainer.extra:
         raise UserError(
             "trainer.extra.accumulate_grad_batches: accumulating gradients is not a larger batch for a contrastive loss: "
-            "each part sees only its own in-batch negatives.\nLower data.batch_size and say so in your results."
+            "each part sees only its own in-batch negatives.\n"
+            "The gradient cache gives the large batch's own gradient in little memory: trainer.micro_batch_size=N."
         )
     if len(config.dev) != 1:
         raise UserError(f"tasks@dev: the best checkpoint is chosen on one task, not on {len(config.dev)}.")
@@ -220,6 +215,25 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UserError("demo.queries: there is nothing to search; name a text file with demo.corpus=FILE.")
     if config.demo.corpus is not None and not local_path(config.demo.corpus, "demo.corpus").is_file():
         raise UserError(f"demo.corpus: {config.demo.corpus}: there is no such file.")
+
+
+def _check_devices(config: TrainConfig) -> None:
+    trainer = config.trainer
+    for key in ("devices", "num_nodes", "micro_batch_size"):
+        value = getattr(trainer, key)
+        if value is not None and value < 1:
+            raise UserError(f"trainer.{key}={value}: must be 1 or more.")
+    processes = trainer.devices * trainer.num_nodes
+    if processes > 1 and trainer.strategy == "auto":
+        raise UserError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: trainer.strategy=auto is for one.\n"
+            "Choose how they work together: trainer=ddp (GPUs), trainer=fsdp (GPUs, large encoders) or trainer=ddp_cpu."
+        )
+    if config.data.batch_size % processes:
+        raise UserError(
+            f"data.batch_size={config.data.batch_size}: is the batch of all {processes} devices together, and must be a "
+            f"multiple of {processes}."
+        )
 
 
 def _reject_unknown_keys(node: DictConfig, schema: type, prefix: str) -> None:

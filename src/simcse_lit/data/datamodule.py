@@ -10,14 +10,17 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH, Corpus, SentenceBatches, ViewCollator
+from simcse_lit.data.order import EpochOrder, RankBatches
+from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import tokenised_corpus
 from simcse_lit.evaluation.suite import Suite, unique_sentences
 from simcse_lit.evaluation.task import Task
+from simcse_lit.objective.gather import world
 
 log = logging.getLogger(__name__)
 
@@ -53,27 +56,55 @@ class SimCSEDataModule(pl.LightningDataModule):
             UserError: the text cannot be used.
         """
         if self._corpus is None:
-            self._corpus = Corpus(tokenised_corpus(self.config, self.tokenizer))
+            self.prepare_corpus()
+        assert self._corpus is not None
         return self._corpus
 
+    def prepare_corpus(self) -> None:
+        """Make the tokenised corpus, or find it in the cache; one process of a machine does it for all.
+
+        Of a stream only see that it can be opened.
+
+        Raises:
+            UserError: the text cannot be used.
+        """
+        if self.config.streaming:
+            StreamedBatches(self.config, self.tokenizer, seed=self.seed)
+            return
+        self._corpus = Corpus(tokenised_corpus(self.config, self.tokenizer))
+
     def train_dataloader(self) -> DataLoader[Any]:
-        """Training batches in an order that depends on the seed alone."""
-        rest = len(self.corpus) % self.config.batch_size
-        if rest and not self.config.drop_last:
+        """This process's part of the training batches, from where a resumed run left off (`order.py`)."""
+        rank, processes = world()
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
+        if self.config.streaming:
+            return self._loader(
+                StreamedBatches(self.config, self.tokenizer, seed=self.seed, rank=rank, processes=processes, done=done),
+                batch_size=None,
+            )
+        batches = RankBatches(
+            EpochOrder(len(self.corpus), self.seed),
+            self.config.batch_size,
+            drop_last=self.config.drop_last,
+            rank=rank,
+            processes=processes,
+            done=done,
+        )
+        if batches.rest:
             log.info(
                 "The last batch of an epoch has %d instead of %d examples, so fewer in-batch\n"
                 "negatives; data.drop_last=true leaves it out.",
-                rest,
+                batches.rest,
                 self.config.batch_size,
             )
+        collate = ViewCollator(int(self.tokenizer.pad_token_id))
+        return self._loader(self.corpus, batch_sampler=batches, collate_fn=collate)
+
+    def _loader(self, dataset: Any, **batches: Any) -> DataLoader[Any]:
         return DataLoader(
-            self.corpus,
-            batch_size=self.config.batch_size,
-            # The sampler has the seed to itself: a loader draws from its own generator too, more often without workers.
-            sampler=RandomSampler(self.corpus, generator=torch.Generator().manual_seed(self.seed)),
-            drop_last=self.config.drop_last,
-            generator=torch.Generator(),
-            collate_fn=ViewCollator(int(self.tokenizer.pad_token_id)),
+            dataset,
+            **batches,
+            generator=torch.Generator(),  # a loader draws from it: not from the random state of training
             num_workers=self.config.num_workers,
             persistent_workers=self.config.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -90,5 +121,8 @@ class SimCSEDataModule(pl.LightningDataModule):
     def _sentences(self, tasks: Sequence[Task]) -> DataLoader[dict[str, Tensor]]:
         length = min(EVALUATION_LENGTH, self.tokenizer.model_max_length)
         batches = SentenceBatches(unique_sentences(tasks), self.tokenizer, max_length=length, token_budget=self.token_budget)
+        rank, processes = world()
         # A generator of its own: scoring must not move the random state that dropout draws from.
-        return DataLoader(batches, batch_size=None, generator=torch.Generator())
+        return DataLoader(
+            batches, batch_size=None, sampler=range(rank, len(batches), processes), generator=torch.Generator()
+        )

@@ -20,6 +20,7 @@ from simcse_lit.data.hub import open_stream
 from simcse_lit.data.sources import SHOWN, BadRows, Readable, Row, open_sources
 from simcse_lit.data.tokenisation import text_rows, token_table
 from simcse_lit.errors import UserError
+from simcse_lit.seeds import derived_seed
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,9 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         config: the group `data` of `conf/`; its batch size is the global one.
         tokenizer: the model's.
         seed: decides the order, and nothing else.
-        rank: which share of each global batch of B rows this is: rows rank * B / world and on.
-        world: how many shares there are; divides the batch size.
-        skip: global batches that an interrupted run has trained on already. They are read again, but not tokenised.
+        rank: which share of each global batch of B rows this is: rows rank * B / processes and on.
+        processes: how many shares there are; divides the batch size.
+        done: global batches that an interrupted run has trained on already. They are read again, but not tokenised.
 
     Raises:
         UserError: a file or repository cannot be opened.
@@ -51,15 +52,15 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         *,
         seed: int,
         rank: int = 0,
-        world: int = 1,
-        skip: int = 0,
+        processes: int = 1,
+        done: int = 0,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.seed = seed
         self.rank = rank
-        self.share = config.batch_size // world
-        self.skip = skip
+        self.share = config.batch_size // processes
+        self.done = done
         self._collate = ViewCollator(int(tokenizer.pad_token_id))
         names = config.train_file if isinstance(config.train_file, list) else [config.train_file]
         self._shards: list[Readable] = []
@@ -70,13 +71,13 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
                 self._shards += open_sources(name, None, key=KEY)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Batches `{input_ids, attention_mask}` of shape (B / world, views, length), as `ViewCollator` makes them.
+        """Batches `{input_ids, attention_mask}` of shape (B / processes, views, length), as `ViewCollator` makes them.
 
         Raises:
             UserError: a row is bad and `data.on_bad_row` is `error`, the usable rows fill no batch, or the stream breaks.
         """
         start = self.rank * self.share
-        for rows in islice(self._global_batches(), self.skip, None):
+        for rows in islice(self._global_batches(), self.done, None):
             fields = [row.fields for row in rows[start : start + self.share]]
             yield self._collate(token_table(fields, self.tokenizer, self.config.max_length))
 
@@ -96,7 +97,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
             number += 1
 
     def _one_pass(self, number: int) -> Iterator[Row]:
-        generator = random.Random(f"{self.seed} {number}")
+        generator = random.Random(derived_seed(self.seed, number))
         bad = _BadRowsNow(self.config.on_bad_row, silent=number > 0 or self.rank > 0)
         shards = generator.sample(self._shards, len(self._shards))
         rows = chain.from_iterable(text_rows(shard, self.config.columns, bad) for shard in shards)

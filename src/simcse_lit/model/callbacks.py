@@ -51,7 +51,7 @@ class Throughput(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
         """Count a step's sentences, and log the rate at every logged step."""
-        self._sentences += batch["input_ids"].shape[:2].numel()
+        self._sentences += batch["input_ids"].shape[:2].numel() * trainer.world_size
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set by a connector
             self._wait(pl_module)
             now = time.perf_counter()

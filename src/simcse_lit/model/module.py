@@ -17,10 +17,13 @@ from simcse_lit.config.schema import AdapterConfig, LossConfig, ModelConfig, Opt
 from simcse_lit.evaluation.analyses import Analysis
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
-from simcse_lit.model.chunking import encode_in_chunks
+from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.objective.mlm import mask_tokens, mlm_loss
+from simcse_lit.objective.gather import gather_rows, mean_over_ranks, world
+from simcse_lit.objective.gradient_cache import Chunk, in_chunks
+from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
+from simcse_lit.seeds import derived_seed
 
 Batch = dict[str, Tensor]
 
@@ -41,6 +44,8 @@ class SimCSEModule(pl.LightningModule):
         optimizer: makes the optimiser from an iterable of parameters.
         schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
         length_chunks: encode a step's sentences in chunks of like length (`chunking.py`).
+        micro_batch_size: examples whose activations are kept at a time (`objective/gradient_cache.py`); None for all.
+        seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
     """
 
     def __init__(
@@ -56,12 +61,16 @@ class SimCSEModule(pl.LightningModule):
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: OptimizerConfig,
         length_chunks: bool,
+        micro_batch_size: int | None,
+        seed: int,
     ) -> None:
         super().__init__()
         self._special_ids: Tensor
         self.encoder = encoder
         self.loss_config = loss
         self.length_chunks = length_chunks
+        self.micro_batch_size = micro_batch_size
+        self.seed = seed
         self._optimizer = optimizer
         self._schedule = schedule
         self._suite = suite
@@ -84,29 +93,52 @@ class SimCSEModule(pl.LightningModule):
             "projection": self.encoder.projection_name,
         }
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
+        torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch of `input_ids` and `attention_mask`, (B, V, L). SimCSE equations 4 and 5, section 6.1."""
+        """Loss of this process's rows of one batch, `input_ids` and `attention_mask`, (B, V, L).
+
+        Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
+        """
+        examples, views, _ = batch["input_ids"].shape
         input_ids_NL = batch["input_ids"].flatten(0, 1)
         attention_mask_NL = batch["attention_mask"].flatten(0, 1)
-        if self.length_chunks:
-            vectors_NH = encode_in_chunks(self.encoder, input_ids_NL, attention_mask_NL)
-        else:
-            vectors_NH = self.encoder(input_ids_NL, attention_mask_NL)
+        limit = None if self.micro_batch_size is None else self.micro_batch_size * views
+        chunks = plan(attention_mask_NL, by_length=self.length_chunks, limit=limit)
+        recompute = self.micro_batch_size is not None
+        vectors_NH = encode_in_chunks(self.encoder, input_ids_NL, attention_mask_NL, chunks, recompute=recompute)
+        vectors_BVH = vectors_NH.unflatten(0, (examples, views))
+        vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
+        first = world()[0] * examples
         logits_BN = contrastive_logits(
-            *vectors_NH.unflatten(0, batch["input_ids"].shape[:2]).unbind(1),
+            vectors_BVH[:, 0],
+            *gather_rows(vectors_BVH[:, 1:]).unbind(1),
             temperature=self.loss_config.temperature,
             hard_negative_weight=self.loss_config.hard_negative_weight,
+            first=first,
         )
-        loss = contrastive_loss(logits_BN)
+        loss = contrastive_loss(logits_BN, first)
         if self.loss_config.mlm_weight:
-            mlm = self._mlm(input_ids_NL, attention_mask_NL)
-            self.log_dict({"train/contrastive_loss": loss, "train/mlm_loss": mlm})
+            mlm = self._mlm(input_ids_NL, attention_mask_NL, chunks)
+            self._log_loss("train/contrastive_loss", loss)
+            self._log_loss("train/mlm_loss", mlm)
             loss = loss + self.loss_config.mlm_weight * mlm
-        self.log("train/loss", loss, prog_bar=True)
+        self._log_loss("train/loss", loss)
         return loss
 
-    def _mlm(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """The auxiliary loss over the tokens of all views, each view with a mask of its own."""
+    def _log_loss(self, name: str, loss: Tensor) -> None:
+        """Log the loss of the whole batch at the steps that loggers see; between them the bar shows this process's part."""
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set by a connector
+            loss = mean_over_ranks(loss)
+        self.log(name, loss, prog_bar=name == "train/loss")
+
+    def _mlm(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        """The auxiliary loss over the tokens of all views, each view with a mask of its own.
+
+        Divided by the mean number of chosen tokens over the processes: ranks choose more or fewer.
+        """
         maskable_NL = attention_mask_NL.bool() & ~torch.isin(input_ids_NL, self._special_ids)
         corrupted_NL, labels_NL = mask_tokens(
             input_ids_NL,
@@ -115,7 +147,14 @@ class SimCSEModule(pl.LightningModule):
             vocab_size=self._vocab_size,
             probability=self.loss_config.mlm_probability,
         )
-        return mlm_loss(self.encoder.mlm_logits(corrupted_NL, attention_mask_NL), labels_NL)
+        targets = mean_over_ranks((labels_NL != IGNORED).sum()).clamp(min=1 / world()[1])
+
+        def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor) -> Tensor:
+            return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl), labels_nl, targets)
+
+        recompute = self.micro_batch_size is not None
+        losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, recompute=recompute)
+        return torch.stack(losses).sum()
 
     def configure_optimizers(self) -> Any:
         """The optimiser over every trainable parameter, and the schedule over all steps."""
@@ -151,6 +190,7 @@ class SimCSEModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure."""
         assert self._embeddings is not None
+        self._embeddings.share(self.encoder.hidden, self.device)
         dev = self._suite.dev
         self.log("val/sts", dev.score(self._embeddings).score, prog_bar=True)
         for analysis in self._analyses:
@@ -161,6 +201,7 @@ class SimCSEModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Score the test tasks; log each, and the averages, under `test/` (or `before/`)."""
         assert self._embeddings is not None
+        self._embeddings.share(self.encoder.hidden, self.device)
         self.test_scores = {task.name: task.score(self._embeddings).score for task in self._suite.test}
         self.test_scores |= averages(self._suite.test, self.test_scores)
         self._embeddings = None

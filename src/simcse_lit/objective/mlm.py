@@ -37,17 +37,19 @@ def mask_tokens(
     return corrupted_NL, labels_NL
 
 
-def mlm_loss(logits_NLK: Tensor, labels_NL: Tensor) -> Tensor:
+def mlm_loss(logits_NLK: Tensor, labels_NL: Tensor, targets: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the tokens to predict; 0 when there is none, where a plain mean would be NaN.
 
     Args:
         logits_NLK: scores of the vocabulary, (N, L, K).
         labels_NL: from `mask_tokens`, (N, L).
+        targets: by how many tokens to divide, if these sentences are only a part; None for those of `labels_NL`.
 
     Returns:
         Scalar, in nats; its gradient is 0 when no token was chosen.
 
     Source: SimCSE section 6.1.
     """
-    total = F.cross_entropy(logits_NLK.float().flatten(0, 1), labels_NL.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total / (labels_NL != IGNORED).sum().clamp(min=1)
+    logits_NLK = logits_NLK.to(torch.promote_types(logits_NLK.dtype, torch.float32))
+    total = F.cross_entropy(logits_NLK.flatten(0, 1), labels_NL.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / ((labels_NL != IGNORED).sum().clamp(min=1) if targets is None else targets)

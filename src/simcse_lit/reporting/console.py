@@ -59,6 +59,8 @@ def quiet_libraries() -> None:
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
         ".*Experiment logs directory .* exists and is not empty.*",
+        ".*It is recommended to use `self.log.*sync_dist=True.*",  # every process computes the same scores
+        "`broadcast_buffers` is deprecated.*",  # its successor is not in the older versions of torch
     ):
         warnings.filterwarnings("ignore", message=message)
 
@@ -72,12 +74,12 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     return values
 
 
-def announce(config: TrainConfig, module: "SimCSEModule", examples: int, device: torch.device) -> None:
-    """Say what will be trained on what."""
+def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, device: torch.device) -> None:
+    """Say what will be trained on what; `examples` is None for a stream."""
     million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
     trained = sum(parameter.numel() for parameter in module.encoder.parameters() if parameter.requires_grad) / 1e6
     layers = module.encoder.backbone.config.num_hidden_layers
-    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 else []
+    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 and examples else []
     limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
     steps = " or ".join(limits)
     views = 2 if config.loss.name == "unsup" else len(config.data.columns)
@@ -85,7 +87,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int, device:
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
         "         pooler %s, projection %s\n"
         "Loss     %s, temperature %g, %d views\n"
-        "Data     %s examples, batch %d, length %d\n"
+        "Data     %s, batch %d, length %d\n"
         "Steps    lr %g %s, %s\n"
         "Device   %s (%s), %s, seed %d",
         config.model.name_or_path,
@@ -97,7 +99,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int, device:
         config.loss.name,
         config.loss.temperature,
         views,
-        f"{examples:,}",
+        "a stream" if examples is None else f"{examples:,} examples",
         config.data.batch_size,
         config.data.max_length,
         config.optimizer.lr,
@@ -163,7 +165,7 @@ def show_files(run_dir: Path, commands: Sequence[str]) -> None:
         ("config.yaml", "the resolved configuration"),
     ):
         if (run_dir / name).exists():
-            log.info("  %-20s%s", name, what)
+            log.info("  %-26s%s", name, what)
     if commands:
         log.info("\nNext")
         for command in commands:

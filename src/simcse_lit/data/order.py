@@ -1,0 +1,80 @@
+"""In which order training sees the corpus, and which rows of each batch this process encodes.
+
+The order depends on the seed and the epoch alone; the global batch is cut into equal parts, rank 0's rows first. So the same
+batches come with one process or many, and after a run was resumed. Called by `datamodule.py`.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from simcse_lit.seeds import derived_seed
+
+
+class EpochOrder(Sampler[int]):
+    """A permutation of all examples for each epoch.
+
+    Args:
+        examples: how many there are.
+        seed: with the epoch decides the permutation.
+        epoch: the first one.
+    """
+
+    def __init__(self, examples: int, seed: int, epoch: int = 0) -> None:
+        self.examples = examples
+        self.seed = seed
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def permutation(self) -> torch.Tensor:
+        """Places of all examples in this epoch's order, (examples,): 8 bytes each, never a Python list."""
+        return torch.randperm(self.examples, generator=torch.Generator().manual_seed(derived_seed(self.seed, self.epoch)))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.permutation().tolist())
+
+    def __len__(self) -> int:
+        return self.examples
+
+
+class RankBatches(Sampler[list[int]]):
+    """This process's rows of each global batch.
+
+    Args:
+        order: gives each epoch's permutation.
+        batch_size: of the global batch; `processes` divides it.
+        drop_last: leave out a last batch that is not full; else it is cut to what `processes` divides.
+        rank: of this process.
+        processes: how many share a batch.
+        done: batches that a resumed run had already seen, over all epochs.
+    """
+
+    def __init__(self, order: EpochOrder, batch_size: int, *, drop_last: bool, rank: int, processes: int, done: int) -> None:
+        self.sampler = order  # the name under which Lightning looks for set_epoch
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.rank = rank
+        self.processes = processes
+        self._resumed_in, self._skip = divmod(done, len(self)) if done else (-1, 0)
+        if done:
+            order.set_epoch(self._resumed_in)
+
+    @property
+    def rest(self) -> int:
+        """Examples of the last batch if it is trained on but not full, else 0."""
+        rest = 0 if self.drop_last else self.sampler.examples % self.batch_size
+        return rest - rest % self.processes
+
+    def __len__(self) -> int:
+        return self.sampler.examples // self.batch_size + (self.rest > 0)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.sampler.permutation()
+        for batch in range(self._skip if self.sampler.epoch == self._resumed_in else 0, len(self)):
+            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            part = (self.rest if len(rows) < self.batch_size else self.batch_size) // self.processes
+            yield rows[self.rank * part : (self.rank + 1) * part].tolist()

@@ -1,0 +1,54 @@
+"""A step of any batch size in bounded memory: sentences go through the encoder in chunks, and a chunk's activations are
+computed again when its turn in the backward pass comes, with the dropout that it had. Gao et al. 2021, "Scaling Deep
+Contrastive Learning Batch Size under Memory Limited Setup" (gradient cache).
+
+The gradient is the full batch's own: one loss over all vectors, one backward pass, in which each parameter's gradient is
+finished, and under data parallelism reduced, once. Recomputing is PyTorch's activation checkpointing, which keeps each
+chunk's random state and autocast.
+
+Shapes: N sentences, L length; a chunk has n of the rows and l of the columns.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that go through the encoder together.
+
+    Args:
+        rows_n: places of the rows, (n,).
+        longest: columns that they need.
+    """
+
+    rows_n: Tensor
+    longest: int
+
+
+def in_chunks(
+    function: Callable[..., Tensor], chunks: Sequence[Chunk], *tensors_NL: Tensor, recompute: bool
+) -> list[Tensor]:
+    """`function` of each chunk's part of the tensors.
+
+    Args:
+        function: (n, l) tensors to a tensor.
+        chunks: which rows go together.
+        tensors_NL: ids, mask, ...; (N, L) each.
+        recompute: keep no activations of a chunk, and compute it again for its gradient; the last chunk, whose gradient
+            comes first, is spared that.
+
+    Returns:
+        What `function` returned, chunk by chunk.
+    """
+    outputs = []
+    for number, chunk in enumerate(chunks):
+        part_nl = [tensor_NL[chunk.rows_n, : chunk.longest] for tensor_NL in tensors_NL]
+        if recompute and number < len(chunks) - 1:
+            outputs.append(checkpoint(function, *part_nl, use_reentrant=False))
+        else:
+            outputs.append(function(*part_nl))
+    return outputs
