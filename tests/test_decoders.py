@@ -42,11 +42,11 @@ LORA = AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules="all
 
 
 def architecture(kind: str, vocabulary: int) -> Any:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": vocabulary}
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": vocabulary}
     sizes["max_position_embeddings"] = 64
     if kind == "gpt2":
         return GPT2Config(**sizes)
-    grouped = {"num_key_value_heads": 2, "intermediate_size": 48}
+    grouped: dict[str, Any] = {"num_key_value_heads": 2, "intermediate_size": 48}
     return LlamaConfig(**sizes, **grouped) if kind == "llama" else Qwen2Config(**sizes, **grouped)
 
 
@@ -72,7 +72,7 @@ def decoders_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def model_config(folder: Path, **changes: Any) -> ModelConfig:
-    values = {"revision": None, "sha256": None, "pretrained": True, "num_layers": None, "dropout": None}
+    values: dict[str, Any] = {"revision": None, "sha256": None, "pretrained": True, "num_layers": None, "dropout": None}
     return ModelConfig(**values | {"gradient_checkpointing": False, "name_or_path": str(folder)} | changes)
 
 

@@ -6,7 +6,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,10 @@ def stream(
 def numbers(tokenizer: PreTrainedTokenizerFast, batches: Iterator[dict[str, Tensor]], count: int) -> list[list[int]]:
     """The numbers in the lines of each of the next batches."""
     return [
-        [int(tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "")[3:-5]) for ids in batch["input_ids"][:, 0]]
+        [
+            int(text.replace(" ", "")[3:-5])
+            for text in tokenizer.batch_decode(batch["input_ids"][:, 0], skip_special_tokens=True)
+        ]
         for batch in islice(batches, count)
     ]
 
@@ -122,7 +125,13 @@ def test_no_more_is_read_than_buffer_and_batch(
     (tmp_path / "long.txt").write_text("a line\n" * 10_000)
     read = []
     rows = Source.rows
-    monkeypatch.setattr(Source, "rows", lambda self, columns: (read.append(row) or row for row in rows(self, columns)))
+
+    def counted(self: Source, columns: Sequence[str]) -> Iterator[Any]:
+        for row in rows(self, columns):
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr(Source, "rows", counted)
     next(stream(tokenizer, f"data.train_file={tmp_path}/long.txt"))
     assert len(read) == 10 + 8
 

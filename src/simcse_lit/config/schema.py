@@ -26,7 +26,7 @@ class ModelConfig:
 class AdapterConfig:
     name: str = MISSING
     r: int | None = MISSING
-    alpha: float | None = MISSING
+    alpha: int | None = MISSING
     dropout: float | None = MISSING
     target_modules: Any = MISSING  # null, a string or a list of strings; validation checks it
 

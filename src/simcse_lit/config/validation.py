@@ -129,10 +129,10 @@ def _check_adapter(config: AdapterConfig) -> None:
             key, value = next(iter(given.items()))
             raise UserError(f"adapter.{key}={value}: there is no adapter to set it for. Add adapter=lora.")
         return
-    if config.r is None or config.r < 1:
-        raise UserError(f"adapter.r={config.r}: must be 1 or more.")
-    if config.alpha is None or not (math.isfinite(config.alpha) and config.alpha > 0):
-        raise UserError(f"adapter.alpha={config.alpha}: must be a finite number greater than 0.")
+    for key in ("r", "alpha"):
+        value = getattr(config, key)
+        if value is None or value < 1:
+            raise UserError(f"adapter.{key}={value}: must be 1 or more.")
     if config.dropout is None or not 0 <= config.dropout < 1:
         raise UserError(f"adapter.dropout={config.dropout}: must be at least 0 and below 1.")
     modules = config.target_modules if isinstance(config.target_modules, list) else [config.target_modules or "all-linear"]

@@ -33,6 +33,7 @@ def add_adapter(backbone: PreTrainedModel, config: AdapterConfig) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise UserError(WITHOUT_PEFT) from error
+    assert config.r is not None and config.alpha is not None and config.dropout is not None  # validated
     lora = LoraConfig(r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=config.target_modules)
     try:
         with warnings.catch_warnings():
