@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format bench docs lock clean
+.PHONY: help setup quickstart test lint format bench memory docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,10 @@ format: setup  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff format
 
 bench: setup  ## speed, as ratios in one run; see benchmarks/
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out %/big_corpus.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$script || exit 1; done
+
+memory: setup  ## peak memory of training on five million lines, ten minutes or more on two CPU cores; benchmarks/big_corpus.py
+	$(BIN)/python benchmarks/big_corpus.py
 
 docs: setup  ## check that every command, path and link in the documents exists
 	$(BIN)/python -m pytest tests/test_docs.py

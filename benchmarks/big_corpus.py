@@ -77,7 +77,7 @@ def train(folder: Path, lines: int, overrides: list[str]) -> int:
             seconds[phase] = seconds.get(phase, 0.0) + now - last
             last = now
         output.seek(0)
-        print("".join(f"  | {line}" for line in output.read().splitlines(keepends=True)))
+        print("".join(f"  | {line}\n" for line in output.read().splitlines() if line.strip() and "Tokenising:" not in line))
     if process.returncode:
         return process.returncode
     for phase, (total, anonymous) in peaks.items():

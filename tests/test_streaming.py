@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from simcse_lit.config.cli import explain
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.data.sources import Row, Source
 from simcse_lit.data.streaming import StreamedBatches, shuffled
@@ -153,6 +154,18 @@ def test_a_bad_row_stops_the_stream_with_its_file_and_line(tokenizer: PreTrained
     (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n{"text": "good"}\n' * 10)
     with pytest.raises(UserError, match=r"bad\.jsonl, line 2: text is no text\n.*data\.on_bad_row=skip"):
         next(stream(tokenizer, f"data.train_file={tmp_path}/bad.jsonl"))
+
+
+def test_a_bad_row_that_a_worker_meets_is_told_without_its_stack(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_text("fine\n\n")
+    config = train_config("data=stream", "trainer.max_steps=9", f"data.train_file={tmp_path}/bad.txt").data
+    told = []
+    for workers in (0, 1):
+        with pytest.raises(UserError) as caught:
+            next(iter(DataLoader(StreamedBatches(config, tokenizer, seed=1), batch_size=None, num_workers=workers)))
+        told.append(explain(caught.value, "train"))
+    assert "Traceback" in str(caught.value) and told[0] == told[1]
+    assert told[0] is not None and told[0].startswith("data.train_file: 1 row cannot be used:")
 
 
 def test_bad_rows_that_are_skipped_are_reported_once(
