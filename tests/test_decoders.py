@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
@@ -28,7 +30,7 @@ from simcse_lit.model.adapter import add_adapter, merge_adapter
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.model.loading import load_backbone, longest_input
 from simcse_lit.model.module import SimCSEModule
-from simcse_lit.train import build
+from simcse_lit.train import build, train
 
 from .conftest import Cli, metrics, train_config
 
@@ -219,11 +221,42 @@ def test_an_export_has_the_adapter_merged_and_automodel_reads_it(decoders_of: di
     assert not [path for path in folder.iterdir() if "adapter" in path.name]
 
 
-def test_target_modules_that_are_not_there_are_named(decoders_of: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [(["q_proj"], "q_proj"), (["c_attn", "c_fcc"], "c_fcc"), ("no_such", "no_such"), (["attn"], "attn")],
+)
+def test_target_modules_that_are_not_there_are_named(decoders_of: dict[str, Path], modules: Any, absent: str) -> None:
     backbone, _ = load_backbone(model_config(decoders_of["gpt2"]), mlm=False)
-    wrong = AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules=["q_proj"])
-    with pytest.raises(UserError, match=r"no such modules in GPT2Model.\nIts linear layers: c_attn, c_fc, c_proj\."):
+    wrong = AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules=modules)
+    message = rf"adapter.target_modules: no .*{absent}.* in GPT2Model\.\nIts linear layers: c_attn, c_fc, c_proj\."
+    with pytest.raises(UserError, match=message):
         add_adapter(backbone, wrong)
+
+
+def test_an_architecture_that_peft_does_not_know_asks_for_target_modules(
+    decoders_of: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, _ = load_backbone(model_config(decoders_of["gpt2"]), mlm=False)
+    monkeypatch.setattr(type(backbone.config), "model_type", "unheard_of")
+    with pytest.raises(UserError, match=r"adapter\.target_modules: peft has no choice of its own for GPT2Model"):
+        add_adapter(backbone, AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules=None))
+
+
+def test_a_sentence_transformers_folder_of_a_decoder_gives_what_that_library_gives(
+    decoders_of: dict[str, Path], tmp_path: Path
+) -> None:
+    transformer = Transformer(str(decoders_of["gpt2"]))
+    transformer.tokenizer.pad_token = "<|endoftext|>"
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
+    model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
+    expected = torch.from_numpy(model.encode(SENTENCES, batch_size=1))  # GPT-2 counts padding on the left as positions
+    transformer.tokenizer.pad_token = None
+    model.save(str(tmp_path / "st"))
+    loaded = load_encoder(str(tmp_path / "st"), revision=None, pooler=None, projection=None)
+    assert loaded.pooler == "last_token"
+    torch.testing.assert_close(encode(loaded.encoder, loaded.tokenizer, SENTENCES), expected, rtol=0, atol=1e-5)
+    raw = load_encoder(str(decoders_of["gpt2"]), revision=None, pooler="last_token", projection=None)
+    torch.testing.assert_close(encode(raw.encoder, raw.tokenizer, SENTENCES), expected, rtol=0, atol=1e-5)
 
 
 def test_an_architecture_without_gradient_checkpointing_refuses_it(
@@ -278,18 +311,20 @@ def test_lora_gradient_checkpointing_and_gradient_cache_together_give_the_plain_
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_decoder_with_lora_trains_exports_and_reloads(
-    cli: Cli, decoders_of: dict[str, Path], tmp_path: Path, kind: str
+    cli: Cli, decoders_of: dict[str, Path], tmp_path: Path, cache_dir: Path, kind: str
 ) -> None:
-    changes = {"gpt2": ("loss=sup",), "llama": ("loss=unsup", "model.gradient_checkpointing=true")}[kind]
-    done = cli(
-        "model=default", f"model.name_or_path={decoders_of[kind]}", "pooler=last_token", "adapter=lora", "trainer=cpu",
-        "projection=none", "data=samples", "data.batch_size=8", "trainer.max_steps=2", "trainer.log_every_n_steps=1",
-        "senteval.from_hub=false", "evaluation.before=false", "evaluation.test=false", "optimizer.lr=0.05",
-        "hydra.run.dir=run", *changes,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "of them trained" in done.stdout
-    assert "Warning" not in done.stdout + done.stderr
+    overrides = [
+        *named(decoders_of[kind]), "adapter=lora", "trainer=cpu", "projection=none", "data=samples", "data.batch_size=8",
+        "trainer.max_steps=2", "trainer.log_every_n_steps=1", "senteval.from_hub=false", "evaluation.before=false",
+        "evaluation.test=false", "optimizer.lr=0.05", f"data.cache_dir={cache_dir}",
+    ]  # fmt: skip
+    if kind == "gpt2":
+        train(train_config(*overrides, "loss=sup", f"run_dir={tmp_path / 'run'}", "senteval.dir=null"))
+    else:
+        done = cli(*overrides, "loss=unsup", "model.gradient_checkpointing=true", "hydra.run.dir=run")
+        assert done.returncode == 0, done.stderr
+        assert "of them trained" in done.stdout
+        assert "Warning" not in done.stdout + done.stderr
     assert len(metrics(tmp_path / "run")["train/loss"]) == 2
     checkpoint = next((tmp_path / "run" / "checkpoints").glob("best*"))
     loaded = load_encoder(str(checkpoint), revision=None, pooler=None, projection=None)

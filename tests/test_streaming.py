@@ -202,6 +202,7 @@ def test_a_stream_of_a_local_file_trains(cli: Cli, numbered: Path, tmp_path: Pat
     assert len(logged["train/loss"]) == 3
     assert len(logged["val/sts"]) == 1  # the last step is scored, though there is no length to know it by
     assert logged["lr-AdamW"] == pytest.approx([3e-5 * (3 - step) / 3 for step in range(3)])
+    assert "3/3" in done.stdout
     assert "a stream, batch 16" in done.stdout and "3 steps" in done.stdout and "epochs" not in done.stdout
     assert not (tmp_path / "no_cache").exists()
 

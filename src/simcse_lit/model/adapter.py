@@ -35,15 +35,21 @@ def add_adapter(backbone: PreTrainedModel, config: AdapterConfig) -> None:
         raise UserError(WITHOUT_PEFT) from error
     assert config.r is not None and config.alpha is not None and config.dropout is not None  # validated
     lora = LoraConfig(r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=config.target_modules)
+    names = [name for name, _ in backbone.named_modules()]
+    targets = config.target_modules if isinstance(config.target_modules, list) else []
+    absent = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
     try:
+        if absent:  # peft would be content with the others
+            raise ValueError(absent)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # peft sets it right for GPT-2's Conv1D
             inject_adapter_in_model(lora, backbone)
     except ValueError as error:
         linear = sorted({name.rpartition(".")[2] for name, module in backbone.named_modules() if is_linear(module)})
-        wrong = "peft has no choice of its own for" if config.target_modules is None else "there are no such modules in"
+        asked = config.target_modules if not absent else ", ".join(absent)
+        wrong = "peft has no choice of its own for" if config.target_modules is None else f"no {asked} in"
         raise UserError(
-            f"adapter.target_modules={config.target_modules}: {wrong} {type(backbone).__name__}.\n"
+            f"adapter.target_modules: {wrong} {type(backbone).__name__}.\n"
             f"Its linear layers: {', '.join(linear)}. Name some of them, or adapter.target_modules=all-linear."
         ) from error
 

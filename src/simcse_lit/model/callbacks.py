@@ -69,6 +69,12 @@ class ProgressBar(TQDMProgressBar):
 
     BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} {remaining} left{postfix}"
 
+    @property
+    def total_train_batches(self) -> int | float:
+        """Of a stream, which has no length, the steps that are asked for."""
+        total = super().total_train_batches
+        return self.trainer.max_steps if total == float("inf") else total
+
     def init_validation_tqdm(self) -> Tqdm:
         """No bar: scoring a development set takes seconds, and a second line would break the training line."""
         return Tqdm(disable=True)
