@@ -4,23 +4,27 @@ Torch is imported inside `train`, once the configuration has been found right, s
 """
 
 import logging
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
 from simcse_lit.config.network import training_needs_hub, use_cache_when_unreachable
+from simcse_lit.config.resume import checkpoint_to_resume, with_earlier_overrides
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
 from simcse_lit.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytorch_lightning as pl
     from pytorch_lightning.loggers import Logger
 
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.model.module import SimCSEModule
-
 
 log = logging.getLogger(__name__)
 
@@ -97,34 +101,75 @@ def train(config: TrainConfig) -> float:
         The best score on the development set, Spearman x 100.
 
     Raises:
-        UserError: the model or the text cannot be used, or training diverged.
+        UserError: the model or the text cannot be used, training diverged, or `resume` names another run.
     """
     from pathlib import Path
 
     import pytorch_lightning as pl
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
-    from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
     from pytorch_lightning.loggers import CSVLogger
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+    from pytorch_lightning.utilities import rank_zero_only
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-    from simcse_lit.reporting import console
-    from simcse_lit.reporting.run_folder import make_run_folder, write_provenance
+    from simcse_lit.reporting import console, run_folder
 
     console.quiet_libraries()
-    run_dir = make_run_folder(Path(config.run_dir))
+    run_dir = run_folder.make_run_folder(Path(config.run_dir))
+    checkpoint = checkpoint_to_resume(config)
+    finished = run_folder.read_scores(run_dir).get("after", {}) if checkpoint else {}
+    (dev,) = config.dev
+    if dev in finished:
+        log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, finished[dev])
+        return finished[dev]
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
-    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger] if rank_zero_only.rank == 0 else []
+    trainer = build_trainer(config, loggers)
+    trainer.strategy.setup_environment()  # the processes of a run meet here
+    if trainer.is_global_zero:
+        run_folder.write_provenance(run_dir, config, trainer.strategy.root_device)
+    for logger in loggers:
+        if isinstance(logger, CSVLogger):  # config.yaml is beside its metrics.csv
+            run_folder.keep_earlier_metrics(logger, steps_of(checkpoint))
+        else:
+            logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
+    try:
+        scores = fit_and_score(config, trainer, module, data, checkpoint)
+        if trainer.is_global_zero:
+            finish(config, module, data, scores)
+            run_folder.write_scores(run_dir, scores)
+    except BaseException as error:
+        close_loggers(loggers, {}, failed=True)
+        if isinstance(error, SIGTERMException):
+            log.warning("Stopped by SIGTERM after step %d. Continue with: resume=%s", trainer.global_step, run_dir)
+            sys.exit(128 + signal.SIGTERM)  # by which a scheduler knows a run that it may start again
+        raise
+    close_loggers(loggers, scores, failed=False)
+    return scores["after"][data.suite.dev.name]
+
+
+def build_trainer(config: TrainConfig, loggers: "list[Logger]") -> "pl.Trainer":
+    """Lightning's Trainer as `conf/trainer/` and `conf/callbacks/` say.
+
+    Raises:
+        UserError: the Trainer refuses an argument.
+    """
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+    from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from simcse_lit.model.checkpoints import AtomicCheckpointIO
+
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     if not loggers:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    several = config.trainer.strategy != "auto"
     arguments: dict[str, Any] = {
         "accelerator": config.trainer.accelerator,
         "devices": config.trainer.devices,
         "num_nodes": config.trainer.num_nodes,
-        "strategy": instantiate(config.trainer.strategy) if several else "auto",
+        "strategy": "auto" if config.trainer.strategy == "auto" else instantiate(config.trainer.strategy),
         "use_distributed_sampler": False,  # the data module gives each process its part
         "precision": config.trainer.precision,
         "max_epochs": config.trainer.max_epochs,
@@ -137,6 +182,7 @@ def train(config: TrainConfig) -> float:
         "default_root_dir": config.run_dir,
         "callbacks": callbacks,
         "logger": loggers,
+        "plugins": [AtomicCheckpointIO()],
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
@@ -144,30 +190,33 @@ def train(config: TrainConfig) -> float:
         **config.trainer.extra,
     }
     try:
-        trainer = pl.Trainer(**arguments)
+        return pl.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
-    trainer.strategy.setup_environment()  # processes of one run meet here
-    if trainer.is_global_zero:
-        write_provenance(run_dir, config, trainer.strategy.root_device)
-    for logger in loggers:
-        if not isinstance(logger, CSVLogger):  # config.yaml is beside its metrics.csv
-            logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config), resolve=True))
-    try:
-        scores = fit_and_score(config, trainer, module, data)
-        if trainer.is_global_zero:
-            finish(config, module, data, scores)
-    except BaseException:
-        close_loggers(loggers, {}, failed=True)
-        raise
-    close_loggers(loggers, scores, failed=False)
-    return scores["after"][data.suite.dev.name]
+
+
+def steps_of(checkpoint: "Path | None") -> int:
+    """Steps that were done when a checkpoint was written; 0 without one."""
+    import torch
+
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]) if checkpoint else 0
 
 
 def fit_and_score(
-    config: TrainConfig, trainer: "pl.Trainer", module: "SimCSEModule", data: "SimCSEDataModule"
+    config: TrainConfig,
+    trainer: "pl.Trainer",
+    module: "SimCSEModule",
+    data: "SimCSEDataModule",
+    checkpoint: "Path | None",
 ) -> dict[str, dict[str, float]]:
     """Score the untrained encoder, train it, and score its best weights, which it then holds.
+
+    Args:
+        config: the configuration.
+        trainer: Lightning's.
+        module: what is trained.
+        data: on what.
+        checkpoint: where to continue from, or None; the untrained encoder was scored by the run's first part then.
 
     Returns:
         "before" and "after" to task to Spearman x 100.
@@ -175,9 +224,11 @@ def fit_and_score(
     Raises:
         UserError: the text cannot be used, or training diverged.
     """
+    from pathlib import Path
+
     import torch
 
-    from simcse_lit.reporting import console
+    from simcse_lit.reporting import console, run_folder
 
     if trainer.local_rank == 0:
         data.prepare_corpus()
@@ -189,8 +240,15 @@ def fit_and_score(
             "Lower data.batch_size, or set data.drop_last=false."
         )
     console.announce(config, module, examples, trainer.strategy.root_device)
-    scores: dict[str, dict[str, float]] = {}
-    if config.evaluation.before:
+    scores = run_folder.read_scores(Path(config.run_dir)) if checkpoint else {}
+    if checkpoint:
+        data.done = steps_of(checkpoint)
+        log.info("Resume   from step %d of the run in %s", data.done, config.run_dir)
+        if examples and data.done >= config.trainer.max_epochs * len(data.train_dataloader()) > 0:
+            trainer.fit_loop.epoch_loop.max_steps = (
+                data.done
+            )  # stopped behind the last step, where Lightning would take one more
+    elif config.evaluation.before:
         module.untrained = True
         scores["before"] = {data.suite.dev.name: trainer.validate(module, data, verbose=False)[0]["val/sts"]}
         if config.evaluation.test:
@@ -198,7 +256,9 @@ def fit_and_score(
             scores["before"] |= module.test_scores
         module.untrained = False
         console.show_scores({"before": scores["before"]}, data.suite)
-    trainer.fit(module, data)
+        if trainer.is_global_zero:
+            run_folder.write_scores(Path(config.run_dir), scores)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
@@ -263,4 +323,5 @@ def finish(
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
     run(main, "train")

@@ -121,6 +121,7 @@ class TrainConfig:
     group: str | None = MISSING
     seed: int = MISSING
     run_dir: Any = MISSING  # str; under --cfg job --resolve there is none yet
+    resume: str | None = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -46,6 +46,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.suite = suite
         self.token_budget = token_budget
         self.seed = seed
+        self.done = 0  # batches that a run to be continued has behind it
         self._corpus: Corpus | None = None
 
     @property
@@ -76,10 +77,9 @@ class SimCSEDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's part of the training batches, from where a resumed run left off (`order.py`)."""
         rank, processes = world()
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
         if self.config.streaming:
             return self._loader(
-                StreamedBatches(self.config, self.tokenizer, seed=self.seed, rank=rank, processes=processes, done=done),
+                StreamedBatches(self.config, self.tokenizer, seed=self.seed, rank=rank, processes=processes, done=self.done),
                 batch_size=None,
             )
         batches = RankBatches(
@@ -88,7 +88,7 @@ class SimCSEDataModule(pl.LightningDataModule):
             drop_last=self.config.drop_last,
             rank=rank,
             processes=processes,
-            done=done,
+            done=self.done,
         )
         if batches.rest:
             log.info(
@@ -109,6 +109,14 @@ class SimCSEDataModule(pl.LightningDataModule):
             persistent_workers=self.config.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def rows_of(self, batch: int) -> list[int] | None:
+        """The rows of the corpus in a batch of the current epoch, of all processes together; None for a stream."""
+        if self.config.streaming:
+            return None
+        order = EpochOrder(len(self.corpus), self.seed, self.trainer.current_epoch if self.trainer else 0).permutation()
+        size = self.config.batch_size
+        return [int(row) for row in order[batch * size : (batch + 1) * size]]
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The unique sentences of the development task."""

@@ -1,6 +1,9 @@
-"""Lightning callbacks of training: the final validation, throughput, and the progress bar. `conf/callbacks/` lists them."""
+"""Lightning callbacks of training: final validation, finite loss, throughput, progress bar. `conf/callbacks/` lists them."""
 
+import json
+import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,6 +11,11 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
+
+from simcse_lit.config.resume import LAST
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class FinalValidation(Callback):
@@ -21,6 +29,54 @@ class FinalValidation(Callback):
         """Ask the trainer to stop, which makes it validate first, when the last planned step is done."""
         if trainer.global_step >= trainer.estimated_stepping_batches:
             trainer.should_stop = True
+
+
+class FiniteLoss(Callback):
+    """Stops a run whose loss is NaN or infinite, before anything of it is saved, and names the step and its examples.
+
+    On a GPU losses are looked at when loggers are, and before each validation, so that no step waits. Under 16-mixed the
+    scaler leaves such a step out by itself and lowers its scale.
+    """
+
+    def __init__(self) -> None:
+        self._losses: list[tuple[int, int, Tensor]] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember a step's loss, and look when it costs nothing."""
+        self._losses.append((trainer.global_step, batch_idx, outputs["loss"].detach()))
+        logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]  # set by a connector
+        if logged or pl_module.device.type == "cpu":
+            self._look(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look, before a checkpoint can be written."""
+        self._look(trainer)
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        losses, self._losses = self._losses, []
+        if not losses or bool(torch.stack([loss for _, _, loss in losses]).isfinite().all()):
+            return
+        step, batch, loss = next(entry for entry in losses if not entry[2].isfinite())
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            log.warning("Step %d: the loss is %s in half precision; the step was left out.", step, float(loss))
+            return
+        rows = trainer.datamodule.rows_of(batch)  # type: ignore[attr-defined]  # a connector sets it
+        folder = Path(trainer.default_root_dir)
+        last = folder / LAST
+        if rows is None:
+            examples = f"Its examples are batch {batch} of the stream, counted from 0.\n"
+        else:
+            (folder / "nonfinite_batch.json").write_text(json.dumps({"step": step, "rows": rows}) + "\n", encoding="utf-8")
+            shown = ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+            examples = f"Its examples, rows of the corpus from 0: {shown} (all in {folder / 'nonfinite_batch.json'}).\n"
+        raise UserError(
+            f"The loss of step {step} is {float(loss)}, so training has diverged.\n"
+            + examples
+            + (f"Last good checkpoint: {last}\n" if last.is_file() else "No checkpoint had been written yet.\n")
+            + "Train with a lower optimizer.lr, a higher loss.temperature, or trainer.precision=32-true."
+        )
 
 
 class Throughput(Callback):

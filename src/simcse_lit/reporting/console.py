@@ -59,6 +59,7 @@ def quiet_libraries() -> None:
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
         ".*Experiment logs directory .* exists and is not empty.*",
+        ".*your dataloader is not resumable.*",  # it is: data/order.py
         ".*It is recommended to use `self.log.*sync_dist=True.*",  # every process computes the same scores
         "`broadcast_buffers` is deprecated.*",  # its successor is not in the older versions of torch
     ):

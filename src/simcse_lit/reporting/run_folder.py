@@ -1,15 +1,18 @@
 """What a run folder says of how it was made: the resolved configuration and the environment."""
 
+import csv
 import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.loggers import CSVLogger
 
 import simcse_lit
 from simcse_lit.errors import UserError
@@ -44,6 +47,35 @@ def write_provenance(folder: Path, config: Any, device: torch.device) -> None:
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def write_scores(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Write `scores.json`: "before" and "after" to task to Spearman x 100 or accuracy in %; whole or not at all."""
+    partial = folder / ".scores.json.partial"
+    partial.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / "scores.json")
+
+
+def read_scores(folder: Path) -> dict[str, dict[str, float]]:
+    """What `write_scores` wrote; empty if it has not yet."""
+    path = folder / "scores.json"
+    scores: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return scores
+
+
+def keep_earlier_metrics(logger: CSVLogger, steps: int) -> None:
+    """Let `metrics.csv` of a continued run begin with what its first part logged in its first `steps` steps.
+
+    Lightning's logger starts with an empty file; what was logged after the checkpoint will be logged again.
+    """
+    path = Path(logger.log_dir, "metrics.csv")
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+    for row in rows:
+        if int(row["step"]) < steps:
+            values = {name: float(value) for name, value in row.items() if value and name not in ("step", "epoch")}
+            epoch = {"epoch": int(row["epoch"])} if row.get("epoch") else {}
+            logger.experiment.metrics.append({**values, **epoch, "step": int(row["step"])})
+    logger.save()
 
 
 def git_commit() -> str | None:

@@ -18,7 +18,15 @@ log = logging.getLogger(__name__)
 
 
 def build_logger(
-    *, project: str, entity: str | None, name: str | None, group: str | None, tags: list[str], mode: str, save_dir: str
+    *,
+    project: str,
+    entity: str | None,
+    name: str | None,
+    group: str | None,
+    tags: list[str],
+    mode: str,
+    save_dir: str,
+    resume: str | None,
 ) -> WandbLogger:
     """A W&B logger that never asks for a key: without one, `mode=auto` records the run offline.
 
@@ -30,6 +38,7 @@ def build_logger(
         tags: W&B tags.
         mode: auto, online or offline. WANDB_MODE, if set, wins over auto.
         save_dir: the run folder.
+        resume: not None to go on in the W&B run that the run folder remembers, if it does.
 
     Raises:
         UserError: an unknown mode, or `online` without a key.
@@ -43,7 +52,11 @@ def build_logger(
     hydra = HydraConfig.get()
     if group is None and hydra.mode == RunMode.MULTIRUN:
         group = Path(hydra.sweep.dir).name
+    memory = Path(save_dir, "wandb", "id")
+    known = resume is not None and memory.is_file()
     run = wandb.init(
+        id=memory.read_text(encoding="utf-8").strip() if known else None,
+        resume="allow" if known else None,
         project=project,
         entity=entity,
         name=(name or hydra.job.override_dirname or hydra.job.name)[:128],  # W&B takes no longer one
@@ -54,6 +67,8 @@ def build_logger(
         reinit="create_new",  # the jobs of a multirun share a process, and a failed one may have left its run open
         settings=wandb.Settings(silent=True),
     )
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    memory.write_text(f"{run.id}\n", encoding="utf-8")
     return WandbLogger(experiment=run)
 
 

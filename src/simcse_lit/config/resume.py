@@ -1,0 +1,109 @@
+"""Continuing a run: which checkpoint `resume` means, and that it is the same run that is continued.
+
+`resume=auto` continues in this run folder if there is a checkpoint in it, `resume=FOLDER` in that one. Imports no torch.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+LAST = Path("checkpoints", "last.ckpt")  # where callbacks.last of conf/ keeps it, in the run folder
+# What may change when a run is continued: where and how it is computed, watched and scored, not what is computed.
+FREE = (
+    "name",
+    "group",
+    "run_dir",
+    "resume",
+    "senteval",
+    "tasks",
+    "dev",
+    "analyses",
+    "evaluation",
+    "demo",
+    "callbacks",
+    "logger",
+)
+FREE_KEYS = {
+    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "micro_batch_size", "length_chunks", "extra"),
+    "data": ("num_workers", "cache_dir", "on_bad_row", "revision"),
+}
+
+
+def run_folder(resume: str) -> Path:
+    """The run folder that `resume=FOLDER` or `resume=FOLDER/checkpoints/last.ckpt` names."""
+    path = Path(resume).expanduser()
+    return path.parent.parent if path.suffix == ".ckpt" else path
+
+
+def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
+    """The command line `resume=FOLDER` with what that run was started with before it, and its folder as the run folder.
+
+    Args:
+        arguments: of the command, as typed.
+
+    Returns:
+        The arguments that compose the same run; those typed now come last and win.
+
+    Exits with status 1 and a message when there is no such run.
+    """
+    asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    if not asked or asked[-1] in ("auto", "null", ""):
+        return list(arguments)
+    folder = run_folder(asked[-1])
+    overrides = folder / ".hydra" / "overrides.yaml"
+    if not overrides.is_file() or not (folder / LAST).is_file():
+        missing = LAST if overrides.is_file() else overrides.relative_to(folder)
+        print(f"\nError: resume={asked[-1]}: no run to continue: {folder} holds no {missing}.", file=sys.stderr)
+        sys.exit(1)
+    earlier: Any = OmegaConf.to_container(OmegaConf.load(overrides))
+    placed = any(argument.startswith("hydra.run.dir=") for argument in arguments)
+    place = [] if placed else [f"hydra.run.dir={folder}"]
+    return [*(override for override in earlier if not override.startswith("resume=")), *place, *arguments]
+
+
+def checkpoint_to_resume(config: TrainConfig) -> Path | None:
+    """The checkpoint that `resume` asks for; None to start from the beginning.
+
+    Raises:
+        UserError: the run in the folder was another one: a setting that decides its result has changed.
+    """
+    if config.resume is None:
+        return None
+    folder = Path(config.run_dir)
+    path = folder / LAST
+    if not path.is_file():
+        log.info("resume=%s: no %s in %s yet; starting from the beginning.", config.resume, LAST, folder)
+        return None
+    if "limit_train_batches" in config.trainer.extra:
+        raise UserError("trainer.extra.limit_train_batches: a run of cut epochs cannot be continued; use trainer.max_steps.")
+    try:
+        earlier: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    except (OSError, OmegaConfBaseException) as error:
+        raise UserError(f"resume={config.resume}: {folder / 'config.yaml'} cannot be read: {error}.") from error
+    now: Any = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    for group in (group for group in now if group not in FREE):
+        for key, value in _leaves(now[group], group):
+            if key.removeprefix(f"{group}.") in FREE_KEYS.get(group, ()):
+                continue
+            before = dict(_leaves(earlier.get(group), group)).get(key)
+            if before != value:
+                raise UserError(
+                    f"resume={config.resume}: {key} was {before} in the run in {folder}, and is {value} now: another run.\n"
+                    f"Continue it with {key}={before}, or start a new one in another folder: hydra.run.dir=DIR."
+                )
+    return path
+
+
+def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:
+    """(dotted key, value) of a group's keys, of one level: what is below them is compared as a whole."""
+    return [(f"{key}.{name}", value) for name, value in node.items()] if isinstance(node, dict) else [(key, node)]
