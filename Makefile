@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format bench docs lock clean
+.PHONY: help setup quickstart test lint format bench memory docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -13,7 +13,7 @@ setup: $(VENV)/.installed  ## make the virtual environment .venv with everything
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,sentence-transformers,sweep,dev]'
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,sentence-transformers,sweep,lora,dev]'
 	touch $@
 
 quickstart: setup  ## train on the bundled text, no network needed, about a minute on two CPU cores
@@ -32,7 +32,10 @@ format: setup  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff format
 
 bench: setup  ## speed, as ratios in one run; see benchmarks/
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out %/big_corpus.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$script || exit 1; done
+
+memory: setup  ## peak memory of training on five million lines, ten minutes or more on two CPU cores; benchmarks/big_corpus.py
+	$(BIN)/python benchmarks/big_corpus.py
 
 docs: setup  ## check that every command, path and link in the documents exists
 	$(BIN)/python -m pytest tests/test_docs.py

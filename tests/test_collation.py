@@ -169,6 +169,8 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "drop_last": False,
             "num_workers": 0,
             "cache_dir": str(cache_dir),
+            "streaming": False,
+            "shuffle_buffer": None,
         }
         config = DataConfig(**{**values, **changes}, batch_size=batch_size)
         return SimCSEDataModule(config, tokenizer, Suite(dev, test, "by hand"), token_budget=1000, seed=seed)

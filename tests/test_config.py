@@ -50,6 +50,7 @@ MANDATORY = {
     "model=default": ["model.name_or_path=some/encoder"],
     "data=default": ["data.train_file=text.txt"],
     "data=file": ["data.train_file=text.txt"],
+    "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],
 }
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
 NOT_CHOSEN = ("hydra", "recipe/model", "classifier")  # no option that a user names; tested on their own below
@@ -170,7 +171,7 @@ def test_cls_before_pooler_selects_no_projection_unless_one_is_named(loss: str) 
     assert named.projection.name == "mlp_train_only"
 
 
-@pytest.mark.parametrize("pooler", ["cls", "avg", "avg_first_last", "avg_top2"])
+@pytest.mark.parametrize("pooler", ["cls", "avg", "avg_first_last", "avg_top2", "last_token"])
 def test_every_other_pooler_keeps_the_losss_projection(pooler: str) -> None:
     assert config("loss=sup", f"pooler={pooler}").projection.name == "mlp"
 

@@ -18,7 +18,7 @@ from simcse_lit.model.loading import load_backbone
 
 SENTENCES = ["A man is playing a guitar.", "Somebody makes music.", "Snow."]
 MADE = Provenance("base", "sup", {"seed": 42}, {"after": {"STS-B": 77.5, "Avg.": 70.0}}, "SentEval's STS sets")
-TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None)
+TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False)
 
 
 def exported(folder: Path, pooler: str, projection: str) -> tuple[SentenceEncoder, torch.Tensor]:
@@ -29,7 +29,7 @@ def exported(folder: Path, pooler: str, projection: str) -> tuple[SentenceEncode
     return encoder, encode(encoder, tokenizer, SENTENCES)
 
 
-@pytest.mark.parametrize("pooler", ["cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2"])
+@pytest.mark.parametrize("pooler", ["cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2", "last_token"])
 @pytest.mark.parametrize("projection", ["mlp", "mlp_train_only", "none"])
 def test_the_cards_code_and_our_loader_give_the_same_embeddings(tmp_path: Path, pooler: str, projection: str) -> None:
     if (pooler, projection) == ("cls_before_pooler", "mlp"):

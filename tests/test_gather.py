@@ -58,6 +58,7 @@ class Step(nn.Module):
             None,  # type: ignore[arg-type]
             analyses=[],
             model=None,  # type: ignore[arg-type]
+            adapter=None,  # type: ignore[arg-type]
             loss=LossConfig("", [], 0.05, hard_negative_weight, mlm_weight, 0.15),
             optimizer=None,  # type: ignore[arg-type]
             schedule=None,  # type: ignore[arg-type]

@@ -145,7 +145,7 @@ def test_files_that_are_no_checkpoint_are_refused_and_nothing_is_unpickled(tmp_p
             load(tmp_path / name)
 
 
-@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+@pytest.mark.parametrize("mode", ["mean", "cls", "lasttoken", "max"])
 def test_a_sentence_transformers_folder_gives_what_that_library_gives(
     raw: Path, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,7 +159,7 @@ def test_a_sentence_transformers_folder_gives_what_that_library_gives(
     got = encode(loaded.encoder, loaded.tokenizer, [loaded.prepare(s) for s in SENTENCES], max_length=loaded.max_length)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     assert (loaded.kind, loaded.max_length) == ("sentence-transformers", 12)
-    assert loaded.pooler == {"mean": "avg", "cls": "cls", "max": "max"}[mode]
+    assert loaded.pooler == {"mean": "avg", "cls": "cls", "lasttoken": "last_token", "max": "max"}[mode]
     load(tmp_path / "st", pooler="avg_top2")
     assert "pooler=avg_top2 is not used" in caplog.text
 

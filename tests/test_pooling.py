@@ -20,6 +20,7 @@ def test_pooler_equals_a_value_computed_sentence_by_sentence(name: str) -> None:
         tokens = {
             "cls": [hidden_states[-1][row, 0]],
             "cls_before_pooler": [hidden_states[-1][row, 0]],
+            "last_token": [hidden_states[-1][row, length - 1]],
             "avg": [hidden_states[-1][row, t] for t in range(length)],
             "avg_first_last": [hidden_states[layer][row, t] for layer in (1, 3) for t in range(length)],
             "avg_top2": [hidden_states[layer][row, t] for layer in (2, 3) for t in range(length)],
@@ -36,3 +37,11 @@ def test_padding_changes_no_sentence(name: str) -> None:
         alone = model(ids[row : row + 1, :length], output_hidden_states=True).hidden_states
         expected = POOLERS[name](alone, torch.ones(1, length, dtype=torch.long))
         torch.testing.assert_close(together[row], expected[0])
+
+
+def test_last_token_is_found_wherever_the_padding_stands() -> None:
+    hidden = torch.randn(4, 9, 8, generator=torch.Generator().manual_seed(0))
+    _, right = ragged_batch(LENGTHS)
+    for mask in (right, right.flip(1)):
+        expected = [hidden[row, max(place for place in range(9) if mask[row, place])] for row in range(4)]
+        assert torch.equal(POOLERS["last_token"]([hidden], mask), torch.stack(expected))

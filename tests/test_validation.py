@@ -210,6 +210,8 @@ def test_no_other_temperature_or_rate_is_valid(value: float, key: str) -> None:
     ("key", "value", "nearest"),
     [
         ("pooler.name", "averag", "avg"),
+        ("pooler.name", "lasttoken", "last_token"),
+        ("adapter.name", "lore", "lora"),
         ("projection.name", "mpl", "mlp"),
         ("loss.name", "supp", "sup"),
         ("optimizer.schedule", "linar", "linear"),
@@ -263,7 +265,59 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
     ("unsup", {"trainer.extra.max_epochs": 2}, ["trainer.extra.max_epochs", "trainer.max_epochs"]),
     ("unsup", {"optimizer.extra.lr": 1.0}, ["optimizer.extra.lr", "optimizer.lr"]),
     ("unsup", {"demo.queries": ["a man"]}, ["demo.queries", "demo.corpus=FILE"]),
+    ("unsup", {"adapter.r": 8}, ["adapter.r=8", "adapter=lora"]),
+    ("unsup", {"adapter.target_modules": ["query"]}, ["adapter.target_modules=['query']", "adapter=lora"]),
 ]
+STREAM = {"data.streaming": True, "data.shuffle_buffer": 100, "data.drop_last": True, "trainer.max_steps": 10}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"trainer.max_steps": -1}, ["trainer.max_steps: ", "no length"]),
+        ({"data.shuffle_buffer": 0}, ["data.shuffle_buffer=0", "1 or more"]),
+        ({"data.shuffle_buffer": None}, ["data.shuffle_buffer=None", "1 or more"]),
+        ({"data.drop_last": False}, ["data.drop_last=false", "Leave it true"]),
+        ({"data.num_workers": 2}, ["data.num_workers=2", "1 or 0"]),
+        ({"trainer.extra.limit_train_batches": 5}, ["trainer.extra.limit_train_batches", "trainer.max_steps"]),
+        ({"data.streaming": False}, ["data.shuffle_buffer=100", "data=stream"]),
+    ],
+)
+def test_what_a_stream_cannot_do_is_named(values: Values, parts: list[str]) -> None:
+    assert changed("unsup", STREAM).data.streaming
+    with pytest.raises(UserError) as caught:
+        changed("unsup", STREAM | values)
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+# A valid adapter=lora.
+LORA = {"adapter.name": "lora", "adapter.r": 8, "adapter.alpha": 16, "adapter.dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("adapter.r", 0, "1 or more"),
+        ("adapter.r", None, "1 or more"),
+        ("adapter.alpha", 0, "1 or more"),
+        ("adapter.dropout", 1.0, "below 1"),
+        ("adapter.dropout", math.nan, "below 1"),
+        ("adapter.target_modules", [], "a list of names"),
+        ("adapter.target_modules", 3, "a list of names"),
+    ],
+)
+def test_a_wrong_adapter_is_named(key: str, value: Any, right: str) -> None:
+    assert changed("unsup", LORA).adapter.r == 8
+    with pytest.raises(UserError) as caught:
+        changed("unsup", LORA | {key: value})
+    assert str(caught.value).startswith(f"{key}={value}: ") and right in str(caught.value)
+
+
+def test_lora_without_peft_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simcse_lit.config.validation.find_spec", lambda name: None)
+    changed("unsup", {})
+    with pytest.raises(UserError, match=r"adapter=lora: needs peft.*\n.*pip install 'simcse-lit\[lora\]'"):
+        changed("unsup", LORA)
 
 
 @pytest.mark.parametrize(

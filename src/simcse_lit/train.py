@@ -52,6 +52,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
 
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.evaluation.suite import load_suite
+    from simcse_lit.model.adapter import add_adapter
     from simcse_lit.model.encoder import SentenceEncoder
     from simcse_lit.model.loading import check_fit, load_backbone
     from simcse_lit.model.module import SimCSEModule
@@ -73,6 +74,12 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
     check_fit(config, backbone, tokenizer)
     encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
+    add_adapter(encoder.backbone, config.adapter)
+    if config.loss.name == "unsup" and not encoder.has_dropout:
+        log.warning(
+            "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"
+            "no noise to learn from (Table 3, p = 0). Set model.dropout=0.1, or adapter.dropout."
+        )
     data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=config.evaluation.token_budget, seed=config.seed)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     module = SimCSEModule(
@@ -81,6 +88,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         suite,
         analyses=[instantiate(analysis) for analysis in config.analyses.values()],
         model=config.model,
+        adapter=config.adapter,
         loss=config.loss,
         optimizer=optimizer,
         schedule=config.optimizer,
@@ -232,17 +240,18 @@ def fit_and_score(
     if trainer.local_rank == 0:
         data.prepare_corpus()
     trainer.strategy.barrier()  # the other processes find the corpus in the cache
-    if config.data.drop_last and len(data.corpus) < config.data.batch_size:
+    examples = None if config.data.streaming else len(data.corpus)
+    if config.data.drop_last and examples is not None and examples < config.data.batch_size:
         raise UserError(
-            f"data.drop_last: the {len(data.corpus)} examples are less than one batch of {config.data.batch_size}.\n"
+            f"data.drop_last: the {examples} examples are less than one batch of {config.data.batch_size}.\n"
             "Lower data.batch_size, or set data.drop_last=false."
         )
-    console.announce(config, module, len(data.corpus), trainer.strategy.root_device)
+    console.announce(config, module, examples, trainer.strategy.root_device)
     scores = run_folder.read_scores(Path(config.run_dir)) if checkpoint else {}
     if checkpoint:
         data.done = steps_of(checkpoint)
         log.info("Resume   from step %d of the run in %s", data.done, config.run_dir)
-        if data.done >= config.trainer.max_epochs * len(data.train_dataloader()) > 0:
+        if examples and data.done >= config.trainer.max_epochs * len(data.train_dataloader()) > 0:
             trainer.fit_loop.epoch_loop.max_steps = (
                 data.done
             )  # stopped behind the last step, where Lightning would take one more

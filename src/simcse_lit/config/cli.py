@@ -109,7 +109,8 @@ def explain(error: Exception, config_name: str) -> str | None:
         return error.summary
     for user_error in (error, cause):  # as the cause: raised in something that Hydra instantiates
         if isinstance(user_error, UserError):
-            return str(user_error)
+            # A data loader's worker puts its stack before the message.
+            return str(user_error).rpartition(f"{UserError.__module__}.UserError: ")[2].rstrip()
     if isinstance(error, ValueError) and "Unable to configure handler" in str(error):
         return f"hydra.run.dir: the run folder cannot be written: {cause}\nChoose another one: hydra.run.dir=DIR."
     if isinstance(error, MissingConfigException):  # an OSError too, so it comes first

@@ -19,6 +19,16 @@ class ModelConfig:
     pretrained: bool = MISSING
     num_layers: int | None = MISSING
     dropout: float | None = MISSING
+    gradient_checkpointing: bool = MISSING
+
+
+@dataclass
+class AdapterConfig:
+    name: str = MISSING
+    r: int | None = MISSING
+    alpha: int | None = MISSING
+    dropout: float | None = MISSING
+    target_modules: Any = MISSING  # null, a string or a list of strings; validation checks it
 
 
 @dataclass
@@ -52,6 +62,8 @@ class DataConfig:
     drop_last: bool = MISSING
     num_workers: int = MISSING
     cache_dir: str = MISSING
+    streaming: bool = MISSING
+    shuffle_buffer: int | None = MISSING
 
 
 @dataclass
@@ -111,6 +123,7 @@ class TrainConfig:
     run_dir: Any = MISSING  # str; under --cfg job --resolve there is none yet
     resume: str | None = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     pooler: PoolerConfig = field(default_factory=PoolerConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)

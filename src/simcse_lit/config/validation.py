@@ -8,20 +8,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.config.schema import EvaluateConfig, TrainConfig
+from simcse_lit.config.schema import AdapterConfig, EvaluateConfig, TrainConfig
 from simcse_lit.errors import UserError
+
+WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"
 
 C = TypeVar("C", TrainConfig, EvaluateConfig)
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "loss.name": ("unsup", "sup"),
-    "pooler.name": ("cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2"),
+    "pooler.name": ("cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2", "last_token"),
+    "adapter.name": ("none", "lora"),
     "projection.name": ("mlp", "mlp_train_only", "none"),
     "data.on_bad_row": ("error", "skip"),
     "optimizer.schedule": ("linear", "constant", "cosine"),
@@ -54,6 +58,8 @@ def validate(composed: DictConfig) -> TrainConfig:
         if not (math.isfinite(value) and value >= 0):
             raise UserError(f"{key}={value}: must be 0 or greater.")
     _check_ranges(config)
+    _check_adapter(config.adapter)
+    _check_stream(config)
     _check_combinations(config)
     return config
 
@@ -114,6 +120,52 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UserError(f"trainer.gradient_clip_val={clip}: must be 0 or greater, or null for no clipping.")
     if not 0 <= config.seed < 2**32:
         raise UserError(f"seed={config.seed}: must be between 0 and 2^32 - 1.")
+
+
+def _check_adapter(config: AdapterConfig) -> None:
+    given = {key: value for key, value in vars(config).items() if key != "name" and value is not None}
+    if config.name == "none":
+        if given:
+            key, value = next(iter(given.items()))
+            raise UserError(f"adapter.{key}={value}: there is no adapter to set it for. Add adapter=lora.")
+        return
+    for key in ("r", "alpha"):
+        value = getattr(config, key)
+        if value is None or value < 1:
+            raise UserError(f"adapter.{key}={value}: must be 1 or more.")
+    if config.dropout is None or not 0 <= config.dropout < 1:
+        raise UserError(f"adapter.dropout={config.dropout}: must be at least 0 and below 1.")
+    modules = config.target_modules if isinstance(config.target_modules, list) else [config.target_modules or "all-linear"]
+    if not modules or not all(isinstance(module, str) for module in modules):
+        raise UserError(f"adapter.target_modules={config.target_modules}: must be null, all-linear, or a list of names.")
+    if find_spec("peft") is None:
+        raise UserError(WITHOUT_PEFT)
+
+
+def _check_stream(config: TrainConfig) -> None:
+    data = config.data
+    if not data.streaming:
+        if data.shuffle_buffer is not None:
+            raise UserError(
+                f"data.shuffle_buffer={data.shuffle_buffer}: only a stream has one; otherwise all examples are permuted.\n"
+                "Set it to null, or stream: data=stream."
+            )
+        return
+    if data.shuffle_buffer is None or data.shuffle_buffer < 1:
+        raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: must be 1 or more; 1 keeps the order of the files.")
+    if config.trainer.max_steps < 1:
+        raise UserError(
+            "trainer.max_steps: a stream has no length, so it must say when training ends: trainer.max_steps=10000.\n"
+            "One epoch of N rows is N / data.batch_size steps."
+        )
+    if not data.drop_last:
+        raise UserError("data.drop_last=false: a stream always leaves out a rest that fills no batch. Leave it true.")
+    if data.num_workers > 1:
+        raise UserError(
+            f"data.num_workers={data.num_workers}: a stream is read in order, by one worker or none. Set it to 1 or 0."
+        )
+    if "limit_train_batches" in config.trainer.extra:
+        raise UserError("trainer.extra.limit_train_batches: a stream has no epochs; trainer.max_steps says when to stop.")
 
 
 def _check_combinations(config: TrainConfig) -> None:

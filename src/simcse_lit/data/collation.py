@@ -90,8 +90,9 @@ class SentenceBatches(TorchDataset[dict[str, Tensor]]):
         self, sentences: Sequence[str], tokenizer: PreTrainedTokenizerFast, *, max_length: int, token_budget: int
     ) -> None:
         encoded = tokenizer(list(sentences), padding=False, truncation=True, max_length=max_length)["input_ids"]
-        self._ids = [np.asarray(ids, dtype=np.int64) for ids in encoded]
         self._pad_id = int(tokenizer.pad_token_id)
+        # A decoder's tokenizer makes nothing of an empty text; its padding is the end-of-text token.
+        self._ids = [np.asarray(ids or [self._pad_id], dtype=np.int64) for ids in encoded]
         self._batches = list(length_sorted([len(ids) for ids in self._ids], token_budget))
 
     def __len__(self) -> int:

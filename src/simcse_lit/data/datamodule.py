@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH, Corpus, SentenceBatches, ViewCollator
 from simcse_lit.data.order import EpochOrder, RankBatches
+from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import tokenised_corpus
 from simcse_lit.evaluation.suite import Suite, unique_sentences
 from simcse_lit.evaluation.task import Task
@@ -63,14 +64,24 @@ class SimCSEDataModule(pl.LightningDataModule):
     def prepare_corpus(self) -> None:
         """Make the tokenised corpus, or find it in the cache; one process of a machine does it for all.
 
+        Of a stream only see that it can be opened.
+
         Raises:
             UserError: the text cannot be used.
         """
+        if self.config.streaming:
+            StreamedBatches(self.config, self.tokenizer, seed=self.seed)
+            return
         self._corpus = Corpus(tokenised_corpus(self.config, self.tokenizer))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's part of the training batches, from where a resumed run left off (`order.py`)."""
         rank, processes = world()
+        if self.config.streaming:
+            return self._loader(
+                StreamedBatches(self.config, self.tokenizer, seed=self.seed, rank=rank, processes=processes, done=self.done),
+                batch_size=None,
+            )
         batches = RankBatches(
             EpochOrder(len(self.corpus), self.seed),
             self.config.batch_size,
@@ -86,18 +97,23 @@ class SimCSEDataModule(pl.LightningDataModule):
                 batches.rest,
                 self.config.batch_size,
             )
+        collate = ViewCollator(int(self.tokenizer.pad_token_id))
+        return self._loader(self.corpus, batch_sampler=batches, collate_fn=collate)
+
+    def _loader(self, dataset: Any, **batches: Any) -> DataLoader[Any]:
         return DataLoader(
-            self.corpus,
-            batch_sampler=batches,
+            dataset,
+            **batches,
             generator=torch.Generator(),  # a loader draws from it: not from the random state of training
-            collate_fn=ViewCollator(int(self.tokenizer.pad_token_id)),
             num_workers=self.config.num_workers,
             persistent_workers=self.config.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
-    def rows_of(self, batch: int) -> list[int]:
-        """The rows of the corpus in a batch of the current epoch, of all processes together."""
+    def rows_of(self, batch: int) -> list[int] | None:
+        """The rows of the corpus in a batch of the current epoch, of all processes together; None for a stream."""
+        if self.config.streaming:
+            return None
         order = EpochOrder(len(self.corpus), self.seed, self.trainer.current_epoch if self.trainer else 0).permutation()
         size = self.config.batch_size
         return [int(row) for row in order[batch * size : (batch + 1) * size]]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
@@ -27,6 +27,17 @@ class Row:
 
     line: int
     fields: tuple[Any, ...]
+
+
+class Readable(Protocol):
+    """A file, or a part of a streamed data set (`hub.py`): it has a name for messages, and rows."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+
+    def rows(self, columns: Sequence[str]) -> "Iterator[Row | tuple[int, BadRow]]":
+        """Every row's fields in the order of `columns`; a malformed row comes as (line, reason)."""
 
 
 class BadRow(Exception):
@@ -148,7 +159,7 @@ class BadRows:
         self.count = 0
         self._shown: list[str] = []
 
-    def add(self, source: Source, line: int, reason: str) -> None:
+    def add(self, source: Readable, line: int, reason: str) -> None:
         """Record one bad row; after a handful the rest is only counted."""
         self.count += 1
         if len(self._shown) < SHOWN:

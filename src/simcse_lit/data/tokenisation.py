@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.nli import COLUMNS, build_triplets, is_labelled, label_of
-from simcse_lit.data.sources import BadRows, Row, Source, open_sources
+from simcse_lit.data.sources import BadRows, Readable, Row, Source, open_sources
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -84,11 +84,12 @@ def examples(sources: Sequence[Source], columns: Sequence[str], on_bad_row: str)
             yield from (Row(row.line, row.fields[:2]) for row, label in rows if label == 0)
     else:
         for source in sources:
-            yield from _text_rows(source, columns, bad)
+            yield from text_rows(source, columns, bad)
     bad.finish()
 
 
-def _text_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+def text_rows(source: Readable, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+    """The rows of a file whose columns are texts that are not blank; the others are given to `bad`."""
     for row in source.rows(columns):
         if not isinstance(row, Row):
             bad.add(source, row[0], str(row[1]))
@@ -131,8 +132,7 @@ def _unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
 def _write(
     path: Path, sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast, lines: int
 ) -> None:
-    views = len(config.columns)
-    schema = pa.schema([(f"view{view}", pa.list_(pa.int32())) for view in range(views)])
+    schema = pa.schema([(f"view{view}", pa.list_(pa.int32())) for view in range(len(config.columns))])
     rows = examples(sources, config.columns, config.on_bad_row)
     written = 0
     with (
@@ -141,13 +141,18 @@ def _write(
         tqdm(total=lines, unit=" rows", desc="Tokenising", unit_scale=True, ncols=78, leave=False) as bar,
     ):
         while block := [row.fields for row in islice(rows, BLOCK)]:
-            columns = [_token_ids(tokenizer, [fields[view] for fields in block], config.max_length) for view in range(views)]
-            writer.write_batch(pa.record_batch([pa.array(ids, pa.list_(pa.int32())) for ids in columns], schema=schema))
+            writer.write_table(token_table(block, tokenizer, config.max_length))
             written += len(block)
             bar.update(len(block))
     if not written:
         raise UserError(f"data.train_file: {', '.join(source.name for source in sources)}: holds no usable rows.")
     log.info("Tokenised %s rows.", f"{written:,}")
+
+
+def token_table(rows: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast, max_length: int) -> pa.Table:
+    """Texts of one or more views, row by row, to the columns view0 [, view1 [, view2]] of token ids, lists of int32."""
+    columns = [_token_ids(tokenizer, list(texts), max_length) for texts in zip(*rows, strict=True)]
+    return pa.table({f"view{view}": pa.array(ids, pa.list_(pa.int32())) for view, ids in enumerate(columns)})
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int) -> list[list[int]]:

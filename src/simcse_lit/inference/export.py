@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 from simcse_lit import __version__
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.errors import UserError
+from simcse_lit.model.adapter import merge_adapter
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.reporting.tables import markdown_table, ordered
 
@@ -51,7 +52,7 @@ def export(
     """Write the encoder to `folder`; an older export there is replaced once the new one is whole.
 
     Args:
-        encoder: the encoder, on any device.
+        encoder: the encoder, on any device; an adapter is merged into its weights.
         tokenizer: its tokenizer.
         folder: where to write.
         max_length: tokens to which training cut sentences; recorded.
@@ -71,6 +72,7 @@ def export(
 
 
 def _write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
+    merge_adapter(encoder.backbone)
     config = encoder.backbone.config
     config.simcse = {
         "pooler": encoder.pooler,
@@ -147,6 +149,11 @@ _SNIPPETS = {
     "avg_top2": (
         'mask = batch["attention_mask"].unsqueeze(-1)\n'
         "vectors = ((output.hidden_states[-2] + output.hidden_states[-1]) / 2 * mask).sum(1) / mask.sum(1)"
+    ),
+    "last_token": (
+        'mask = batch["attention_mask"]\n'
+        "last = (mask * torch.arange(mask.shape[1])).amax(1)\n"
+        "vectors = output.last_hidden_state[torch.arange(len(last)), last]"
     ),
 }
 

@@ -17,11 +17,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
-from simcse_lit.config.schema import ModelConfig
+from simcse_lit.config.schema import AdapterConfig, ModelConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.data.hub import download_model
 from simcse_lit.errors import UserError
 from simcse_lit.inference.export import load_export, recorded_section
+from simcse_lit.model.adapter import add_adapter, merge_adapter
 from simcse_lit.model.encoder import Projection, SentenceEncoder
 from simcse_lit.model.loading import load_backbone, longest_input
 from simcse_lit.model.module import CHECKPOINT_SECTION
@@ -127,7 +128,15 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
             f"Choose it: pooler={'|'.join(POOLERS)}\n"
             "(projection=mlp adds the model's own linear layer and tanh behind pooler=cls)."
         )
-    model = ModelConfig(str(path), revision=None, sha256=None, pretrained=True, num_layers=None, dropout=None)
+    model = ModelConfig(
+        str(path),
+        revision=None,
+        sha256=None,
+        pretrained=True,
+        num_layers=None,
+        dropout=None,
+        gradient_checkpointing=False,
+    )
     backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projection == "mlp", key="checkpoint")
     own = getattr(backbone, "pooler", None)
     encoder = SentenceEncoder(backbone, pooler, projection or "none")
@@ -154,17 +163,19 @@ def _checkpoint(source: str, pooler: str | None, projection: str | None) -> Load
     if recorded is None:
         raise UserError(f"checkpoint: {source}: says nothing of its encoder, so it is no checkpoint of simcse-lit.")
     model = ModelConfig(**recorded["model"])
-    model.pretrained, model.sha256 = False, None  # the weights come from here
+    model.pretrained, model.sha256, model.gradient_checkpointing = False, None, False  # the weights come from here
     backbone, tokenizer = load_backbone(model, mlm=False, key="checkpoint")
     reads = (recorded["pooler"], recorded["projection"])
     _warn_of_contradiction(source, reads, (pooler, projection))
     encoder = SentenceEncoder(backbone, *reads)
+    add_adapter(encoder.backbone, AdapterConfig(**recorded.get("adapter", {"name": "none"})))
     weights = {
         name.removeprefix("encoder."): value
         for name, value in saved["state_dict"].items()
         if name.startswith(("encoder.backbone.", "encoder.projection."))
     }
     encoder.load_state_dict(weights)
+    merge_adapter(encoder.backbone)
     length = longest_input(encoder.backbone, tokenizer)
     return LoadedEncoder(source, "Lightning checkpoint", encoder.eval(), tokenizer, *reads, length)
 
@@ -183,13 +194,15 @@ def _sentence_transformers(source: str, path: Path, pooler: str | None, projecti
         raise UserError(f"checkpoint: {source}: sentence-transformers cannot load it: {error}") from error
     if not isinstance(model.tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"checkpoint: {source}: has no fast tokenizer (tokenizer.json).")
+    if model.tokenizer.pad_token is None:
+        model.tokenizer.pad_token = model.tokenizer.eos_token
     prompt = model.prompts.get(model.default_prompt_name or "", "") or ""
     names = [type(module).__name__ for module in model]
     pooling = [module for module in model if type(module).__name__ == "Pooling"]
     modes = pooling[0].pooling_mode if pooling else " + ".join(names)
     if prompt and pooling and not pooling[0].include_prompt:
         raise UserError(f"checkpoint: {source}: leaves its prompt out of the pooling, which evaluation does not do.")
-    ours = {"mean": "avg", "cls": "cls"}.get(str(modes), str(modes))
+    ours = {"mean": "avg", "cls": "cls", "lasttoken": "last_token"}.get(str(modes), str(modes))
     _warn_of_contradiction(source, (ours, "none"), (pooler, projection))
     return LoadedEncoder(
         source,

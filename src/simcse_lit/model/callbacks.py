@@ -64,12 +64,16 @@ class FiniteLoss(Callback):
             return
         rows = trainer.datamodule.rows_of(batch)  # type: ignore[attr-defined]  # a connector sets it
         folder = Path(trainer.default_root_dir)
-        (folder / "nonfinite_batch.json").write_text(json.dumps({"step": step, "rows": rows}) + "\n", encoding="utf-8")
         last = folder / LAST
-        shown = ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+        if rows is None:
+            examples = f"Its examples are batch {batch} of the stream, counted from 0.\n"
+        else:
+            (folder / "nonfinite_batch.json").write_text(json.dumps({"step": step, "rows": rows}) + "\n", encoding="utf-8")
+            shown = ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+            examples = f"Its examples, rows of the corpus from 0: {shown} (all in {folder / 'nonfinite_batch.json'}).\n"
         raise UserError(
             f"The loss of step {step} is {float(loss)}, so training has diverged.\n"
-            f"Its examples, rows of the corpus from 0: {shown} (all in {folder / 'nonfinite_batch.json'}).\n"
+            + examples
             + (f"Last good checkpoint: {last}\n" if last.is_file() else "No checkpoint had been written yet.\n")
             + "Train with a lower optimizer.lr, a higher loss.temperature, or trainer.precision=32-true."
         )
@@ -120,6 +124,12 @@ class ProgressBar(TQDMProgressBar):
     """One line of at most 80 columns with loss, learning rate, sentences a second and the last score."""
 
     BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} {remaining} left{postfix}"
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Of a stream, which has no length, the steps that are asked for."""
+        total = super().total_train_batches
+        return self.trainer.max_steps if total == float("inf") else total
 
     def init_validation_tqdm(self) -> Tqdm:
         """No bar: scoring a development set takes seconds, and a second line would break the training line."""

@@ -70,6 +70,16 @@ class SentenceEncoder(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two training passes over a sentence differ."""
+        for module in self.modules():
+            rates = [module.p] if isinstance(module, nn.Dropout) else []
+            rates += [getattr(module, name, 0) for name in ("attention_dropout", "dropout")]  # a number in Llama and OPT
+            if any(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+                return True
+        return False
+
     def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
         """Backbone and pooler, without projection: (N, L) ids and mask to (N, H)."""
         layers = self.pooler in ("avg_first_last", "avg_top2")

@@ -27,6 +27,14 @@ TOKENIZERS = (
     "spm.model",
     "sentencepiece.bpe.model",
 )
+# Where architectures keep the dropout of hidden states and of attention.
+DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ALBERT, ELECTRA, DeBERTa
+    *("resid_pdrop", "embd_pdrop", "attn_pdrop"),  # GPT-2
+    *("attention_dropout", "hidden_dropout", "dropout"),  # Llama, Qwen, Mistral; Falcon, GPT-NeoX; OPT, DistilBERT
+    *("resid_dropout", "embed_dropout"),  # GPT-Neo
+    *("mlp_dropout", "embedding_dropout"),  # ModernBERT
+)
 # Masked-language-modelling heads of BERT, RoBERTa, DistilBERT and ALBERT.
 HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
 
@@ -66,6 +74,12 @@ def load_backbone(
         raise UserError(_explain(config.name_or_path, error, key)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{key}: {config.name_or_path}: has no fast tokenizer (tokenizer.json), which simcse-lit needs.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # a decoder's, as a rule; the mask says what is padding
+    tokenizer.model_max_length = longest_input(model, tokenizer)  # not every tokenizer says it
+    tokenizer.padding_side = "right"  # as our batches; an export's code too must count positions from the first token
+    if config.gradient_checkpointing:
+        _checkpoint_activations(model, config.name_or_path)
     return cast(PreTrainedModel, model), tokenizer
 
 
@@ -80,9 +94,9 @@ def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrai
     if length > longest:
         raise UserError(f"data.max_length={length}: {name} takes {longest} tokens at most.")
     if tokenizer.pad_token_id is None:
-        raise UserError(f"model.name_or_path: {config.model.name_or_path}: its tokenizer has no padding token.")
+        raise UserError(f"model.name_or_path: {name}: its tokenizer has neither a padding nor an end-of-text token.")
     if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
-        raise UserError(f"loss.mlm_weight: the tokenizer of {config.model.name_or_path} has no mask token. Set it to 0.")
+        raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set it to 0.")
 
 
 def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
@@ -137,11 +151,24 @@ def _adapt(architecture: Any, config: ModelConfig) -> None:
             raise UserError(f"model.num_layers={config.num_layers}: {config.name_or_path} has {available} layers.")
         architecture.num_hidden_layers = config.num_layers
     if config.dropout is not None:
-        found = [key for key in ("hidden_dropout_prob", "attention_probs_dropout_prob") if hasattr(architecture, key)]
+        found = [key for key in DROPOUTS if hasattr(architecture, key)]
         if not found:
-            raise UserError(f"model.dropout: {config.name_or_path} has none of BERT's dropout settings.")
+            raise UserError(
+                f"model.dropout: {config.name_or_path}: {architecture.model_type} has none of the known dropout settings."
+            )
         for key in found:
             setattr(architecture, key, config.dropout)
+    if getattr(architecture, "use_cache", False):
+        architecture.use_cache = False  # keys and values of earlier tokens, which only generating text reads
+
+
+def _checkpoint_activations(model: Any, name: str) -> None:
+    """Without reentrance, so that frozen embeddings need no gradient; dropout masks are drawn again as they were."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise UserError(f"model.gradient_checkpointing: {name}: {type(model).__name__} does not support it.") from error
 
 
 def _check_report(report: Any, name: str, key: str) -> None:

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerFast, get_scheduler
 
-from simcse_lit.config.schema import LossConfig, ModelConfig, OptimizerConfig
+from simcse_lit.config.schema import AdapterConfig, LossConfig, ModelConfig, OptimizerConfig
 from simcse_lit.evaluation.analyses import Analysis
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
@@ -41,6 +41,7 @@ class SimCSEModule(pl.LightningModule):
         suite: validation and test tasks; the data module must serve the same.
         analyses: what is measured on the development set beside its score.
         model: the group `model` of `conf/`, recorded in checkpoints.
+        adapter: the group `adapter`, of which `encoder` was made; recorded too.
         loss: the group `loss` of `conf/`.
         optimizer: makes the optimiser from an iterable of parameters.
         schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
@@ -57,6 +58,7 @@ class SimCSEModule(pl.LightningModule):
         *,
         analyses: Sequence[Analysis],
         model: ModelConfig,
+        adapter: AdapterConfig,
         loss: LossConfig,
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: OptimizerConfig,
@@ -81,12 +83,14 @@ class SimCSEModule(pl.LightningModule):
         self._mask_token_id = tokenizer.mask_token_id
         self._vocab_size = len(tokenizer)
         self._model = model
+        self._adapter = adapter
         self.register_buffer("_special_ids", torch.tensor(tokenizer.all_special_ids), persistent=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how the encoder was made and is read, so that a checkpoint can be scored wherever it lies."""
         checkpoint[CHECKPOINT_SECTION] = {
             "model": asdict(self._model),
+            "adapter": asdict(self._adapter),
             "pooler": self.encoder.pooler,
             "projection": self.encoder.projection_name,
         }

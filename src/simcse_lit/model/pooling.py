@@ -6,6 +6,7 @@ each transformer layer's. Padding never enters a mean.
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 Pooler = Callable[[Sequence[Tensor], Tensor], Tensor]
@@ -49,6 +50,15 @@ def avg_top2(hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Tens
     return masked_mean((hidden_states[-2] + hidden_states[-1]) / 2, attention_mask_NL)
 
 
+def last_token(hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Tensor:
+    """The last real token of the last layer, (N, H), wherever the padding stands: the one that sees the whole sentence in a
+    decoder.
+    """
+    places_L = torch.arange(attention_mask_NL.shape[1], device=attention_mask_NL.device)
+    last_N = (attention_mask_NL * places_L).amax(1)
+    return hidden_states[-1][torch.arange(len(last_N), device=last_N.device), last_N]
+
+
 # `cls_before_pooler` reads what `cls` reads; it differs in never being projected at evaluation (config/validation.py).
 POOLERS: dict[str, Pooler] = {
     "cls": cls,
@@ -56,4 +66,5 @@ POOLERS: dict[str, Pooler] = {
     "avg": avg,
     "avg_first_last": avg_first_last,
     "avg_top2": avg_top2,
+    "last_token": last_token,
 }

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 SETTINGS = (
     "model.name_or_path",
     "model.num_layers",
+    "adapter.name",
     "loss.name",
     "loss.temperature",
     "loss.hard_negative_weight",
@@ -74,30 +75,32 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     return values
 
 
-def announce(config: TrainConfig, module: "SimCSEModule", examples: int, device: torch.device) -> None:
-    """Say what will be trained on what."""
+def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, device: torch.device) -> None:
+    """Say what will be trained on what; `examples` is None for a stream."""
     million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
+    trained = sum(parameter.numel() for parameter in module.encoder.parameters() if parameter.requires_grad) / 1e6
     layers = module.encoder.backbone.config.num_hidden_layers
-    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 else []
+    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 and examples else []
     limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
     steps = " or ".join(limits)
     views = 2 if config.loss.name == "unsup" else len(config.data.columns)
     log.info(
-        "Encoder  %s, %d layers, %.1fM parameters\n"
+        "Encoder  %s, %d layers, %.1fM parameters%s\n"
         "         pooler %s, projection %s\n"
         "Loss     %s, temperature %g, %d views\n"
-        "Data     %s examples, batch %d, length %d\n"
+        "Data     %s, batch %d, length %d\n"
         "Steps    lr %g %s, %s\n"
         "Device   %s (%s), %s, seed %d",
         config.model.name_or_path,
         layers,
         million,
+        f", {trained:.2f}M of them trained" if trained < million else "",
         config.pooler.name,
         config.projection.name,
         config.loss.name,
         config.loss.temperature,
         views,
-        f"{examples:,}",
+        "a stream" if examples is None else f"{examples:,} examples",
         config.data.batch_size,
         config.data.max_length,
         config.optimizer.lr,
