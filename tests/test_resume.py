@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import random
 import signal
 from pathlib import Path
@@ -50,7 +51,8 @@ def run(cli: Cli, folder: Path, *arguments: str, settings: tuple[str, ...] = SET
     modules = folder.parent / "modules"
     modules.mkdir(exist_ok=True)
     (modules / "of_this_test.py").write_text(CALLBACKS)
-    return cli(*settings, *arguments, env={"PYTHONPATH": str(modules)})
+    path = os.pathsep.join([str(modules), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return cli(*settings, *arguments, env={"PYTHONPATH": path})
 
 
 def interrupted(cli: Cli, folder: Path, at: int, number: signal.Signals) -> Any:

@@ -6,7 +6,7 @@ Torch is imported inside `train`, once the configuration has been found right, s
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -114,22 +114,22 @@ def train(config: TrainConfig) -> float:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
     from pytorch_lightning.loggers import CSVLogger
-    from pytorch_lightning.utilities import rank_zero_only
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+    from simcse_lit.model.trainer import build_trainer
     from simcse_lit.reporting import console, run_folder
 
     console.quiet_libraries()
     run_dir = run_folder.make_run_folder(Path(config.run_dir))
     checkpoint = checkpoint_to_resume(config)
     finished = run_folder.read_scores(run_dir).get("after", {}) if checkpoint else {}
-    (dev,) = config.dev
-    if dev in finished:
-        log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, finished[dev])
-        return finished[dev]
+    if finished:
+        dev, score = next(iter(finished.items()))  # the development set comes first
+        log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, score)
+        return score
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
-    loggers = [instantiate(logger) for logger in config.logger.values() if logger] if rank_zero_only.rank == 0 else []
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger] if not ranks.rank() else []
     trainer = build_trainer(config, loggers)
     trainer.strategy.setup_environment()  # the processes of a run meet here
     if trainer.is_global_zero:
@@ -152,52 +152,6 @@ def train(config: TrainConfig) -> float:
         raise
     close_loggers(loggers, scores, failed=False)
     return scores["after"][data.suite.dev.name]
-
-
-def build_trainer(config: TrainConfig, loggers: "list[Logger]") -> "pl.Trainer":
-    """Lightning's Trainer as `conf/trainer/` and `conf/callbacks/` say.
-
-    Raises:
-        UserError: the Trainer refuses an argument.
-    """
-    import pytorch_lightning as pl
-    from hydra.utils import instantiate
-    from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-    from simcse_lit.model.checkpoints import AtomicCheckpointIO
-
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    if not loggers:
-        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    arguments: dict[str, Any] = {
-        "accelerator": config.trainer.accelerator,
-        "devices": config.trainer.devices,
-        "num_nodes": config.trainer.num_nodes,
-        "strategy": "auto" if config.trainer.strategy == "auto" else instantiate(config.trainer.strategy),
-        "use_distributed_sampler": False,  # the data module gives each process its part
-        "precision": config.trainer.precision,
-        "max_epochs": config.trainer.max_epochs,
-        "max_steps": config.trainer.max_steps,
-        "gradient_clip_val": config.trainer.gradient_clip_val,
-        "val_check_interval": config.trainer.val_check_interval,
-        "check_val_every_n_epoch": None,
-        "log_every_n_steps": config.trainer.log_every_n_steps,
-        "deterministic": config.trainer.deterministic,
-        "default_root_dir": config.run_dir,
-        "callbacks": callbacks,
-        "logger": loggers,
-        "plugins": [AtomicCheckpointIO()],
-        "num_sanity_val_steps": 0,
-        "enable_model_summary": False,
-        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
-        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
-        **config.trainer.extra,
-    }
-    try:
-        return pl.Trainer(**arguments)
-    except (TypeError, ValueError, MisconfigurationException) as error:
-        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
 def steps_of(checkpoint: "Path | None") -> int:
@@ -252,9 +206,7 @@ def fit_and_score(
         data.done = steps_of(checkpoint)
         log.info("Resume   from step %d of the run in %s", data.done, config.run_dir)
         if examples and data.done >= config.trainer.max_epochs * len(data.train_dataloader()) > 0:
-            trainer.fit_loop.epoch_loop.max_steps = (
-                data.done
-            )  # stopped behind the last step, where Lightning would take one more
+            trainer.fit_loop.epoch_loop.max_steps = data.done  # stopped behind its last step: Lightning would take one more
     elif config.evaluation.before:
         module.untrained = True
         scores["before"] = {data.suite.dev.name: trainer.validate(module, data, verbose=False)[0]["val/sts"]}
