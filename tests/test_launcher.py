@@ -248,6 +248,7 @@ def test_no_process_outlives_a_multirun_that_is_stopped(job: Path, signum: int, 
     while any(alive(int(path.read_text())) for path in pids) and time.monotonic() < started + 25:
         time.sleep(0.1)
     assert [path for path in pids if alive(int(path.read_text()))] == []
+    assert time.monotonic() - started < 45  # of themselves they would have slept for a minute
     assert not (job / "sweep/1").exists()
 
 
