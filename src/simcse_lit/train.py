@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.model.module import SimCSEModule
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("simcse_lit.train")  # with python -m, __name__ is another
 
 
 def main(composed: DictConfig) -> float:
