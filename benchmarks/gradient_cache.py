@@ -38,6 +38,13 @@ def main() -> None:
     chosen = arguments.parse_args()
     print(f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
           f"Python {platform.python_version()}, commit {git_commit()}")  # fmt: skip
+    # First, while this process is small: on Linux a child starts with the peak of the process that made it.
+    processes = multiprocessing.get_context("spawn")
+    for micro in (None, chosen.micro):
+        with processes.Pool(1) as pool:
+            before, peak = pool.apply(memory, (chosen.batch, micro))
+        name = "whole" if micro is None else f"micro-batches of {micro}"
+        print(f"batch {chosen.batch}, {name}: peak {peak:,.0f} MB, {peak - before:,.0f} MB of them for the step")
     for length_chunks in ("never", "always"):
         module, batch = prepare(TIMED_BATCH, length_chunks)
         seconds: dict[int | None, list[float]] = {None: [], chosen.micro: []}
@@ -50,12 +57,6 @@ def main() -> None:
         whole, cached = (statistics.median(times) for times in seconds.values())
         print(f"batch {TIMED_BATCH}, length_chunks={length_chunks}: whole {whole:.2f} s a step, "
               f"micro-batches of {chosen.micro} {cached:.2f} s, ratio {cached / whole:.2f}")  # fmt: skip
-    processes = multiprocessing.get_context("spawn")
-    for micro in (None, chosen.micro):
-        with processes.Pool(1) as pool:
-            before, peak = pool.apply(memory, (chosen.batch, micro))
-        name = "whole" if micro is None else f"micro-batches of {micro}"
-        print(f"batch {chosen.batch}, {name}: peak {peak:,.0f} MB, {peak - before:,.0f} MB of them for the step")
 
 
 def prepare(batch_size: int, length_chunks: str) -> tuple[Any, dict[str, Tensor]]:

@@ -84,7 +84,7 @@ def encode_in_chunks(
     attention_mask_NL: Tensor,
     chunks: Sequence[Chunk],
     *,
-    recompute: bool = False,
+    keep: int | None = None,
 ) -> Tensor:
     """`encode(input_ids_NL, attention_mask_NL)`, computed chunk by chunk.
 
@@ -93,10 +93,10 @@ def encode_in_chunks(
         input_ids_NL: token ids, (N, L).
         attention_mask_NL: 1 for real tokens, (N, L).
         chunks: from `plan`.
-        recompute: keep no activations, as the gradient cache does (`objective/gradient_cache.py`).
+        keep: tokens whose activations may be kept, for the gradient cache (`objective/gradient_cache.py`); None for all.
 
     Returns:
         (N, H), in the order of the rows given.
     """
-    vectors = in_chunks(encode, chunks, input_ids_NL, attention_mask_NL, recompute=recompute)
+    vectors = in_chunks(encode, chunks, input_ids_NL, attention_mask_NL, keep=keep)
     return torch.cat(vectors)[torch.cat([chunk.rows_n for chunk in chunks]).argsort()]

@@ -109,8 +109,8 @@ class SimCSEModule(pl.LightningModule):
         attention_mask_NL = batch["attention_mask"].flatten(0, 1)
         limit = None if self.micro_batch_size is None else self.micro_batch_size * views
         chunks = plan(attention_mask_NL, by_length=self.length_chunks, limit=limit)
-        recompute = self.micro_batch_size is not None
-        vectors_NH = encode_in_chunks(self.encoder, input_ids_NL, attention_mask_NL, chunks, recompute=recompute)
+        keep = None if limit is None else limit * batch["input_ids"].shape[-1]
+        vectors_NH = encode_in_chunks(self.encoder, input_ids_NL, attention_mask_NL, chunks, keep=keep)
         vectors_BVH = vectors_NH.unflatten(0, (examples, views))
         vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
         first = world()[0] * examples
@@ -123,7 +123,7 @@ class SimCSEModule(pl.LightningModule):
         )
         loss = contrastive_loss(logits_BN, first)
         if self.loss_config.mlm_weight:
-            mlm = self._mlm(input_ids_NL, attention_mask_NL, chunks)
+            mlm = self._mlm(input_ids_NL, attention_mask_NL, chunks, keep)
             self._log_loss("train/contrastive_loss", loss)
             self._log_loss("train/mlm_loss", mlm)
             loss = loss + self.loss_config.mlm_weight * mlm
@@ -136,7 +136,7 @@ class SimCSEModule(pl.LightningModule):
             loss = mean_over_ranks(loss)
         self.log(name, loss, prog_bar=name == "train/loss")
 
-    def _mlm(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+    def _mlm(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, chunks: Sequence[Chunk], keep: int | None) -> Tensor:
         """The auxiliary loss over the tokens of all views, each view with a mask of its own.
 
         Divided by the mean number of chosen tokens over the processes: ranks choose more or fewer.
@@ -154,8 +154,7 @@ class SimCSEModule(pl.LightningModule):
         def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor) -> Tensor:
             return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl), labels_nl, targets)
 
-        recompute = self.micro_batch_size is not None
-        losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, recompute=recompute)
+        losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)
         return torch.stack(losses).sum()
 
     def configure_optimizers(self) -> Any:

@@ -30,7 +30,7 @@ class Chunk:
 
 
 def in_chunks(
-    function: Callable[..., Tensor], chunks: Sequence[Chunk], *tensors_NL: Tensor, recompute: bool
+    function: Callable[..., Tensor], chunks: Sequence[Chunk], *tensors_NL: Tensor, keep: int | None
 ) -> list[Tensor]:
     """`function` of each chunk's part of the tensors.
 
@@ -38,16 +38,17 @@ def in_chunks(
         function: (n, l) tensors to a tensor.
         chunks: which rows go together.
         tensors_NL: ids, mask, ...; (N, L) each.
-        recompute: keep no activations of a chunk, and compute it again for its gradient; the last chunk, whose gradient
-            comes first, is spared that.
+        keep: tokens whose activations may be kept; None for all. Those of the last chunks are, since their gradient comes
+            first; a chunk before them is computed again when its gradient is due.
 
     Returns:
         What `function` returned, chunk by chunk.
     """
+    tokens = [len(chunk.rows_n) * chunk.longest for chunk in chunks]
     outputs = []
     for number, chunk in enumerate(chunks):
         part_nl = [tensor_NL[chunk.rows_n, : chunk.longest] for tensor_NL in tensors_NL]
-        if recompute and number < len(chunks) - 1:
+        if keep is not None and sum(tokens[number:]) > keep:
             outputs.append(checkpoint(function, *part_nl, use_reentrant=False))
         else:
             outputs.append(function(*part_nl))
