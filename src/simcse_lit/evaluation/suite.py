@@ -69,6 +69,7 @@ def load_suite(config: TrainConfig) -> Suite:
         dev = make_task(name, entry, files)
     except NoSentEval as error:
         dev, reason = bundled(None, "Pairs-dev", half="dev"), error
+        origin = origin if tests else "bundled pairs"
     try:
         test = [make_task(name, entry, files) for name, entry in tests.items()]
     except NoSentEval as error:

@@ -54,6 +54,10 @@ class FiniteLoss(Callback):
         """Look, before a checkpoint can be written."""
         self._look(trainer)
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look, while batches still have the numbers of this epoch."""
+        self._look(trainer)
+
     def _look(self, trainer: pl.Trainer) -> None:
         losses, self._losses = self._losses, []
         if not losses or bool(torch.stack([loss for _, _, loss in losses]).isfinite().all()):

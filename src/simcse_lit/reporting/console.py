@@ -83,6 +83,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, 
     limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 and examples else []
     limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
     steps = " or ".join(limits)
+    processes = config.trainer.devices * config.trainer.num_nodes
     views = 2 if config.loss.name == "unsup" else len(config.data.columns)
     log.info(
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
@@ -106,7 +107,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, 
         config.optimizer.lr,
         config.optimizer.schedule,
         steps,
-        device.type,
+        device.type if processes == 1 else f"{processes} x {device.type}",
         device_name(device),
         config.trainer.precision,
         config.seed,
