@@ -4,9 +4,14 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from omegaconf import OmegaConf
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+from simcse_lit.reporting import wandb as reporting
 
 from .conftest import Cli
 
@@ -89,3 +94,19 @@ def test_going_online_without_a_key_is_refused_with_the_way_out(cli: Cli, tmp_pa
     assert done.returncode == 1
     assert "no API key. Log in with: wandb login;" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_continued_run_goes_on_in_its_own_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = OmegaConf.create({"job": {"override_dirname": "", "name": "train", "num": "???"}})
+    hydra = SimpleNamespace(get=lambda: settings)
+    monkeypatch.setattr(reporting, "HydraConfig", hydra)
+
+    def run_id(resume: str | None) -> str:
+        logger = reporting.build_logger(
+            project="p", entity=None, name=None, group=None, tags=[], mode="offline", save_dir=str(tmp_path), resume=resume
+        )
+        reporting.finish(logger, failed=False)
+        return str(logger.experiment.id)
+
+    first, continued, another = run_id("auto"), run_id("auto"), run_id(None)
+    assert first == continued != another

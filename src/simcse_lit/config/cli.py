@@ -71,12 +71,11 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
         try:
             value = task(composed)
         except Exception as error:
-            if parent:  # at once, before Hydra prints all overrides
-                end_with(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
                 number = HydraConfig.get().job.num
                 log.error("Job %s failed: %s", number, explain(error, config_name) or repr(error))
-            raise
+                raise
+            end_with(error)  # at once, before Hydra prints all overrides
         if parent and not rank:
             handover.hand_over_value(parent, value)
         return value

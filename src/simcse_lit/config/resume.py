@@ -80,6 +80,11 @@ def checkpoint_to_resume(config: TrainConfig) -> Path | None:
     if config.resume is None:
         return None
     folder = Path(config.run_dir)
+    if config.resume != "auto" and run_folder(config.resume).resolve() != folder.resolve():
+        raise UserError(
+            f"resume={config.resume}: a run is continued in its own folder, and this one's is {folder}.\n"
+            "Leave hydra.run.dir out. A multirun: resume=auto hydra.sweep.dir=FOLDER_OF_THE_SWEEP."
+        )
     path = folder / LAST
     if not path.is_file():
         log.info("resume=%s: no %s in %s yet; starting from the beginning.", config.resume, LAST, folder)
