@@ -36,7 +36,8 @@ def test_quickstart_without_any_data_ends_with_all_that_it_promises(cli: Cli, tm
 
 
 def test_supervised_miniature_reaches_the_measured_figures(cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
-    done = cli("experiment=miniature-sup", "hydra.run.dir=run", env={"SIMCSE_DATA": str(simcse_data)}, timeout=1500)
+    settings = ("experiment=miniature-sup", "hydra.run.dir=run", "trainer.val_check_interval=46")
+    done = cli(*settings, env={"SIMCSE_DATA": str(simcse_data)}, timeout=1800)
     assert done.returncode == 0, done.stderr
     got = metrics(tmp_path / "run")
     assert got["before/Avg."][0] == pytest.approx(58.58, abs=0.02)

@@ -183,4 +183,4 @@ def test_callbacks_and_loggers_that_are_switched_off_are_off(tmp_path: Path, cac
             "train", [*TINY[:-1], f"run_dir={tmp_path}", f"data.cache_dir={cache_dir}", "trainer.max_steps=2", *off]
         )
     assert -100 <= train(validate(composed)) <= 100
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json", "export"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json", "export", "scores.json"}
