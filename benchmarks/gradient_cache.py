@@ -40,6 +40,7 @@ def main() -> None:
           f"Python {platform.python_version()}, commit {git_commit()}")  # fmt: skip
     # First, while this process is small: on Linux a child starts with the peak of the process that made it.
     processes = multiprocessing.get_context("spawn")
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # glibc gives back what is freed, or its pools would be measured
     for micro in (None, chosen.micro):
         with processes.Pool(1) as pool:
             before, peak = pool.apply(memory, (chosen.batch, micro))
