@@ -14,12 +14,8 @@ from torch import Tensor
 
 from simcse_lit.objective.gradient_cache import Chunk, in_chunks
 
-# What one more forward and backward pass costs, in tokens. Measured on two CPU cores with the three-layer MiniLM by
-# benchmarks/chunking.py: anything from 32 to 256 is within noise of the best.
-OVERHEAD = 96
 
-
-def length_chunks(lengths: Sequence[int], overhead: int = OVERHEAD) -> list[int]:
+def length_chunks(lengths: Sequence[int], overhead: int) -> list[int]:
     """The cheapest cut of sentences, sorted by falling length, into chunks that are each padded to their longest.
 
     The cost of a chunk is its sentences times its longest length, plus `overhead`. The optimum is exact: a cut never pays
@@ -27,7 +23,7 @@ def length_chunks(lengths: Sequence[int], overhead: int = OVERHEAD) -> list[int]
 
     Args:
         lengths: tokens of each sentence, in any order, at least one.
-        overhead: cost of a chunk, in tokens.
+        overhead: what one more forward and backward pass costs, in tokens.
 
     Returns:
         Sizes of the chunks, longest sentences first.
@@ -50,7 +46,7 @@ def length_chunks(lengths: Sequence[int], overhead: int = OVERHEAD) -> list[int]
     return sizes[::-1]
 
 
-def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overhead: int = OVERHEAD) -> list[Chunk]:
+def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overhead: int) -> list[Chunk]:
     """Which sentences go through the encoder together; padding must stand on the right.
 
     Args:
