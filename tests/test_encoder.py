@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from simcse_lit.model.chunking import encode_in_chunks, length_chunks, plan
+from simcse_lit.data.lengths import length_chunks
+from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import Projection, SentenceEncoder
 
 from .conftest import ragged_batch, small_bert

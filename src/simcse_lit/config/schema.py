@@ -19,8 +19,8 @@ class ModelConfig:
     pretrained: bool = MISSING
     num_layers: int | None = MISSING
     dropout: float | None = MISSING
-    attention: str | None = MISSING
     gradient_checkpointing: bool = MISSING
+    attention: str | None = MISSING
 
 
 @dataclass
