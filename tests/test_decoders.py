@@ -75,7 +75,9 @@ def decoders_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def model_config(folder: Path, **changes: Any) -> ModelConfig:
     values: dict[str, Any] = {"revision": None, "sha256": None, "pretrained": True, "num_layers": None, "dropout": None}
-    return ModelConfig(**values | {"gradient_checkpointing": False, "name_or_path": str(folder)} | changes)
+    return ModelConfig(
+        **values | {"gradient_checkpointing": False, "attention": None, "name_or_path": str(folder)} | changes
+    )
 
 
 def lora_encoder(folder: Path, projection: str = "mlp", **changes: Any) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:

@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.strategies import FSDPStrategy
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
@@ -27,7 +29,7 @@ from simcse_lit.objective.gradient_cache import Chunk, in_chunks
 from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
 from simcse_lit.seeds import derived_seed
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors, and a training batch's chunks
 
 CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint
 
@@ -46,6 +48,7 @@ class SimCSEModule(pl.LightningModule):
         optimizer: makes the optimiser from an iterable of parameters.
         schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
         length_chunks: encode a step's sentences in chunks of like length (`chunking.py`).
+        chunk_overhead: what one more chunk costs, in tokens.
         micro_batch_size: examples whose activations are kept at a time (`objective/gradient_cache.py`); None for all.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
     """
@@ -63,6 +66,7 @@ class SimCSEModule(pl.LightningModule):
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: OptimizerConfig,
         length_chunks: bool,
+        chunk_overhead: int,
         micro_batch_size: int | None,
         seed: int,
     ) -> None:
@@ -71,6 +75,7 @@ class SimCSEModule(pl.LightningModule):
         self.encoder = encoder
         self.loss_config = loss
         self.length_chunks = length_chunks
+        self.chunk_overhead = chunk_overhead
         self.micro_batch_size = micro_batch_size
         self.seed = seed
         self._optimizer = optimizer
@@ -99,17 +104,26 @@ class SimCSEModule(pl.LightningModule):
         """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
         torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Plan a training batch's chunks while its lengths are in this machine's memory: a GPU is never waited for."""
+        if batch["input_ids"].ndim == 2:  # sentences to score
+            return batch
+        views = batch["input_ids"].shape[1]
+        limit = None if self.micro_batch_size is None else self.micro_batch_size * views
+        mask_NL = batch["attention_mask"].flatten(0, 1)
+        chunks = plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead)
+        return batch | {"chunks": chunks}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of this process's rows of one batch, `input_ids` and `attention_mask`, (B, V, L).
+        """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`.
 
         Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
         """
         examples, views, _ = batch["input_ids"].shape
         input_ids_NL = batch["input_ids"].flatten(0, 1)
         attention_mask_NL = batch["attention_mask"].flatten(0, 1)
-        limit = None if self.micro_batch_size is None else self.micro_batch_size * views
-        chunks = plan(attention_mask_NL, by_length=self.length_chunks, limit=limit)
-        keep = None if limit is None else limit * batch["input_ids"].shape[-1]
+        chunks = batch["chunks"]
+        keep = None if self.micro_batch_size is None else self.micro_batch_size * batch["input_ids"][0].numel()
         vectors_NH = encode_in_chunks(self.encoder, input_ids_NL, attention_mask_NL, chunks, keep=keep)
         vectors_BVH = vectors_NH.unflatten(0, (examples, views))
         vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
@@ -178,7 +192,13 @@ class SimCSEModule(pl.LightningModule):
             if gradient_clip_val:
                 cast(FullyShardedDataParallel, self.trainer.strategy.model).clip_grad_norm_(gradient_clip_val)
             return
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        precision = self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
+        # Mixed precision's own refuses a fused optimiser, since it does not know that the gradient is unscaled by now.
+        algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
+        Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the vectors of the development sentences."""
