@@ -27,7 +27,7 @@ def test_the_dashboard_holds_every_curve_and_score_grouped_by_the_key() -> None:
     pytest.importorskip("wandb_workspaces")
     from simcse_lit.dashboard import build
 
-    for by, wire in ((None, "group"), ("loss.temperature", "loss.temperature")):
+    for by, wire in ((None, "group"), ("loss.temperature", "loss.value.temperature")):
         model = build("me/simcse-lit", by)._to_model()
         assert (model.entity, model.project) == ("me", "simcse-lit")
         sections = panels_of(model)

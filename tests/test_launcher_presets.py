@@ -1,6 +1,5 @@
-"""The presets of other launchers: each runs two jobs of real training, of the smallest model."""
+"""The presets of other launchers and sweepers: each runs two jobs, which train nothing (test_launcher.py has them)."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,31 +8,32 @@ from hydra import compose, initialize_config_dir
 
 from simcse_lit.config.cli import CONF_DIR
 
-from .conftest import Cli
-from .test_training import TINY
+from .test_launcher import finish, job, start
 
-SHORT = (*TINY, "trainer.max_steps=2", "evaluation.before=false", "evaluation.test=false", "hydra.sweep.dir=sweep")
+__all__ = ["job"]
 
 
 @pytest.mark.parametrize(
     ("preset", "plugin"), [("joblib", "hydra_joblib_launcher"), ("submitit", "hydra_submitit_launcher")]
 )
-def test_a_preset_runs_two_jobs_each_in_its_own_folder(cli: Cli, tmp_path: Path, preset: str, plugin: str) -> None:
+def test_a_preset_runs_two_jobs_each_in_its_own_folder(job: Path, preset: str, plugin: str) -> None:
     pytest.importorskip(f"hydra_plugins.{plugin}")
-    done = cli("-m", f"+sweep={preset}", "trainer=cpu", *SHORT, "seed=1,2")
+    done = finish(start(job, "-m", f"+sweep={preset}", "trainer=cpu", "seed=1,2", "hydra.sweep.dir=sweep"))
     assert done.returncode == 0, done.stderr
-    for number, seed in (("0", 1), ("1", 2)):
-        assert yaml.safe_load((tmp_path / "sweep" / number / "config.yaml").read_text())["seed"] == seed
-        assert json.loads((tmp_path / "sweep" / number / "scores.json").read_text())["after"]
+    for number, seed in (("0", "seed=1"), ("1", "seed=2")):
+        assert (job / "sweep" / number / "facts-0.json").is_file()
+        assert seed in yaml.safe_load((job / "sweep" / number / ".hydra" / "overrides.yaml").read_text())
 
 
-def test_optuna_runs_two_trials(cli: Cli, tmp_path: Path) -> None:
+def test_optuna_runs_two_trials_and_knows_the_higher(job: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    done = cli("-m", "+sweep=optuna", "hydra.sweeper.n_trials=2", *SHORT, "loss.temperature=interval(0.05,0.5)")
+    search = ("+sweep=optuna", "hydra.sweeper.n_trials=2", "seed=range(1,9)")
+    done = finish(start(job, "-m", *search, "trainer=cpu", "hydra.sweep.dir=sweep"))
     assert done.returncode == 0, done.stderr
-    best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
-    scores = [json.loads((tmp_path / "sweep" / number / "scores.json").read_text())["after"]["Pairs-dev"] for number in "01"]
-    assert best["best_value"] == pytest.approx(max(scores))
+    overrides = [yaml.safe_load((job / "sweep" / number / ".hydra" / "overrides.yaml").read_text()) for number in "01"]
+    seeds = [int(word.partition("=")[2]) for words in overrides for word in words if word.startswith("seed=")]
+    best = yaml.safe_load((job / "sweep" / "optimization_results.yaml").read_text())
+    assert best["best_value"] == max(seeds) and len(seeds) == 2
 
 
 def test_the_preset_for_slurm_composes_with_its_launcher() -> None:

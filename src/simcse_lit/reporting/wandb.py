@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import wandb
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
@@ -90,11 +91,12 @@ def sweep_name(folder: str) -> str:
 
 def run_name(hydra: Any) -> str:
     """The overrides of a job that not all jobs of its sweep share, or of a single run all, the seed last."""
-    shared: list[str] = []
-    if not OmegaConf.is_missing(hydra.job, "num"):
-        asked = Path(hydra.sweep.dir, "multirun.yaml")
-        shared = OmegaConf.load(asked).hydra.overrides.task if asked.is_file() else []
-    own = [override for override in hydra.overrides.task if override not in shared and not override.startswith("resume=")]
+    shared = {"resume"}
+    asked = None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir, "multirun.yaml")
+    if asked and asked.is_file():
+        typed = OverridesParser.create().parse_overrides(list(OmegaConf.load(asked).hydra.overrides.task))
+        shared |= {override.get_key_element() for override in typed if not override.is_sweep_override()}
+    own = [override for override in hydra.overrides.task if override.partition("=")[0] not in shared]
     return " ".join(sorted(own, key=lambda override: override.startswith("seed=")))
 
 
