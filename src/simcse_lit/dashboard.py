@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simcse_lit.errors import UserError
 
@@ -66,7 +66,7 @@ def build(project: str, by: str | None = None) -> "Workspace":
     group = panels.Config(by) if by else panels.Metric("Group")
     sections = []
     for title, names in CURVES.items():
-        plots = [
+        plots: list[Any] = [
             panels.LinePlot(title=curve, x="trainer/global_step", y=[curve], groupby=group, groupby_rangefunc="stddev")
             for curve in names
         ]

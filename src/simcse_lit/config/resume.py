@@ -123,7 +123,7 @@ class Finished:
 
 def finished_runs(folder: Path) -> dict[str, Finished]:
     """Every finished run below a folder, by its `identity`."""
-    found = {}
+    found: dict[str, Finished] = {}
     for path in sorted(folder.rglob("scores.json")):
         try:
             after = json.loads(path.read_text(encoding="utf-8")).get("after")

@@ -141,7 +141,7 @@ def _scores(folder: Path) -> dict[str, dict[str, float]]:
 
 def _command(hydra: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """The line that runs this job again, in a folder of its own."""
-    node = OmegaConf.create({"job": hydra["job"], "runtime": hydra["runtime"]})
+    node: Any = OmegaConf.create({"job": hydra["job"], "runtime": hydra["runtime"]})
     module = hydra["job"]["name"]
     words = [f"simcse_lit.{module}" if module == "train" else module, *config_options(node)]
     words += [override for override in overrides if not override.startswith("resume=")]
