@@ -186,6 +186,14 @@ def test_published_figures_stand_beside_the_setting_that_they_are_of(tmp_path: P
             report(tmp_path, paper=table)
 
 
+def test_a_grid_of_two_keys_has_a_heat_map_and_a_search_at_random_has_none(tmp_path: Path) -> None:
+    make_sweep(tmp_path / "grid", [0.01, 0.05], [1], ("cls", "avg"))
+    for number in range(4):
+        run_of(tmp_path / "search", number, {"loss.temperature": 0.01 * (1 + number), "optimizer.lr": 1e-5 * (4 - number)})
+    assert (report(tmp_path / "grid").parent / "figures" / "heat_map.svg").is_file()
+    assert not (report(tmp_path / "search").parent / "figures" / "heat_map.svg").exists()
+
+
 def test_tables_are_true_to_names_of_any_spelling(tmp_path: Path) -> None:
     for number, name in enumerate(("a|b_c <i>", "50 % & $x$")):
         run_of(tmp_path, number, {"data.train_file": name})

@@ -158,7 +158,8 @@ def draw_all(comparison: Comparison, published: Sequence[Published], folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     if len(comparison.settings) > 1:
         draw("scores", f"{comparison.metric} of every setting and run", draw_scores, comparison, published)
-    if len(comparison.axes) == 2:
+    sizes = [len(axis.values) for axis in comparison.axes]
+    if len(sizes) == 2 and 2 * len(comparison.settings) > sizes[0] * sizes[1]:  # of a search at random most cells are empty
         first, second = (axis.key for axis in comparison.axes)
         draw("heat_map", f"{comparison.metric} by {first} and {second}", draw_heat_map, comparison)
     if any(kept_spot(run.history) for setting in comparison.settings for run in setting.runs):
