@@ -221,7 +221,7 @@ class SimCSEModule(pl.LightningModule):
         if self._is_logged:
             self.log("train/gradient_norm", clip_grad_norm_(self.parameters(), math.inf))  # which clips nothing
         # Mixed precision's own refuses a fused optimiser, since it does not know that the gradient is unscaled by now.
-        algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
         Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def on_validation_epoch_start(self) -> None:
