@@ -46,18 +46,20 @@ def train_config(*overrides: str) -> TrainConfig:
         return validate(compose("train", [*always, "tasks@dev=samples-dev", "run_dir=unused", *overrides]))
 
 
-def alternate(ways: Mapping[str, Callable[[], float | None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each of `rounds` rounds, A B A B; one round before them warms up.
+def alternate(
+    ways: Mapping[str, Callable[[], float | None]], rounds: int, *, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Seconds of each way in each of `rounds` rounds, A B A B; with `warm_up` one more round before them is not counted.
 
     A way returns the seconds that count, or None if all of its call do.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for round_ in range(rounds + 1):
+    for round_ in range(-warm_up, rounds):
         for name, way in ways.items():
             start = time.perf_counter()
             own = way()
             taken = time.perf_counter() - start if own is None else own
-            if round_:
+            if round_ >= 0:
                 seconds[name].append(taken)
     return seconds
 

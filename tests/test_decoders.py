@@ -100,7 +100,8 @@ def gradients(*overrides: str) -> tuple[SimCSEModule, dict[str, Tensor]]:
     lengths = torch.tensor([[9, 4], [3, 12], [7, 7], [2, 30]])
     mask = (torch.arange(30) < lengths[..., None]).long()
     ids = torch.randint(5, 250, mask.shape, generator=torch.Generator().manual_seed(0))
-    module.training_step({"input_ids": ids, "attention_mask": mask}, 0).backward()
+    batch = module.on_before_batch_transfer({"input_ids": ids, "attention_mask": mask}, 0)
+    module.training_step(batch, 0).backward()
     return module, {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
