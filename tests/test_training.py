@@ -2,16 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from pytorch_lightning.plugins.precision import Precision
 
 from simcse_lit.config.cli import CONF_DIR
 from simcse_lit.config.validation import validate
 from simcse_lit.errors import UserError
 from simcse_lit.inference.export import load_export
+from simcse_lit.model.module import SimCSEModule
+from simcse_lit.objective.contrastive import contrastive_logits
 from simcse_lit.train import train
 
 from .conftest import Cli, metrics
@@ -184,3 +189,54 @@ def test_callbacks_and_loggers_that_are_switched_off_are_off(tmp_path: Path, cac
         )
     assert -100 <= train(validate(composed)) <= 100
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json", "export", "scores.json"}
+
+
+def test_another_logger_is_a_matter_of_switching(tmp_path: Path, cache_dir: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = (*TINY[:-1], f"data.cache_dir={cache_dir}", f"run_dir={tmp_path}", "logger=[csv,tensorboard]", "loss=sup")
+    short = ("trainer.max_steps=2", "trainer.log_every_n_steps=1", "evaluation.before=false", "evaluation.test=false")
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = compose("train", [*settings, *short])
+    train(validate(composed))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    in_csv = metrics(tmp_path)
+    for name in ("train/loss", "train/gradient_norm", "val/sts"):
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(in_csv[name])
+
+
+def test_logged_cosines_and_gradient_norm_are_those_of_their_formulas() -> None:
+    generator = torch.Generator().manual_seed(0)
+    anchor, positive, negative = (torch.randn(count, 8, generator=generator) for count in (3, 6, 6))
+    first, temperature, weight = 2, 0.05, -1.5
+    logits = contrastive_logits(
+        anchor, positive, negative, temperature=temperature, hard_negative_weight=weight, first=first
+    )
+    logged: dict[str, float] = {}
+    module: Any = SimpleNamespace(
+        loss_config=SimpleNamespace(temperature=temperature, hard_negative_weight=weight),
+        _log_loss=lambda name, value: logged.update({name: float(value)}),
+    )
+    SimCSEModule._log_cosines(module, logits, first, 3)
+    candidates = [*positive, *negative]
+    cosines = [[torch.cosine_similarity(row, other, dim=0).item() for other in candidates] for row in anchor]
+    own = [cosines[place][first + place] for place in range(3)]
+    others = [value for place, row in enumerate(cosines) for column, value in enumerate(row) if column != first + place]
+    assert logged["train/positive_cosine"] == pytest.approx(sum(own) / 3, abs=1e-5)
+    assert logged["train/negative_cosine"] == pytest.approx(sum(others) / len(others), abs=1e-5)
+
+    weights = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(4))]
+    for place, parameter in enumerate(weights):
+        parameter.grad = torch.full_like(parameter, 1.0 + place)
+    trainer = SimpleNamespace(strategy=None, precision_plugin=Precision())
+    module = SimpleNamespace(
+        trainer=trainer,
+        _is_logged=True,
+        parameters=lambda: weights,
+        log=lambda name, value: logged.update({name: float(value)}),
+    )
+    SimCSEModule.configure_gradient_clipping(module, torch.optim.SGD(weights, lr=1.0), 1.0)
+    assert logged["train/gradient_norm"] == pytest.approx((6 * 1.0 + 4 * 4.0) ** 0.5)
+    assert sum(float((p.grad**2).sum()) for p in weights if p.grad is not None) == pytest.approx(1.0, abs=1e-4)

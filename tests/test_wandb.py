@@ -1,5 +1,6 @@
 """W&B: an offline run's own file is read back."""
 
+import hashlib
 import json
 import struct
 from collections.abc import Iterator
@@ -41,52 +42,106 @@ def key(item: Any) -> str:
     return ".".join(item.nested_key) or str(item.key)
 
 
-def test_an_offline_run_holds_config_curves_scores_and_the_group_of_its_sweep(cli: Cli, tmp_path: Path) -> None:
-    done = cli(
-        "-m",
-        *TINY,
-        "logger=both",
-        "trainer.max_steps=4",
-        "trainer.val_check_interval=2",
-        "trainer.log_every_n_steps=1",
-        "loss.temperature=0.07",
-        "hydra.sweep.dir=my-sweep",
-        "hydra.sweep.subdir=job",
-        env={"HOME": str(tmp_path / "home")},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "wandb sync" in done.stdout
-    (path,) = (tmp_path / "my-sweep" / "job").rglob("*.wandb")
-    assert str(path.parent) in done.stdout
-    found = list(records(path))
-
-    run = next(record.run for record in found if record.WhichOneof("record_type") == "run")
-    assert run.project == "simcse-lit"
-    assert run.run_group == "my-sweep"
-    assert "loss.temperature=0.07" in run.display_name
-    config = {
-        key(item): json.loads(item.value_json)
-        for record in found
-        for update in (record.config.update, record.run.config.update)
-        for item in update
-    }
-    assert config["loss"]["temperature"] == 0.07
-    assert config["data"]["batch_size"] == 64
-
+def history_of(found: list[Record]) -> dict[str, list[Any]]:
+    """Everything that was logged over steps."""
     history: dict[str, list[Any]] = {}
     for record in found:
         for item in record.history.item:
             history.setdefault(key(item), []).append(json.loads(item.value_json))
-    assert len(history["train/loss"]) == 4
-    assert len(history["val/sts"]) == 3  # untrained, and after 2 and 4 steps
-    assert history["train/sentences_per_second"][0] > 0
-    assert history["lr-AdamW"]
-    assert {"before/Pairs", "test/Pairs"} <= set(history)
-    tables = [name for name in history if name.startswith("scores")]
-    assert tables
-    media = list(path.parent.rglob("scores*.table.json"))
-    assert json.loads(media[0].read_text())["columns"] == ["encoder", "Pairs", "Pairs-dev"]
-    assert [row[0] for row in json.loads(media[0].read_text())["data"]] == ["before", "after"]
+    return history
+
+
+def config_of(found: list[Record]) -> dict[str, Any]:
+    updates = [update for record in found for update in (record.config.update, record.run.config.update)]
+    return {key(item): json.loads(item.value_json) for update in updates for item in update}
+
+
+CURVES = (
+    "train/loss",
+    "train/gradient_norm",
+    "train/positive_cosine",
+    "train/negative_cosine",
+    "train/sentences_per_second",
+    "lr-AdamW",
+)
+
+
+def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_images_and_exports(
+    cli: Cli, tmp_path: Path
+) -> None:
+    done = cli(
+        "-m",
+        *TINY,
+        "logger=both",
+        "trainer.max_steps=2",
+        "trainer.val_check_interval=1",
+        "trainer.log_every_n_steps=1",
+        "loss.temperature=0.07",
+        "seed=1,2",
+        "evaluation.token_budget=65536",
+        "hydra.sweep.dir=multirun/my/sweep",
+        env={"HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "wandb sync" in done.stdout
+    digests = set()
+    for number, seed in ((0, 1), (1, 2)):
+        folder = tmp_path / "multirun" / "my" / "sweep" / str(number)
+        (path,) = folder.rglob("*.wandb")
+        assert str(path.parent) in done.stdout
+        found = list(records(path))
+
+        run = next(record.run for record in found if record.WhichOneof("record_type") == "run")
+        assert (run.project, run.run_group, run.display_name) == ("simcse-lit", "my/sweep", f"seed={seed}")
+        config = config_of(found)
+        assert config["loss"]["temperature"] == 0.07
+        assert (config["data"]["batch_size"], config["seed"]) == (64, seed)
+
+        history = history_of(found)
+        for name in CURVES:
+            assert len(history[name]) == 2, name
+        for name in ("val/sts", "val/alignment", "val/uniformity"):
+            assert len(history[name]) == 3, name  # untrained, and after each step
+        assert -1 <= history["train/negative_cosine"][0] <= history["train/positive_cosine"][0] <= 1
+        assert history["train/gradient_norm"][0] > 0
+        assert {"before/Pairs", "test/Pairs"} <= set(history)
+        for figure in ("training_curve", "alignment_uniformity"):
+            assert [end for name, end in image_of(history, f"figures/{figure}").items() if name == "format"] == ["png"]
+        (table,) = (json.loads(path.read_text()) for path in path.parent.rglob("*.table.json"))
+        assert table["columns"] == ["encoder", "Pairs", "Pairs-dev"]
+        scores = json.loads((folder / "scores.json").read_text())
+        assert table["data"] == [[row, scores[row]["Pairs"], scores[row]["Pairs-dev"]] for row in ("before", "after")]
+
+        artifacts = [record.artifact for record in found if record.WhichOneof("record_type") == "artifact"]
+        (artifact,) = (one for one in artifacts if one.type != "run_table")
+        assert artifact.type == "model" and artifact.name == f"export-{run.run_id}"
+        metadata = json.loads(artifact.metadata)
+        assert metadata["config"]["loss"]["temperature"] == 0.07
+        ((data, digest),) = metadata["data_sha256"].items()
+        assert digest == hashlib.sha256(Path(data).read_bytes()).hexdigest()
+        assert {"model.safetensors", "config.json"} <= {entry.path for entry in artifact.manifest.contents}
+        digests.add(artifact.digest)
+    assert len(digests) == 2
+
+
+def image_of(history: dict[str, list[Any]], name: str) -> dict[str, Any]:
+    """What was logged of an image, whether as one value or as one value a field."""
+    if name in history:
+        return dict(history[name][0])
+    return {key.rpartition(".")[2]: values[0] for key, values in history.items() if key.startswith(f"{name}.")}
+
+
+def test_a_run_is_named_by_what_differs_and_its_seed_and_a_sweep_by_its_place(tmp_path: Path) -> None:
+    task = ["loss=sup", "senteval.from_hub=False", "seed=3", "loss.temperature=0.1", "resume=auto"]
+    hydra = OmegaConf.create({"job": {"num": 1}, "sweep": {"dir": str(tmp_path)}, "overrides": {"task": task}})
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra: {overrides: {task: [loss=sup, senteval.from_hub=false, 'seed=1,3', 'loss.temperature=0.1,0.2']}}"
+    )
+    assert reporting.run_name(hydra) == "loss.temperature=0.1 seed=3"
+    hydra.job.num = "???"
+    assert reporting.run_name(hydra) == "loss=sup senteval.from_hub=False loss.temperature=0.1 seed=3"
+    assert reporting.sweep_name("multirun/unsup/2026-01-01") == "unsup/2026-01-01"
+    assert reporting.sweep_name("/scratch/me/temperatures") == "temperatures"
 
 
 def test_going_online_without_a_key_is_refused_with_the_way_out(cli: Cli, tmp_path: Path) -> None:
@@ -97,7 +152,7 @@ def test_going_online_without_a_key_is_refused_with_the_way_out(cli: Cli, tmp_pa
 
 
 def test_a_continued_run_goes_on_in_its_own_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = OmegaConf.create({"job": {"override_dirname": "", "name": "train", "num": "???"}})
+    settings = OmegaConf.create({"job": {"name": "train", "num": "???"}, "overrides": {"task": []}})
     hydra = SimpleNamespace(get=lambda: settings)
     monkeypatch.setattr(reporting, "HydraConfig", hydra)
 

@@ -6,7 +6,7 @@ Torch is imported inside `train`, once the configuration has been found right, s
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -149,13 +149,13 @@ def train(config: TrainConfig) -> float:
         if trainer.is_global_zero:
             finish(config, module, data, scores)
             run_folder.write_scores(run_dir, scores)
+            close_loggers(loggers, config, scores)
     except BaseException as error:
-        close_loggers(loggers, {}, failed=True)
+        close_loggers(loggers, config, None)
         if isinstance(error, SIGTERMException):
             log.warning("Stopped by SIGTERM after step %d. Continue with: resume=%s", trainer.global_step, run_dir)
             sys.exit(128 + signal.SIGTERM)  # by which a scheduler knows a run that it may start again
         raise
-    close_loggers(loggers, scores, failed=False)
     return scores["after"][data.suite.dev.name]
 
 
@@ -241,17 +241,27 @@ def fit_and_score(
     return module, scores
 
 
-def close_loggers(loggers: "list[Logger]", scores: dict[str, dict[str, float]], *, failed: bool) -> None:
-    """Give W&B the final table and close its run, so that a later job of the same process does not find it open."""
+def close_loggers(loggers: "list[Logger]", config: TrainConfig, scores: dict[str, dict[str, float]] | None) -> None:
+    """Give W&B what a run that went well leaves, and close its run, so that a later job of the same process does not find it
+    open. `scores` is None for a run that failed.
+    """
+    from pathlib import Path
+
+    from omegaconf import OmegaConf
     from pytorch_lightning.loggers import WandbLogger
 
     for logger in loggers:
         if isinstance(logger, WandbLogger):
+            from simcse_lit.data.sources import open_sources
             from simcse_lit.reporting import wandb
 
-            if not failed:
-                wandb.log_scores(logger, scores)
-            wandb.finish(logger, failed=failed)
+            if scores is not None:
+                files = (
+                    [] if config.data.streaming else open_sources(config.data.train_file, config.data.revision, key="data")
+                )
+                resolved: Any = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+                wandb.log_end(logger, scores, Path(config.run_dir), resolved, [file.path for file in files])
+            wandb.finish(logger, failed=scores is None)
 
 
 def finish(

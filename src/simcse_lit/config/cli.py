@@ -68,9 +68,14 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
         sys.exit(1)
 
     def job(composed: DictConfig) -> Any:
+        run_dir = HydraConfig.get().runtime.output_dir
+        if not rank:
+            handover.note_failure(run_dir, None)
         try:
             value = task(composed)
         except Exception as error:
+            if not rank:
+                handover.note_failure(run_dir, explain(error, config_name) or f"{type(error).__name__}: {error}")
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
                 number = HydraConfig.get().job.num
                 log.error("Job %s failed: %s", number, explain(error, config_name) or repr(error))

@@ -1,16 +1,20 @@
-"""Continuing a run: which checkpoint `resume` means, and that it is the same run that is continued.
+"""Continuing a run: which checkpoint `resume` means, and that it is the same run that is continued; and continuing a sweep:
+which of its jobs are finished, by their resolved configuration.
 
 `resume=auto` continues in this run folder if there is a checkpoint in it, `resume=FOLDER` in that one. Imports no torch.
 """
 
+import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
@@ -107,6 +111,67 @@ def checkpoint_to_resume(config: TrainConfig) -> Path | None:
                     f"Continue it with {key}={before}, or start a new one in another folder: hydra.run.dir=DIR."
                 )
     return path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended well: its folder, and its score on the development set."""
+
+    folder: Path
+    score: float
+
+
+def finished_runs(folder: Path) -> dict[str, Finished]:
+    """Every finished run below a folder, by its `identity`."""
+    found: dict[str, Finished] = {}
+    for path in sorted(folder.rglob("scores.json")):
+        try:
+            after = json.loads(path.read_text(encoding="utf-8")).get("after")
+        except (OSError, ValueError):
+            continue
+        own = _identity_in(path.parent)
+        if after and own:
+            found.setdefault(own, Finished(path.parent, float(next(iter(after.values())))))  # development set first
+    return found
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """What two runs of the same resolved configuration share, and others do not.
+
+    Everything counts but the run folder and `resume`: another score asked for is another run.
+    """
+    here = str(config.get("run_dir"))
+    values = {key: json.dumps(value, sort_keys=True, default=str).replace(here, ".") for key, value in flat(config)}
+    return json.dumps({key: values[key] for key in sorted(values) if key.rpartition(".")[2] not in ("run_dir", "resume")})
+
+
+def is_another(config: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a folder holds a run, and not one of this resolved configuration."""
+    return _identity_in(folder) not in (None, identity(config))
+
+
+def can_continue(config: Mapping[str, Any], folder: Path) -> bool:
+    """Whether `resume=auto` would continue what a folder holds with this resolved configuration."""
+    cut = "limit_train_batches" in config["trainer"]["extra"]
+    return _identity_in(folder) == identity(config) and (folder / LAST).is_file() and not cut
+
+
+def _identity_in(folder: Path) -> str | None:
+    """Of the run in a folder; None if there is none."""
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    except (OSError, YAMLError, OmegaConfBaseException):
+        return None
+    return identity(config)
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in a configuration; a list is a value, and so is an empty group."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:

@@ -1,4 +1,5 @@
-"""How sure a score is: bootstrap over the pairs of an STS set, the paired bootstrap of two encoders, spread over seeds.
+"""How sure a score is: bootstrap over the pairs of an STS set, the paired bootstrap of two encoders, spread and tests over
+seeds.
 
 Shapes: P pairs, S resamples.
 """
@@ -6,7 +7,7 @@ Shapes: P pairs, S resamples.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import rankdata, ttest_ind
 
 BLOCK = 100  # resamples ranked at once; bounds memory
 
@@ -57,3 +58,30 @@ def p_value(differences_S: np.ndarray) -> float:
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) over seeds, of at least two."""
     return float(np.mean(values)), float(np.std(values, ddof=1))
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Two-sided p-value of "equal means" by Welch's t test, which lets the two spread differently.
+
+    Returns:
+        None where there is no test: fewer than two values on a side, or none that varies.
+
+    Source: Welch 1947.
+    """
+    if min(len(first), len(second)) < 2 or (np.ptp(first) == 0 and np.ptp(second) == 0):
+        return None
+    p = float(ttest_ind(first, second, equal_var=False).pvalue)
+    return p if p == p else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for how many there are, so that the chance of any false alarm stays below the level.
+
+    Source: Holm 1979.
+    """
+    corrected = list(p_values)
+    highest = 0.0
+    for place, index in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = highest
+    return corrected

@@ -27,7 +27,7 @@ def job_arguments(hydra: HydraConf, run_dir: str) -> list[str]:
     if not OmegaConf.is_missing(hydra.job, "num"):
         facts |= {"hydra.job.num": str(hydra.job.num), "hydra.job.id": str(hydra.job.id)}
         facts |= {"hydra.sweep.dir": str(hydra.sweep.dir), "hydra.sweep.subdir": str(hydra.sweep.subdir)}
-    return [*_options(hydra), *hydra.overrides.task, *own, *(f"{key}={quoted(value)}" for key, value in facts.items())]
+    return [*config_options(hydra), *hydra.overrides.task, *own, *(f"{key}={quoted(value)}" for key, value in facts.items())]
 
 
 def quoted(value: str) -> str:
@@ -35,7 +35,7 @@ def quoted(value: str) -> str:
     return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
-def _options(hydra: HydraConf) -> list[str]:
+def config_options(hydra: HydraConf) -> list[str]:
     """--config-name, --config-path and --config-dir, where they were given."""
     name = str(hydra.job.config_name)
     options = [] if name == hydra.job.name else ["--config-name", name]

@@ -6,12 +6,14 @@ children do not answer for it, and leaves `value.json` or `error.json` there.
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 VARIABLE = "SIMCSE_HANDOVER"
 VALUE, ERROR = "value.json", "error.json"
+ERROR_FILE = "error.txt"  # in the run folder of a job that failed: why, for whoever looks at the folder later
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ def hand_over_error(folder: Path, message: str) -> bool:
     except FileExistsError:
         return bool(json.loads((folder / ERROR).read_text(encoding="utf-8"))["pid"] == os.getpid())
     return True
+
+
+def note_failure(run_dir: str | Path, message: str | None) -> None:
+    """Leave in a run folder why its job failed, unless the job has itself; no message takes an earlier one away."""
+    path = Path(run_dir, ERROR_FILE)
+    with suppress(OSError):
+        if message is None:
+            path.unlink(missing_ok=True)
+        elif not path.exists() and path.parent.is_dir():
+            path.write_text(f"{message}\n", encoding="utf-8")
 
 
 def collect(folder: Path) -> Outcome:

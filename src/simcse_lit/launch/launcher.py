@@ -5,6 +5,7 @@ memory without the others' notice, and what one leaves in its process does not r
 """
 
 import copy
+import itertools
 import logging
 import os
 import sys
@@ -19,8 +20,11 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
+from simcse_lit.config.resume import Finished, can_continue, finished_runs, identity, is_another
 from simcse_lit.errors import UserError
+from simcse_lit.launch import handover
 from simcse_lit.launch.command import job_arguments
 from simcse_lit.launch.devices import cores, visible_gpus
 from simcse_lit.launch.processes import Child, Supervisor
@@ -77,6 +81,12 @@ class Job:
     child: Child | None = None
     gpus: Sequence[str] = ()
     message: str = ""  # why it failed
+    resolved: dict[str, Any] | None = None  # its configuration; None if it does not resolve, which the job will say
+
+    @property
+    def identity(self) -> str | None:
+        """By which a finished run of the same configuration is known."""
+        return None if self.resolved is None else identity(self.resolved)
 
 
 class ProcessLauncher(Launcher):
@@ -121,9 +131,12 @@ class ProcessLauncher(Launcher):
         if len(jobs) > 1:
             where = os.path.relpath(self._config.hydra.sweep.dir)
             log.info("%d jobs%s below %s", len(jobs), f", {at_once} side by side," if at_once > 1 else "", where)
-        waiting, running = list(jobs), list[Job]()
+        done = finished_runs(Path(str(self._config.hydra.sweep.dir)))  # of an earlier start of this sweep: not run again
+        returns: dict[int, JobReturn] = {
+            job.number: self._recall(job, done[job.identity]) for job in jobs if job.identity in done
+        }
+        waiting, running = [job for job in jobs if job.number not in returns], list[Job]()
         failed: list[Job] = []
-        returns: dict[int, JobReturn] = {}
         with Supervisor(grace=GRACE_S, announce=True) as supervisor:
             while waiting or running:
                 while waiting and len(running) < at_once and (not waiting[0].on_gpu or waiting[0].devices <= len(free)):
@@ -150,11 +163,24 @@ class ProcessLauncher(Launcher):
             run_dir = Path(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir)).absolute()
             accelerator = OmegaConf.select(config, "trainer.accelerator") or OmegaConf.select(config, "device")
             devices = OmegaConf.select(config, "trainer.devices") or 1
+            resolved = _resolved(config, run_dir)
         finally:
             HydraConfig.instance().cfg = before
         swept = [word for word in config.hydra.overrides.task if word.partition("=")[0] not in self._fixed]
         on_gpu = accelerator in ("auto", "gpu", "cuda")
-        return Job(number, config, run_dir, devices, on_gpu, title=" ".join(swept))
+        if resolved is not None:  # a sweep in the folder of another one overwrites none of its runs
+            first, copies = run_dir, itertools.count(2)
+            while is_another(resolved, run_dir):
+                run_dir = first.with_name(f"{first.name}-{next(copies)}")
+                resolved = _resolved(config, run_dir) or resolved
+        return Job(number, config, run_dir, devices, on_gpu, title=" ".join(swept), resolved=resolved)
+
+    def _recall(self, job: Job, run: Finished) -> JobReturn:
+        """What a job returns that is finished already."""
+        log.info("%s", cut(f"Job {job.number:<3} finished  {run.score:.2f} in {os.path.relpath(run.folder)}  {job.title}"))
+        returned = self._returned(job)
+        returned.status, returned.return_value = JobStatus.COMPLETED, run.score
+        return returned
 
     def _at_once(self, jobs: list[Job], gpus: list[str]) -> int:
         if not gpus:
@@ -176,9 +202,12 @@ class ProcessLauncher(Launcher):
             variables["OMP_NUM_THREADS"] = str(max(1, cores() // at_once // job.devices))
         if not live:
             job.run_dir.mkdir(parents=True, exist_ok=True)
+        arguments = job_arguments(job.config.hydra, str(job.run_dir))
+        if job.resolved and not job.resolved["resume"] and can_continue(job.resolved, job.run_dir):
+            arguments.append("resume=auto")
         log.info("%s", cut(f"{chr(10) * live}Job {job.number:<3} {'' if live else 'started   '}{job.title}"))
         job.child = supervisor.start(
-            [sys.executable, "-m", self._module, *job_arguments(job.config.hydra, str(job.run_dir))],
+            [sys.executable, "-m", self._module, *arguments],
             cwd=self._config.hydra.runtime.cwd,
             variables=variables,
             console=None if live else job.run_dir / "console.log",
@@ -187,6 +216,22 @@ class ProcessLauncher(Launcher):
     def _end(self, job: Job, failed: list[Job], *, live: bool) -> JobReturn:
         assert job.child is not None
         outcome = job.child.outcome()
+        returned = self._returned(job)
+        took = f"in {duration(job.child.seconds)}"
+        if outcome.error is None:
+            value = f"{outcome.value:.2f}" if isinstance(outcome.value, float) else str(outcome.value or "")
+            log.info("Job %-3d done      %s", job.number, f"{value} {took}".lstrip())
+            returned.status, returned.return_value = JobStatus.COMPLETED, outcome.value
+        else:
+            job.message = outcome.error
+            handover.note_failure(job.run_dir, outcome.error)  # unless it could itself
+            failed.append(job)
+            told = "" if live else ": " + outcome.error.replace("\n", "\n  ")
+            log.error("Job %-3d failed    %s%s", job.number, took, told)
+            returned.status, returned.return_value = JobStatus.FAILED, JobFailed(outcome.error, failed)
+        return returned
+
+    def _returned(self, job: Job) -> Returned:
         returned = Returned(
             overrides=list(job.config.hydra.overrides.task),
             hydra_cfg=OmegaConf.masked_copy(job.config, "hydra"),
@@ -196,18 +241,22 @@ class ProcessLauncher(Launcher):
         returned.cfg = copy.deepcopy(job.config)
         with open_dict(returned.cfg):
             del returned.cfg["hydra"]
-        took = f"in {duration(job.child.seconds)}"
-        if outcome.error is None:
-            value = f"{outcome.value:.2f}" if isinstance(outcome.value, float) else str(outcome.value or "")
-            log.info("Job %-3d done      %s", job.number, f"{value} {took}".lstrip())
-            returned.status, returned.return_value = JobStatus.COMPLETED, outcome.value
-        else:
-            job.message = outcome.error
-            failed.append(job)
-            told = "" if live else ": " + outcome.error.replace("\n", "\n  ")
-            log.error("Job %-3d failed    %s%s", job.number, took, told)
-            returned.status, returned.return_value = JobStatus.FAILED, JobFailed(outcome.error, failed)
         return returned
+
+
+def _resolved(config: DictConfig, run_dir: Path) -> dict[str, Any] | None:
+    """A job's configuration as it will be in this run folder; None if it is no training's or does not resolve."""
+    own = copy.deepcopy(config)
+    with open_dict(own):
+        del own["hydra"]
+    if "resume" not in own:
+        return None
+    own.run_dir = str(run_dir)
+    try:
+        resolved: Any = OmegaConf.to_container(own, resolve=True)
+    except OmegaConfBaseException:
+        return None
+    return dict(resolved)
 
 
 def cut(line: str) -> str:

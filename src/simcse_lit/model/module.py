@@ -3,6 +3,7 @@
 Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, cast
@@ -14,6 +15,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerFast, get_scheduler
 
@@ -136,6 +138,8 @@ class SimCSEModule(pl.LightningModule):
             first=first,
         )
         loss = contrastive_loss(logits_BN, first)
+        if self._is_logged:
+            self._log_cosines(logits_BN.detach(), first, views)
         if self.loss_config.mlm_weight:
             mlm = self._mlm(input_ids_NL, attention_mask_NL, chunks, keep)
             self._log_loss("train/contrastive_loss", loss)
@@ -144,9 +148,23 @@ class SimCSEModule(pl.LightningModule):
         self._log_loss("train/loss", loss)
         return loss
 
+    @property
+    def _is_logged(self) -> bool:
+        """Whether loggers see the step under way."""
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
+
+    def _log_cosines(self, logits_BN: Tensor, first: int, views: int) -> None:
+        """Log the mean cosine of the positives and of all negatives, hard ones too, over the anchors of all processes."""
+        rows = len(logits_BN)
+        positives = logits_BN.diagonal(first).sum()
+        weights = rows * self.loss_config.hard_negative_weight if views == 3 else 0.0  # no part of a cosine
+        negatives = logits_BN.sum() - positives - weights
+        for name, total, number in (("positive", positives, rows), ("negative", negatives, logits_BN.numel() - rows)):
+            self._log_loss(f"train/{name}_cosine", total * self.loss_config.temperature / max(number, 1))
+
     def _log_loss(self, name: str, loss: Tensor) -> None:
         """Log the loss of the whole batch at the steps that loggers see; between them the bar shows this process's part."""
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set by a connector
+        if self._is_logged:
             loss = mean_over_ranks(loss)
         self.log(name, loss, prog_bar=name == "train/loss")
 
@@ -187,17 +205,23 @@ class SimCSEModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm of the whole gradient; where processes hold parts of it, they have to work it out together."""
+        """Clip the norm of the whole gradient; where processes hold parts of it, they have to work it out together.
+
+        What it was before is logged as `train/gradient_norm`.
+        """
         if isinstance(self.trainer.strategy, FSDPStrategy):
-            if gradient_clip_val:
-                cast(FullyShardedDataParallel, self.trainer.strategy.model).clip_grad_norm_(gradient_clip_val)
+            if gradient_clip_val or self._is_logged:
+                sharded = cast(FullyShardedDataParallel, self.trainer.strategy.model)
+                self.log("train/gradient_norm", sharded.clip_grad_norm_(gradient_clip_val or math.inf))
             return
         precision = self.trainer.precision_plugin
         scaler = getattr(precision, "scaler", None)
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
+        if self._is_logged:
+            self.log("train/gradient_norm", clip_grad_norm_(self.parameters(), math.inf))  # which clips nothing
         # Mixed precision's own refuses a fused optimiser, since it does not know that the gradient is unscaled by now.
-        algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
         Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def on_validation_epoch_start(self) -> None:

@@ -73,12 +73,14 @@ def latex_table(rows: Rows) -> str:
     lines = [f"\\begin{{tabular}}{{l{'c' * len(columns)}}}", " & ".join(["Model", *columns]) + " \\\\", "\\hline"]
     for name, row in rows.items():
         cells = (f"{row[column]:.2f}" if column in row else "" for column in columns)
-        lines.append(" & ".join([_latex(name), *cells]) + " \\\\")
+        lines.append(" & ".join([latex_text(name), *cells]) + " \\\\")
     return "\n".join([*lines, "\\end{tabular}"])
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Text as LaTeX shows it, whatever it holds."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$"}
+    special |= {"Δ": r"$\Delta$", "–": "--", "<": "$<$", ">": "$>$"}
     return "".join(special.get(character, f"\\{character}" if character in "&%$#_{}" else character) for character in text)
 
 
