@@ -48,6 +48,8 @@ class SimCSEModule(pl.LightningModule):
         length_chunks: encode a step's sentences in chunks of like length (`chunking.py`).
         micro_batch_size: examples whose activations are kept at a time (`objective/gradient_cache.py`); None for all.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
+        second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
+            `encoder`.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class SimCSEModule(pl.LightningModule):
         length_chunks: bool,
         micro_batch_size: int | None,
         seed: int,
+        second_encoder: SentenceEncoder | None = None,
     ) -> None:
         super().__init__()
         self._special_ids: Tensor
         self.encoder = encoder
+        self.second_encoder = second_encoder
         self.loss_config = loss
         self.length_chunks = length_chunks
         self.micro_batch_size = micro_batch_size
@@ -104,26 +108,20 @@ class SimCSEModule(pl.LightningModule):
 
         Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
         """
-        examples, views, _ = batch["input_ids"].shape
-        input_ids_NL = batch["input_ids"].flatten(0, 1)
-        attention_mask_NL = batch["attention_mask"].flatten(0, 1)
-        limit = None if self.micro_batch_size is None else self.micro_batch_size * views
-        chunks = plan(attention_mask_NL, by_length=self.length_chunks, limit=limit)
-        keep = None if limit is None else limit * batch["input_ids"].shape[-1]
-        vectors_NH = encode_in_chunks(self.encoder, input_ids_NL, attention_mask_NL, chunks, keep=keep)
-        vectors_BVH = vectors_NH.unflatten(0, (examples, views))
+        vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"])
         vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
-        first = world()[0] * examples
+        first = world()[0] * len(vectors_BVH)
         logits_BN = contrastive_logits(
             vectors_BVH[:, 0],
             *gather_rows(vectors_BVH[:, 1:]).unbind(1),
             temperature=self.loss_config.temperature,
+            similarity=self.loss_config.similarity,
             hard_negative_weight=self.loss_config.hard_negative_weight,
             first=first,
         )
         loss = contrastive_loss(logits_BN, first)
         if self.loss_config.mlm_weight:
-            mlm = self._mlm(input_ids_NL, attention_mask_NL, chunks, keep)
+            mlm = self._mlm(batch["input_ids"], batch["attention_mask"])
             self._log_loss("train/contrastive_loss", loss)
             self._log_loss("train/mlm_loss", mlm)
             loss = loss + self.loss_config.mlm_weight * mlm
@@ -136,11 +134,39 @@ class SimCSEModule(pl.LightningModule):
             loss = mean_over_ranks(loss)
         self.log(name, loss, prog_bar=name == "train/loss")
 
-    def _mlm(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, chunks: Sequence[Chunk], keep: int | None) -> Tensor:
+    def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor) -> Tensor:
+        """The vectors of all views, (B, V, H): of one encoder or two, under masks of their own or one.
+
+        Two passes over a text with the same dropout mask give the same vector, so with `fixed_dropout` one pass is made.
+        """
+        views = input_ids_BVL.shape[1]
+        if self.loss_config.fixed_dropout:
+            return self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1]).expand(-1, views, -1)
+        if self.second_encoder is None:
+            return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL)
+        anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+        others_BVH = self._encode(self.second_encoder, input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:])
+        return torch.cat([anchors_B1H, others_BVH], dim=1)
+
+    def _encode(self, encoder: SentenceEncoder, input_ids_BVL: Tensor, attention_mask_BVL: Tensor) -> Tensor:
+        input_ids_NL, attention_mask_NL = input_ids_BVL.flatten(0, 1), attention_mask_BVL.flatten(0, 1)
+        chunks, keep = self._plan(attention_mask_BVL)
+        vectors_NH = encode_in_chunks(encoder, input_ids_NL, attention_mask_NL, chunks, keep=keep)
+        return vectors_NH.unflatten(0, attention_mask_BVL.shape[:2])
+
+    def _plan(self, attention_mask_BVL: Tensor) -> tuple[list[Chunk], int | None]:
+        """Which sentences go through an encoder together, and how many tokens' activations are kept."""
+        _, views, length = attention_mask_BVL.shape
+        limit = None if self.micro_batch_size is None else self.micro_batch_size * views
+        chunks = plan(attention_mask_BVL.flatten(0, 1), by_length=self.length_chunks, limit=limit)
+        return chunks, None if limit is None else limit * length
+
+    def _mlm(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor) -> Tensor:
         """The auxiliary loss over the tokens of all views, each view with a mask of its own.
 
         Divided by the mean number of chosen tokens over the processes: ranks choose more or fewer.
         """
+        input_ids_NL, attention_mask_NL = input_ids_BVL.flatten(0, 1), attention_mask_BVL.flatten(0, 1)
         maskable_NL = attention_mask_NL.bool() & ~torch.isin(input_ids_NL, self._special_ids)
         corrupted_NL, labels_NL = mask_tokens(
             input_ids_NL,
@@ -154,6 +180,7 @@ class SimCSEModule(pl.LightningModule):
         def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor) -> Tensor:
             return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl), labels_nl, targets)
 
+        chunks, keep = self._plan(attention_mask_BVL)
         losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)
         return torch.stack(losses).sum()
 
