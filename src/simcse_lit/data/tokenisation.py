@@ -86,8 +86,8 @@ def examples(
         rows = ((row, label) for source in sources for row, label in _labelled_rows(source, bad))
         if len(nli_labels) < len(columns) - 1:
             raise UserError(
-                f"data.nli_labels=[{','.join(nli_labels)}]: data.columns=[{','.join(columns)}] needs {len(columns) - 1} labels,\n"
-                "one for each column behind the premise."
+                f"data.nli_labels=[{','.join(nli_labels)}]: data.columns=[{','.join(columns)}] needs {len(columns) - 1} "
+                "labels,\none for each column behind the premise."
             )
         yield from build_examples(rows, nli_labels[: len(columns) - 1])
     else:
