@@ -152,7 +152,8 @@ class SimCSEModule(pl.LightningModule):
         input_ids_NL, attention_mask_NL = input_ids_BVL.flatten(0, 1), attention_mask_BVL.flatten(0, 1)
         chunks, keep = self._plan(attention_mask_BVL)
         vectors_NH = encode_in_chunks(encoder, input_ids_NL, attention_mask_NL, chunks, keep=keep)
-        return vectors_NH.unflatten(0, attention_mask_BVL.shape[:2])
+        vectors_BVH: Tensor = vectors_NH.unflatten(0, attention_mask_BVL.shape[:2])
+        return vectors_BVH
 
     def _plan(self, attention_mask_BVL: Tensor) -> tuple[list[Chunk], int | None]:
         """Which sentences go through an encoder together, and how many tokens' activations are kept."""
