@@ -200,6 +200,11 @@ def test_a_stream_changes_its_texts_too_and_goes_on_where_it_was(texts: Texts, f
     expected = batches(5)
     for anchor, positive in expected[0]:
         assert len(positive.split()) == len(anchor.split()) - 1 and set(positive.split()) < set(anchor.split())
+    deleted = set()
+    for batch in expected:
+        anchor, positive = batch[0]
+        deleted.add(next(place for place, word in enumerate(anchor.split()) if word not in positive.split()))
+    assert len(deleted) > 1, "the same place of every batch loses the same word"
     assert batches(2, done=3) == expected[3:]
     halves = [batches(5, rank=rank, processes=2) for rank in range(2)]
     assert [first + second for first, second in zip(*halves, strict=True)] == expected
