@@ -47,10 +47,13 @@ format: setup  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup  ## speed, as ratios in one run; see benchmarks/
-	for script in $(filter-out %/big_corpus.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$script || exit 1; done
+bench: setup  ## speed against the peers, as ratios in one run; needs SIMCSE_DATA; docs/performance.md
+	$(BIN)/python -m pip install --quiet --no-deps simcse==0.4  # its pins of numpy and scipy are of 2021
+	for name in training_step train_overhead encoding evaluation levers startup scaling; do \
+	  $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-memory: setup  ## peak memory of training on five million lines, ten minutes or more on two CPU cores; benchmarks/big_corpus.py
+memory: setup  ## peak memory of large batches and of five million lines, half an hour on two CPU cores
+	$(BIN)/python benchmarks/gradient_cache.py
 	$(BIN)/python benchmarks/big_corpus.py
 
 docs: setup  ## check that every command, path and link in the documents exists

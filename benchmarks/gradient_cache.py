@@ -79,7 +79,7 @@ def prepare(batch_size: int, length_chunks: str) -> tuple[Any, dict[str, Tensor]
 
 def step(module: Any, batch: dict[str, Tensor], micro: int | None) -> None:
     module.micro_batch_size = micro
-    module.training_step(batch, 0).backward()
+    module.training_step(module.on_before_batch_transfer(batch, 0), 0).backward()
     module.zero_grad()
 
 

@@ -61,6 +61,15 @@ def test_help_lists_the_groups_and_keys_without_importing_torch(cli: Cli) -> Non
     assert not answer.imported & HEAVY
 
 
+def test_help_shows_overrides_and_the_options_of_ones_own_folder(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "ours.yaml").write_text("name_or_path: x\n")
+    answer = ask(cli, "--config-dir", "mine", "loss.temperature=0.25", "--help")
+    assert (answer.code, answer.lines) == (0, [])
+    assert "temperature: 0.25" in answer.out
+    assert any(line.startswith("model: ") and "ours" in line.split(", ") for line in answer.out.splitlines())
+
+
 def test_cfg_job_prints_the_recipe_that_model_and_loss_select(cli: Cli, tmp_path: Path) -> None:
     answer = ask(cli, "--cfg", "job", "model=roberta-large", "loss=sup")
     assert (answer.code, answer.lines) == (0, [])

@@ -124,9 +124,16 @@ def test_batches_hold_each_place_once_by_falling_length_within_the_budget(length
     assert [lengths[place] for place in places] == sorted(lengths, reverse=True)
     for batch in batches:
         assert len(batch) == 1 or max(lengths[place] for place in batch) * len(batch) <= budget
-    for batch in batches[:-1]:
-        full = max(lengths[place] for place in batch) * (len(batch) + 1) > budget
-        assert full, "a batch ended although the next sentence fitted"
+
+
+def test_batches_end_where_that_saves_more_padding_than_a_pass_costs() -> None:
+    def sizes(lengths: list[int], budget: int) -> list[int]:
+        return [len(batch) for batch in length_sorted(lengths, budget)]
+
+    one_long = [12] + [10] * 48  # 48 x 2 tokens of padding are what a pass costs, so one more pays
+    assert sizes([*one_long, 10], 4096) == [1, 49]
+    assert sizes(one_long[:-1], 4096) == [48]
+    assert sizes([*one_long, 10], 200) == [1, 20, 20, 9]
 
 
 def test_every_sentence_stands_once_in_the_batches_with_its_tokens(tokenizer: PreTrainedTokenizerFast) -> None:

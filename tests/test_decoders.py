@@ -75,7 +75,9 @@ def decoders_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def model_config(folder: Path, **changes: Any) -> ModelConfig:
     values: dict[str, Any] = {"revision": None, "sha256": None, "pretrained": True, "num_layers": None, "dropout": None}
-    return ModelConfig(**values | {"gradient_checkpointing": False, "name_or_path": str(folder)} | changes)
+    return ModelConfig(
+        **values | {"gradient_checkpointing": False, "attention": None, "name_or_path": str(folder)} | changes
+    )
 
 
 def lora_encoder(folder: Path, projection: str = "mlp", **changes: Any) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
@@ -98,7 +100,8 @@ def gradients(*overrides: str) -> tuple[SimCSEModule, dict[str, Tensor]]:
     lengths = torch.tensor([[9, 4], [3, 12], [7, 7], [2, 30]])
     mask = (torch.arange(30) < lengths[..., None]).long()
     ids = torch.randint(5, 250, mask.shape, generator=torch.Generator().manual_seed(0))
-    module.training_step({"input_ids": ids, "attention_mask": mask}, 0).backward()
+    batch = module.on_before_batch_transfer({"input_ids": ids, "attention_mask": mask}, 0)
+    module.training_step(batch, 0).backward()
     return module, {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 

@@ -18,7 +18,7 @@ from simcse_lit.model.loading import load_backbone
 
 SENTENCES = ["A man is playing a guitar.", "Somebody makes music.", "Snow."]
 MADE = Provenance("base", "sup", {"seed": 42}, {"after": {"STS-B": 77.5, "Avg.": 70.0}}, "SentEval's STS sets")
-TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False)
+TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 
 
 def exported(folder: Path, pooler: str, projection: str) -> tuple[SentenceEncoder, torch.Tensor]:

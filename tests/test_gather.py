@@ -63,6 +63,7 @@ class Step(nn.Module):
             optimizer=None,  # type: ignore[arg-type]
             schedule=None,  # type: ignore[arg-type]
             length_chunks=micro_batch_size is not None,
+            chunk_overhead=96,
             micro_batch_size=micro_batch_size,
             seed=0,
         )
@@ -76,7 +77,8 @@ class Step(nn.Module):
         self.loss_factor = loss_factor
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.training_module.training_step(batch, 0) * self.loss_factor
+        planned = self.training_module.on_before_batch_transfer(batch, 0)
+        return self.training_module.training_step(planned, 0) * self.loss_factor
 
 
 class FakeTokenizer:

@@ -17,7 +17,7 @@ TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 
 def config(name: str | Path, **changes: object) -> ModelConfig:
     values = {"revision": None, "sha256": None, "pretrained": True, "num_layers": None, "dropout": None}
-    return ModelConfig(**values | {"gradient_checkpointing": False, "name_or_path": str(name)} | changes)  # type: ignore[arg-type]
+    return ModelConfig(**values | {"gradient_checkpointing": False, "attention": None, "name_or_path": str(name)} | changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -19,7 +19,14 @@ LENGTHS = [4, 12, 4, 30, 7, 12, 3, 9]
 
 def module_of(encoder: SentenceEncoder, second: SentenceEncoder | None = None, **changes: Any) -> Any:
     """A module whose training step logs nothing."""
-    settings = {"fixed_dropout": False, "similarity": "cosine", "length_chunks": False, "micro_batch_size": None, **changes}
+    settings = {
+        "fixed_dropout": False,
+        "similarity": "cosine",
+        "length_chunks": False,
+        "chunk_overhead": 96,
+        "micro_batch_size": None,
+        **changes,
+    }
     fixed, similarity = settings.pop("fixed_dropout"), settings.pop("similarity")
     module: Any = SimCSEModule(
         encoder,
@@ -44,6 +51,11 @@ def batch_of(*views: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
+def step(module: Any, batch: dict[str, Tensor]) -> Tensor:
+    loss: Tensor = module.training_step(module.on_before_batch_transfer(batch, 0), 0)
+    return loss
+
+
 def gradients(loss: Tensor, *encoders: SentenceEncoder) -> list[Tensor]:
     return list(torch.autograd.grad(loss, [p for encoder in encoders for p in encoder.parameters() if p.requires_grad]))
 
@@ -58,12 +70,12 @@ def test_fixed_dropout_is_the_same_random_state_for_both_views() -> None:
         vectors.append(encoder(*view))
     expected = contrastive_loss(contrastive_logits(*vectors, temperature=0.05))
     torch.manual_seed(7)
-    loss = module_of(encoder, fixed_dropout=True).training_step(batch_of(view, view), 0)
+    loss = step(module_of(encoder, fixed_dropout=True), batch_of(view, view))
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(gradients(loss, encoder), gradients(expected, encoder), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     torch.manual_seed(7)
-    assert not torch.allclose(module_of(encoder).training_step(batch_of(view, view), 0), expected)
+    assert not torch.allclose(step(module_of(encoder), batch_of(view, view)), expected)
 
 
 @pytest.mark.parametrize("chunks", [{"length_chunks": True}, {"micro_batch_size": 3}])
@@ -72,7 +84,8 @@ def test_fixed_dropout_holds_in_chunks_and_each_sentence_has_a_mask_of_its_own(c
     view = ragged_batch([9] * 6)
     alike = tuple(part[:1].expand(6, -1) for part in view)  # one sentence six times
     batch = batch_of(alike, alike)  # type: ignore[arg-type]
-    vectors_BVH = module_of(encoder, fixed_dropout=True, **chunks)._views(batch["input_ids"], batch["attention_mask"])
+    module = module_of(encoder, fixed_dropout=True, **chunks)
+    vectors_BVH = module._views(batch["input_ids"], batch["attention_mask"], module._plan(batch["attention_mask"]))
     assert torch.equal(vectors_BVH[:, 0], vectors_BVH[:, 1])
     assert len({tuple(row) for row in vectors_BVH[:, 0].tolist()}) == 6
 
@@ -86,7 +99,7 @@ def test_the_second_encoder_encodes_positives_and_hard_negatives(chunks: dict[st
     ids, mask = ragged_batch(LENGTHS * 3)
     views = list(zip(ids.split(8), mask.split(8), strict=True))
     expected = contrastive_loss(contrastive_logits(first(*views[0]), second(*views[1]), second(*views[2]), temperature=0.05))
-    loss = module_of(first, second, **chunks).training_step(batch_of(*views), 0)
+    loss = step(module_of(first, second, **chunks), batch_of(*views))
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(gradients(loss, first, second), gradients(expected, first, second), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
@@ -108,4 +121,4 @@ def test_the_dot_product_reaches_the_training_step() -> None:
     views = [ragged_batch(LENGTHS, 30), ragged_batch(LENGTHS[::-1], 30)]
     a, b = encoder(*views[0]), encoder(*views[1])
     expected = torch.nn.functional.cross_entropy(a @ b.T / 0.05, torch.arange(len(LENGTHS)))
-    torch.testing.assert_close(module_of(encoder, similarity="dot").training_step(batch_of(*views), 0), expected)
+    torch.testing.assert_close(step(module_of(encoder, similarity="dot"), batch_of(*views)), expected)

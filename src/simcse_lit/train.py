@@ -77,6 +77,8 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     check_fit(config, backbone, tokenizer)
     encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
     add_adapter(encoder.backbone, config.adapter)
+    if config.trainer.compile:
+        encoder.backbone.compile(dynamic=True)
     if views_are_alike(config) and not encoder.has_dropout:
         log.warning(
             "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"
@@ -96,6 +98,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         optimizer=optimizer,
         schedule=config.optimizer,
         length_chunks=on_cpu if config.trainer.length_chunks == "auto" else config.trainer.length_chunks == "always",
+        chunk_overhead=config.trainer.chunk_overhead,
         micro_batch_size=config.trainer.micro_batch_size,
         seed=config.seed,
         second_encoder=second_encoder(encoder) if config.loss.encoders == 2 else None,
@@ -115,6 +118,7 @@ def train(config: TrainConfig) -> float:
     from pathlib import Path
 
     import pytorch_lightning as pl
+    import torch
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
     from pytorch_lightning.loggers import CSVLogger
@@ -131,6 +135,7 @@ def train(config: TrainConfig) -> float:
         dev, score = next(iter(finished.items()))  # the development set comes first
         log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, score)
         return score
+    torch.set_float32_matmul_precision(config.trainer.float32_matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
     loggers = [instantiate(logger) for logger in config.logger.values() if logger] if not ranks.rank() else []

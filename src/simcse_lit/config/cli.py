@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config import CONF_DIR, help, resolvers, schema
 from simcse_lit.config.validation import did_you_mean, explain_value_error, unknown_key
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, processes, ranks
@@ -82,6 +82,9 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
 
     job.__module__ = started_module(f"simcse_lit.{config_name}")  # Hydra names the job after it; the launcher runs it
     try:
+        if help.asked_for(sys.argv[1:]):
+            help.show(config_name, sys.argv[1:])
+            return
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(job)()
     except (KeyboardInterrupt, SystemExit) as stop:
         by_hand = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)  # Lightning's

@@ -20,6 +20,7 @@ class ModelConfig:
     num_layers: int | None = MISSING
     dropout: float | None = MISSING
     gradient_checkpointing: bool = MISSING
+    attention: str | None = MISSING
 
 
 @dataclass
@@ -110,6 +111,9 @@ class TrainerConfig:
     deterministic: bool = MISSING
     micro_batch_size: int | None = MISSING
     length_chunks: str = MISSING
+    chunk_overhead: int = MISSING
+    compile: bool = MISSING
+    float32_matmul_precision: str = MISSING
     extra: dict[str, Any] = MISSING
 
 

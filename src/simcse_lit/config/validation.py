@@ -34,6 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.schedule": ("linear", "constant", "cosine"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.length_chunks": ("auto", "always", "never"),
+    "trainer.float32_matmul_precision": ("highest", "high", "medium"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
 POSITIVE = (
@@ -44,7 +45,7 @@ POSITIVE = (
     "trainer.log_every_n_steps",
     "evaluation.token_budget",
 )
-NOT_NEGATIVE = ("loss.mlm_weight", "optimizer.weight_decay", "data.num_workers")
+NOT_NEGATIVE = ("trainer.chunk_overhead", "loss.mlm_weight", "optimizer.weight_decay", "data.num_workers")
 
 
 def validate(composed: DictConfig) -> TrainConfig:

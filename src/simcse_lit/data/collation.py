@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerFast
 
+from simcse_lit.data.lengths import OVERHEAD, length_chunks
 from simcse_lit.data.order import EpochOrder
 from simcse_lit.seeds import derived_seed
 
@@ -126,14 +127,13 @@ class SentenceBatches(TorchDataset[dict[str, Tensor]]):
 
 
 def length_sorted(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Places in order of falling length, cut so that (longest of the batch) x (size of the batch) stays in the budget."""
-    batch: list[int] = []
-    longest = 0
-    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        longest = longest or lengths[place]
-        if batch and longest * (len(batch) + 1) > token_budget:
-            yield batch
-            batch, longest = [], lengths[place]
-        batch.append(place)
-    if batch:
-        yield batch
+    """Places in order of falling length, cut where that saves padding, and so that (longest of the batch) x (size of the
+    batch) stays in the budget."""
+    places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    first = end = 0
+    for size in length_chunks(lengths, OVERHEAD):
+        end += size
+        while first < end:
+            after = min(end, first + max(1, token_budget // lengths[places[first]]))
+            yield places[first:after]
+            first = after

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches
 from simcse_lit.evaluation.embeddings import Embeddings
 
+BLOCK = 32_768  # sentences that are tokenised and sorted together, while those before them are encoded
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -70,17 +72,26 @@ def encode_into(
     """
     start = time.perf_counter()
     device, dtype, tokens = encoder.device, AUTOCAST[precision], 0
-    batches = SentenceBatches(sentences, tokenizer, max_length=max_length, token_budget=token_budget)
     where_N = torch.tensor(places, dtype=torch.long)
+
+    def tokenised(first: int) -> SentenceBatches:
+        block = sentences[first : first + BLOCK]
+        return SentenceBatches(block, tokenizer, max_length=max_length, token_budget=token_budget)
+
     bar = tqdm(
         total=len(sentences), desc=progress, unit=" sentences", ncols=78, leave=False, disable=progress is None, delay=0.5
     )
-    with bar, torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        for batch in (batches[number] for number in range(len(batches))):
-            ids_NL, mask_NL = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-            embeddings.add(where_N[batch["index"]], encoder.embed(ids_NL, mask_NL))
-            tokens += int(batch["attention_mask"].sum())
-            bar.update(len(batch["index"]))
+    with bar, ThreadPoolExecutor(1) as ahead, torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        following = ahead.submit(tokenised, 0)
+        for first in range(0, len(sentences), BLOCK):
+            batches = following.result()
+            if first + BLOCK < len(sentences):
+                following = ahead.submit(tokenised, first + BLOCK)  # while the encoder works
+            for batch in (batches[number] for number in range(len(batches))):
+                ids_NL, mask_NL = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+                embeddings.add(where_N[first + batch["index"]], encoder.embed(ids_NL, mask_NL))
+                tokens += int(batch["attention_mask"].sum())
+                bar.update(len(batch["index"]))
     return EncoderPass(len(sentences), tokens, time.perf_counter() - start)
 
 

@@ -135,6 +135,7 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
         pretrained=True,
         num_layers=None,
         dropout=None,
+        attention=None,
         gradient_checkpointing=False,
     )
     backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projection == "mlp", key="checkpoint")
@@ -162,7 +163,7 @@ def _checkpoint(source: str, pooler: str | None, projection: str | None) -> Load
     recorded = saved.get(CHECKPOINT_SECTION)
     if recorded is None:
         raise UserError(f"checkpoint: {source}: says nothing of its encoder, so it is no checkpoint of simcse-lit.")
-    model = ModelConfig(**recorded["model"])
+    model = ModelConfig(**recorded["model"] | {"attention": None})
     model.pretrained, model.sha256, model.gradient_checkpointing = False, None, False  # the weights come from here
     backbone, tokenizer = load_backbone(model, mlm=False, key="checkpoint")
     reads = (recorded["pooler"], recorded["projection"])

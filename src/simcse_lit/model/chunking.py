@@ -6,58 +6,23 @@ of the tokens of a batch padded to its longest sentence are padding, on Wikipedi
 Shapes: N sentences, L length, H hidden.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from simcse_lit.data.lengths import length_chunks
 from simcse_lit.objective.gradient_cache import Chunk, in_chunks
 
-# What one more forward and backward pass costs, in tokens. Measured on two CPU cores with the three-layer MiniLM by
-# benchmarks/chunking.py: anything from 32 to 256 is within noise of the best.
-OVERHEAD = 96
 
-
-def length_chunks(lengths: Sequence[int], overhead: int = OVERHEAD) -> list[int]:
-    """The cheapest cut of sentences, sorted by falling length, into chunks that are each padded to their longest.
-
-    The cost of a chunk is its sentences times its longest length, plus `overhead`. The optimum is exact: a cut never pays
-    between two sentences of one length, so dynamic programming runs over the distinct lengths.
-
-    Args:
-        lengths: tokens of each sentence, in any order, at least one.
-        overhead: cost of a chunk, in tokens.
-
-    Returns:
-        Sizes of the chunks, longest sentences first.
-    """
-    counts = sorted(Counter(lengths).items(), reverse=True)
-    best: list[tuple[int, int]] = [(0, 0)]  # cost of the first i lengths, and where their last chunk starts
-    for end in range(1, len(counts) + 1):
-        options = []
-        size = 0
-        for start in range(end - 1, -1, -1):
-            size += counts[start][1]
-            options.append((best[start][0] + size * counts[start][0] + overhead, start))
-        best.append(min(options))
-    sizes = []
-    end = len(counts)
-    while end:
-        start = best[end][1]
-        sizes.append(sum(count for _, count in counts[start:end]))
-        end = start
-    return sizes[::-1]
-
-
-def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overhead: int = OVERHEAD) -> list[Chunk]:
+def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overhead: int) -> list[Chunk]:
     """Which sentences go through the encoder together; padding must stand on the right.
 
     Args:
         attention_mask_NL: 1 for real tokens, (N, L).
         by_length: sort by length and cut where padding is saved; else chunks are consecutive rows, padded as they are.
         limit: most sentences of a chunk, or None.
-        overhead: cost of a chunk, in tokens.
+        overhead: what one more forward and backward pass costs, in tokens.
 
     Returns:
         Chunks that hold every row once.

@@ -56,6 +56,7 @@ def load_backbone(
     """
     source = _source(config, key)
     where: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    attention = {"attn_implementation": config.attention} if config.attention else {}
     try:
         architecture = AutoConfig.from_pretrained(source, **where)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
@@ -63,13 +64,13 @@ def load_backbone(
         auto = AutoModelForMaskedLM if mlm else AutoModel
         if config.pretrained:
             model, report = auto.from_pretrained(
-                source, config=architecture, dtype=torch.float32, output_loading_info=True, **where
+                source, config=architecture, dtype=torch.float32, output_loading_info=True, **attention, **where
             )
             _check_report(report, config.name_or_path, key)
             if own_pooler and any("pooler." in name for name in report["missing_keys"]):
                 raise UserError(f"projection=mlp: {config.name_or_path} holds no trained pooler.dense; it would be random.")
         else:
-            model = auto.from_config(architecture, dtype=torch.float32)
+            model = auto.from_config(architecture, dtype=torch.float32, **attention)
     except (OSError, ValueError, ImportError, SafetensorError, httpx.HTTPError) as error:
         raise UserError(_explain(config.name_or_path, error, key)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):

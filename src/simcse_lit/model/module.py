@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.strategies import FSDPStrategy
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
@@ -27,7 +29,7 @@ from simcse_lit.objective.gradient_cache import Chunk, in_chunks
 from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
 from simcse_lit.seeds import derived_seed
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors, and a training batch's chunks
 
 CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint
 
@@ -46,6 +48,7 @@ class SimCSEModule(pl.LightningModule):
         optimizer: makes the optimiser from an iterable of parameters.
         schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
         length_chunks: encode a step's sentences in chunks of like length (`chunking.py`).
+        chunk_overhead: what one more chunk costs, in tokens.
         micro_batch_size: examples whose activations are kept at a time (`objective/gradient_cache.py`); None for all.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
@@ -65,6 +68,7 @@ class SimCSEModule(pl.LightningModule):
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: OptimizerConfig,
         length_chunks: bool,
+        chunk_overhead: int,
         micro_batch_size: int | None,
         seed: int,
         second_encoder: SentenceEncoder | None = None,
@@ -75,6 +79,7 @@ class SimCSEModule(pl.LightningModule):
         self.second_encoder = second_encoder
         self.loss_config = loss
         self.length_chunks = length_chunks
+        self.chunk_overhead = chunk_overhead
         self.micro_batch_size = micro_batch_size
         self.seed = seed
         self._optimizer = optimizer
@@ -103,12 +108,18 @@ class SimCSEModule(pl.LightningModule):
         """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
         torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Plan a training batch's chunks while its lengths are in this machine's memory: a GPU is never waited for."""
+        if batch["input_ids"].ndim == 2:  # sentences to score
+            return batch
+        return batch | {"chunks": self._plan(batch["attention_mask"])}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of this process's rows of one batch, `input_ids` and `attention_mask`, (B, V, L).
+        """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`.
 
         Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
         """
-        vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"])
+        vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"], batch["chunks"])
         vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
         first = world()[0] * len(vectors_BVH)
         logits_BN = contrastive_logits(
@@ -121,7 +132,7 @@ class SimCSEModule(pl.LightningModule):
         )
         loss = contrastive_loss(logits_BN, first)
         if self.loss_config.mlm_weight:
-            mlm = self._mlm(batch["input_ids"], batch["attention_mask"])
+            mlm = self._mlm(batch["input_ids"], batch["attention_mask"], batch["chunks"])
             self._log_loss("train/contrastive_loss", loss)
             self._log_loss("train/mlm_loss", mlm)
             loss = loss + self.loss_config.mlm_weight * mlm
@@ -134,35 +145,41 @@ class SimCSEModule(pl.LightningModule):
             loss = mean_over_ranks(loss)
         self.log(name, loss, prog_bar=name == "train/loss")
 
-    def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor) -> Tensor:
+    def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
         """The vectors of all views, (B, V, H): of one encoder or two, under masks of their own or one.
 
         Two passes over a text with the same dropout mask give the same vector, so with `fixed_dropout` one pass is made.
         """
-        views = input_ids_BVL.shape[1]
         if self.loss_config.fixed_dropout:
-            return self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1]).expand(-1, views, -1)
+            anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+            return anchors_B1H.expand(-1, input_ids_BVL.shape[1], -1)
         if self.second_encoder is None:
-            return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL)
+            return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL, chunks)
         anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
         others_BVH = self._encode(self.second_encoder, input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:])
         return torch.cat([anchors_B1H, others_BVH], dim=1)
 
-    def _encode(self, encoder: SentenceEncoder, input_ids_BVL: Tensor, attention_mask_BVL: Tensor) -> Tensor:
-        input_ids_NL, attention_mask_NL = input_ids_BVL.flatten(0, 1), attention_mask_BVL.flatten(0, 1)
-        chunks, keep = self._plan(attention_mask_BVL)
-        vectors_NH = encode_in_chunks(encoder, input_ids_NL, attention_mask_NL, chunks, keep=keep)
-        vectors_BVH: Tensor = vectors_NH.unflatten(0, attention_mask_BVL.shape[:2])
+    def _encode(
+        self, encoder: SentenceEncoder, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk] | None = None
+    ) -> Tensor:
+        """The vectors of some views, (B, V, H); without `chunks` they are planned here."""
+        chunks = self._plan(mask_BVL) if chunks is None else chunks
+        ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
+        vectors_NH = encode_in_chunks(encoder, ids_NL, mask_NL, chunks, keep=self._kept(mask_BVL))
+        vectors_BVH: Tensor = vectors_NH.unflatten(0, mask_BVL.shape[:2])
         return vectors_BVH
 
-    def _plan(self, attention_mask_BVL: Tensor) -> tuple[list[Chunk], int | None]:
-        """Which sentences go through an encoder together, and how many tokens' activations are kept."""
-        _, views, length = attention_mask_BVL.shape
-        limit = None if self.micro_batch_size is None else self.micro_batch_size * views
-        chunks = plan(attention_mask_BVL.flatten(0, 1), by_length=self.length_chunks, limit=limit)
-        return chunks, None if limit is None else limit * length
+    def _plan(self, attention_mask_BVL: Tensor) -> list[Chunk]:
+        """Which sentences go through an encoder together."""
+        limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
+        mask_NL = attention_mask_BVL.flatten(0, 1)
+        return plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead)
 
-    def _mlm(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor) -> Tensor:
+    def _kept(self, attention_mask_BVL: Tensor) -> int | None:
+        """How many tokens' activations are kept."""
+        return None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL[0].numel()
+
+    def _mlm(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
         """The auxiliary loss over the tokens of all views, each view with a mask of its own.
 
         Divided by the mean number of chosen tokens over the processes: ranks choose more or fewer.
@@ -181,7 +198,7 @@ class SimCSEModule(pl.LightningModule):
         def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor) -> Tensor:
             return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl), labels_nl, targets)
 
-        chunks, keep = self._plan(attention_mask_BVL)
+        keep = self._kept(attention_mask_BVL)
         losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)
         return torch.stack(losses).sum()
 
@@ -206,7 +223,13 @@ class SimCSEModule(pl.LightningModule):
             if gradient_clip_val:
                 cast(FullyShardedDataParallel, self.trainer.strategy.model).clip_grad_norm_(gradient_clip_val)
             return
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        precision = self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
+        # Mixed precision's own refuses a fused optimiser, since it does not know that the gradient is unscaled by now.
+        algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
+        Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the vectors of the development sentences."""

@@ -12,6 +12,7 @@ Shapes: N sentences, L length; a chunk has n of the rows and l of the columns.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -27,6 +28,11 @@ class Chunk:
 
     rows_n: Tensor
     longest: int
+
+    def to(self, device: torch.device) -> "Chunk":
+        """The same chunk with its rows on a device; the host does not wait for a GPU to have them."""
+        rows_n = self.rows_n.pin_memory() if device.type == "cuda" else self.rows_n
+        return Chunk(rows_n.to(device, non_blocking=True), self.longest)
 
 
 def in_chunks(

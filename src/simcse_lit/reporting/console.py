@@ -55,6 +55,7 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
+        ".*You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # the one with the loss plans its chunks
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch

@@ -1,0 +1,112 @@
+"""What each lever of a training step and of encoding gives alone, against doing without any.
+
+Run: python benchmarks/levers.py [--compile]. Training: all-MiniLM-L6-v2, batches of 128 NLI triplets of SIMCSE_DATA,
+float32, forward pass, loss, backward pass, clipping and AdamW. Encoding: sentences of the STS sets in the order of the
+sets. A B A B in one run, medians. `--compile` adds torch.compile, which takes minutes to compile.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from harness import alternate, machine, ratio, real_data, report, summary, train_config
+from torch import Tensor
+
+from simcse_lit.data.collation import SentenceBatches
+from simcse_lit.evaluation.suite import load_suite
+from simcse_lit.model.chunking import encode_in_chunks, plan
+from simcse_lit.model.encoder import SentenceEncoder
+from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
+from simcse_lit.train import build
+
+PAIRS = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
+    chosen = parser.parse_args()
+    rows = [*training(chosen.rounds, chosen.compile), *encoding(chosen.rounds)]
+    report("levers", "Each lever alone", ["work", "lever", "s", "faster than without any"], rows, machine("transformers"))
+
+
+def training(rounds: int, compiled: bool) -> list[list[str]]:
+    triplets = ("data=file", f"data.train_file={real_data('nli/snli_triplets.csv')}", "projection=none")
+    module, data = build(train_config("loss=sup", "data.batch_size=128", *triplets))
+    batches = [batch for _, batch in zip(range(2), data.train_dataloader(), strict=False)]
+    encoder = module.encoder
+    loop, fused = (torch.optim.AdamW(encoder.parameters(), lr=1e-5, fused=fused) for fused in (False, True))
+
+    def step(encode: Callable[[Tensor, Tensor], Tensor], optimizer: torch.optim.Optimizer) -> float | None:
+        for batch in batches:
+            views = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)).unflatten(0, (-1, 3))
+            contrastive_loss(contrastive_logits(*views.unbind(1), temperature=0.05)).backward()
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        return None
+
+    def chunked(overhead: int, network: Any, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
+        return encode_in_chunks(network, ids_NL, mask_NL, plan(mask_NL, by_length=True, limit=None, overhead=overhead))
+
+    ways: dict[str, Callable[[], float | None]] = {"none: padded together, AdamW": partial(step, encoder, loop)}
+    ways["fused AdamW"] = partial(step, encoder, fused)
+    for overhead in (32, 96, 256):
+        ways[f"length chunks, trainer.chunk_overhead={overhead}"] = partial(step, partial(chunked, overhead, encoder), loop)
+    ways["length chunks (96) and fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
+    if compiled:
+        again, _ = build(train_config("loss=sup", "data.batch_size=128", *triplets, "trainer.compile=true"))
+        again.encoder.load_state_dict(encoder.state_dict())
+        ways["trainer.compile"] = partial(step, again.encoder, loop)
+        ways["trainer.compile and length chunks (96)"] = partial(step, partial(chunked, 96, again.encoder), loop)
+    return table("2 sup steps, 128 triplets", alternate(ways, rounds))
+
+
+@torch.inference_mode()
+def encoding(rounds: int) -> list[list[str]]:
+    config = train_config("loss=unsup", "tasks=sts", f"senteval.dir={real_data('SentEval')}")
+    module, data = build(config)
+    encoder: SentenceEncoder = module.encoder.eval()
+    pairs = [pair for task in load_suite(config).test for pair in zip(*[iter(task.sentences())] * 2, strict=True)]
+    stands = [sentence for pair in pairs[:: len(pairs) // PAIRS] for sentence in pair]
+    unique = list(dict.fromkeys(stands))
+
+    def in_batches(sentences: Sequence[str], size: int) -> float | None:
+        for start in range(0, len(sentences), size):
+            batch = data.tokenizer(list(sentences[start : start + size]), padding=True, truncation=True, max_length=512,
+                                   return_tensors="pt")  # fmt: skip
+            encoder.embed(batch["input_ids"], batch["attention_mask"])
+        return None
+
+    def cut(sentences: Sequence[str], token_budget: int) -> float | None:
+        batches = SentenceBatches(sentences, data.tokenizer, max_length=512, token_budget=token_budget)
+        for number in range(len(batches)):
+            batch = batches[number]
+            encoder.embed(batch["input_ids"], batch["attention_mask"])
+        return None
+
+    def by_characters() -> float | None:
+        return in_batches(sorted(stands, key=len), 128)
+
+    ways: dict[str, Callable[[], float | None]] = {
+        "none: batches of 128 as they stand": lambda: in_batches(stands, 128),
+        "each sentence once": lambda: in_batches(unique, 128),
+        "sorted by characters": by_characters,
+        "sorted by tokens, cut where it saves padding, 4,096 tokens a batch": lambda: cut(stands, 4096),
+        "the same, 16,384 tokens a batch": lambda: cut(stands, 16384),
+        "all: each once, sorted, 4,096 tokens a batch": lambda: cut(unique, 4096),
+    }
+    return table(f"encode {len(stands):,} sentences, {len(unique):,} unique", alternate(ways, rounds))
+
+
+def table(work: str, seconds: dict[str, list[float]]) -> list[list[str]]:
+    base = next(iter(seconds.values()))
+    return [[work, name, summary(times), f"{ratio(base, times):.2f}x"] for name, times in seconds.items()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

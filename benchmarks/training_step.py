@@ -1,0 +1,222 @@
+"""One training step against a plain reference loop and sentence-transformers' trainer: time and peak memory.
+
+Run: python benchmarks/training_step.py [--steps N] [--rounds N] [--precision 32-true|bf16-mixed]
+
+all-MiniLM-L6-v2, 32 tokens, real text of SIMCSE_DATA, AdamW, gradients clipped to 1. Supervised: batches of 128 NLI
+triplets; unsupervised: batches of 64 sentences of Wikipedia. The reference loop pads all views of a batch together to the
+longest, with one forward and one backward pass, as SimCSE's own code does; sentence-transformers trains with its defaults
+and MultipleNegativesRankingLoss; ours is `train`'s own module under Lightning. Each way takes the same steps in turn, A B A
+B; its first step of a round, which fills caches, is not counted. Memory: a process a way.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from harness import MINILM, alternate, machine, peak_memory, ratio, real_data, report, summary, train_config
+from torch import Tensor
+
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.data.sources import open_sources
+from simcse_lit.data.tokenisation import examples
+from simcse_lit.train import build
+
+WORK = {
+    "sup": ("sup step, 128 triplets", ["loss=sup", "data.batch_size=128", "data=file"], "nli/snli_triplets.csv"),
+    "unsup": ("unsup step, 64 sentences", ["loss=unsup", "data.batch_size=64", "data=file"], "wiki/wiki1m_head.txt"),
+}
+OURS, REFERENCE, PEER = "ours", "reference loop", "sentence-transformers"
+Way = Callable[[], float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=5, help="of a round; the first is not counted")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
+    chosen = parser.parse_args()
+    rows = []
+    for work, (title, _, _) in WORK.items():
+        peers = (REFERENCE, PEER)
+        memory = {name: peak_memory(once, work, name, chosen.precision, chosen.steps) for name in (OURS, *peers)}
+        config = configuration(work, chosen.precision)
+        ways = {name: prepare(config, name, chosen.steps) for name in (OURS, *peers)}
+        padding = padded_fraction(config, chosen.steps)
+        seconds = alternate(ways, chosen.rounds)
+        for peer in peers:
+            bound = f"{1 / (1 - padding):.2f}x (p = {padding:.2f})" if peer == REFERENCE else ""
+            rows.append([title, peer, summary(seconds[peer]), summary(seconds[OURS]),
+                         f"{ratio(seconds[peer], seconds[OURS]):.2f}x", bound, f"{memory[peer]:,.0f}",
+                         f"{memory[OURS]:,.0f}", f"{memory[OURS] / memory[peer]:.2f}"])  # fmt: skip
+    columns = [
+        "work",
+        "against",
+        "its s a step",
+        "ours",
+        "faster",
+        "bound of removing padding",
+        "its peak MB",
+        "ours",
+        "of it",
+    ]
+    suffix = "" if chosen.precision == "32-true" else "_bf16"
+    about = machine("pytorch-lightning", "transformers", "sentence-transformers")
+    report(f"training_step{suffix}", f"A training step, all-MiniLM-L6-v2, {chosen.precision}", columns, rows, about)
+
+
+def configuration(work: str, precision: str) -> TrainConfig:
+    _, overrides, file = WORK[work]
+    extra = [f"data.train_file={real_data(file)}", f"trainer.precision={precision}", "projection=none"]
+    return train_config(*overrides, *extra, "optimizer.lr=5e-5")
+
+
+def once(work: str, name: str, precision: str, steps: int) -> None:
+    """One round in a process of its own, whose memory is watched."""
+    prepare(configuration(work, precision), name, steps)()
+
+
+def prepare(config: TrainConfig, name: str, steps: int) -> Way:
+    """A function that takes `steps` steps and returns the seconds of one, without the first."""
+    return {OURS: ours, REFERENCE: reference, PEER: peer}[name](config, steps)
+
+
+class Clock(pl.Callback):
+    """Seconds from the end of the first step to the end of the last, by step."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> float:
+        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+
+
+def ours(config: TrainConfig, steps: int) -> Way:
+    module, data = build(config)
+    data.prepare_corpus()
+
+    def run() -> float:
+        clock = Clock()
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            precision=config.trainer.precision,  # type: ignore[arg-type]
+            max_steps=steps,
+            gradient_clip_val=1.0,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[clock],
+        )
+        module.train()
+        trainer.fit(module, data)
+        return clock.seconds
+
+    return run
+
+
+def reference(config: TrainConfig, steps: int) -> Way:
+    """The loop that anyone would write: pad all views to the longest, one forward, one backward, clip, AdamW."""
+    module, data = build(config)
+    encoder = module.encoder
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.optimizer.lr, weight_decay=0.0)
+    half = config.trainer.precision == "bf16-mixed"
+
+    def loss_of(batch: dict[str, Tensor]) -> Tensor:
+        ids_NL, mask_NL = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            vectors_NH = encoder(ids_NL, mask_NL)
+        views = F.normalize(vectors_NH.float(), dim=-1).unflatten(0, batch["input_ids"].shape[:2]).unbind(1)
+        logits = views[0] @ torch.cat(views[1:]).T / config.loss.temperature
+        return F.cross_entropy(logits, torch.arange(len(logits)))
+
+    def run() -> float:
+        encoder.train()
+        ends = []
+        for _, batch in zip(range(steps), data.train_dataloader(), strict=False):
+            optimizer.zero_grad()
+            loss_of(batch).backward()
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+            optimizer.step()
+            ends.append(time.perf_counter())
+        return (ends[-1] - ends[0]) / (steps - 1)
+
+    return run
+
+
+def peer(config: TrainConfig, steps: int) -> Way:
+    """sentence-transformers' own trainer, with the loss that is SimCSE's under another name."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from transformers import TrainerCallback
+
+    class PeerClock(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.clock = Clock()
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            self.clock.on_train_batch_end()
+
+    model = SentenceTransformer(str(local_path(MINILM, "model")), device="cpu")
+    model.max_seq_length = config.data.max_length
+    columns = zip(*texts_of(config, steps), strict=True)
+    dataset = Dataset.from_dict({f"view{place}": list(column) for place, column in enumerate(columns)})
+
+    def run() -> float:
+        counted = PeerClock()
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = SentenceTransformerTrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=config.data.batch_size,
+                max_steps=steps,
+                learning_rate=config.optimizer.lr,
+                bf16=config.trainer.precision == "bf16-mixed",
+                use_cpu=True,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+                logging_strategy="no",
+                seed=config.seed,
+            )
+            SentenceTransformerTrainer(
+                model=model,
+                args=arguments,
+                train_dataset=dataset,
+                loss=MultipleNegativesRankingLoss(model, scale=1 / config.loss.temperature),
+                callbacks=[counted],
+            ).train()
+        return counted.clock.seconds
+
+    return run
+
+
+def texts_of(config: TrainConfig, steps: int) -> list[tuple[str, ...]]:
+    """The examples of our own first batches; an unsupervised sentence stands in both views."""
+    rows = [
+        row.fields for row in examples(open_sources(config.data.train_file, None, key="data"), config.data.columns, "error")
+    ]
+    _, data = build(config)
+    chosen = [rows[row] for batch in range(steps) for row in data.rows_of(batch) or []]
+    return [fields * 2 if len(fields) == 1 else fields for fields in chosen]
+
+
+def padded_fraction(config: TrainConfig, steps: int) -> float:
+    """Share of a padded batch's tokens that are padding, over the batches that are timed."""
+    masks = [batch["attention_mask"] for _, batch in zip(range(steps), build(config)[1].train_dataloader(), strict=False)]
+    return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""The benchmarks: what docs/performance.md quotes is what a script printed, and the script for GPUs runs without one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.stem)
+def test_the_document_quotes_every_result_as_it_was_printed(result: Path) -> None:
+    document = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert result.read_text(encoding="utf-8").strip() in document
+    assert (ROOT / "benchmarks" / f"{result.stem}.py").is_file()
+
+
+def test_there_are_results() -> None:
+    assert {"training_step", "train_overhead", "encoding", "evaluation", "startup", "scaling", "levers"} <= {
+        path.stem for path in RESULTS
+    }
+
+
+def test_the_script_for_gpus_runs_every_way_on_a_cpu() -> None:
+    script = ROOT / "benchmarks" / "gpu.py"
+    done = subprocess.run([sys.executable, str(script), "--smoke", "--steps", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 10  # two kinds of step, five ways each
