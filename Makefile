@@ -3,8 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Of `make experiment`: its preset, and whether it compares encoders or trains some.
+PRESET = $(if $(filter miniature,$(SCALE)),miniature/)$(NAME)
+SWEEP = multirun/$(NAME)/$(SCALE)
+COMPARES = $(wildcard conf/comparison/$(NAME).yaml)
+PUBLISHED = $(wildcard experiments/$(NAME)/paper.csv)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format bench memory docs lock clean
+.PHONY: help setup quickstart experiment test lint format bench memory docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,6 +24,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 quickstart: setup  ## train on the bundled text, no network needed, about a minute on two CPU cores
 	$(BIN)/python -m simcse_lit.train experiment=quickstart
+
+experiment: setup  ## a table or figure of the paper: NAME=temperature SCALE=miniature or paper; ARGS=... for more; see experiments/
+	@test -n "$(NAME)" -a -d "experiments/$(NAME)" || { echo "NAME=$(NAME): one of" $(notdir $(wildcard experiments/*)); exit 1; }
+	@test -n "$(filter miniature paper,$(SCALE))" || { echo "SCALE=$(SCALE): miniature or paper"; exit 1; }
+ifeq ($(COMPARES),)
+	$(BIN)/python -m simcse_lit.train -m +sweep=$(PRESET) hydra.sweep.dir=$(SWEEP) resume=auto $(ARGS)
+	$(BIN)/python -m simcse_lit.report $(SWEEP) $(addprefix paper=,$(PUBLISHED)) out=experiments/$(NAME)/$(SCALE)
+else
+	$(BIN)/python -m simcse_lit.evaluate -m +comparison=$(PRESET) hydra.sweep.dir=$(SWEEP) $(ARGS)
+endif
 
 test: setup  ## every test; those on real data run when SIMCSE_DATA or ../shared/data is there
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # a core each

@@ -54,6 +54,7 @@ MANDATORY = {
 }
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
 NOT_CHOSEN = ("hydra", "recipe/model", "classifier")  # no option that a user names; tested on their own below
+PRESETS = ("sweep", "comparison")  # added with +, and tested by test_experiments.py, but for the search
 
 
 @cache  # nobody writes to what it returns, and the environment is read only when a value is
@@ -69,7 +70,8 @@ def config(*overrides: str) -> TrainConfig:
 def options() -> list[str]:
     """GROUP=OPTION for every file of conf/ that such an override selects."""
     found = [path.relative_to(CONF_DIR).with_suffix("") for path in FILES if path.parent != CONF_DIR]
-    return [f"{path.parent.as_posix()}={path.name}" for path in found if not path.as_posix().startswith(NOT_CHOSEN)]
+    own = [path for path in found if path.parts[0] not in PRESETS or path.name == "optuna"]
+    return [f"{path.parent.as_posix()}={path.name}" for path in own if not path.as_posix().startswith(NOT_CHOSEN)]
 
 
 def targets(node: Any) -> Iterator[str]:

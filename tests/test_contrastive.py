@@ -11,21 +11,22 @@ from torch import Tensor
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 
 
-def slow_loss(views: list[Tensor], temperature: float, weight: float) -> Tensor:
+def slow_loss(views: list[Tensor], temperature: float, weight: float, normalised: bool = True) -> Tensor:
     """Equation 5 sentence by sentence: -log of the positive's share, hard negatives weighted by alpha = exp(weight)."""
     anchors, positives = views[0], views[1]
     total = torch.zeros((), dtype=torch.float64)
 
     def similarity(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).sum() / (a.pow(2).sum().sqrt() * b.pow(2).sum().sqrt())
+        lengths = a.pow(2).sum().sqrt() * b.pow(2).sum().sqrt()
+        return (a * b).sum() / (lengths if normalised else 1)
 
     for i in range(len(anchors)):
         denominator = torch.zeros((), dtype=torch.float64)
         for j in range(len(anchors)):
             denominator = denominator + (similarity(anchors[i], positives[j]) / temperature).exp()
-            if len(views) == 3:
+            for negatives in views[2:]:
                 alpha = math.exp(weight) if i == j else 1.0
-                denominator = denominator + alpha * (similarity(anchors[i], views[2][j]) / temperature).exp()
+                denominator = denominator + alpha * (similarity(anchors[i], negatives[j]) / temperature).exp()
         total = total - ((similarity(anchors[i], positives[i]) / temperature).exp() / denominator).log()
     return total / len(anchors)
 
@@ -35,7 +36,7 @@ def random_views(count: int, batch: int = 7, hidden: int = 5) -> list[Tensor]:
     return [torch.randn(batch, hidden, generator=generator, dtype=torch.float64) * 3 for _ in range(count)]
 
 
-@pytest.mark.parametrize(("count", "weight"), [(2, 0.0), (3, 0.0), (3, 0.7), (3, -1.2)])
+@pytest.mark.parametrize(("count", "weight"), [(2, 0.0), (3, 0.0), (3, 0.7), (3, -1.2), (4, 0.0), (4, 0.7)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_loss_and_gradient_equal_the_papers_formula(count: int, weight: float, dtype: torch.dtype) -> None:
     reference = [view.clone().requires_grad_() for view in random_views(count)]
@@ -68,6 +69,14 @@ def test_loss_equals_the_formula_for_any_batch_and_temperature(
     assert loss.item() == pytest.approx(slow_loss(views, temperature, weight).item(), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_dot_product_is_the_formula_without_normalisation(count: int) -> None:
+    views = [view / 3 for view in random_views(count)]
+    loss = contrastive_loss(contrastive_logits(*views, temperature=1.0, similarity="dot"))
+    assert loss.item() == pytest.approx(slow_loss(views, 1.0, 0.0, normalised=False).item(), rel=1e-12)
+    assert loss.item() != pytest.approx(slow_loss(views, 1.0, 0.0).item(), rel=1e-3)
+
+
 def test_positives_come_first_and_the_weight_stands_on_the_own_hard_negative() -> None:
     anchor, positive, negative = random_views(3, batch=4)
     plain = contrastive_logits(anchor, positive, negative, temperature=1.0)
@@ -95,6 +104,8 @@ def test_impossible_arguments_are_refused() -> None:
     anchor, positive = random_views(2)
     with pytest.raises(ValueError, match="temperature"):
         contrastive_logits(anchor, positive, temperature=0.0)
+    with pytest.raises(ValueError, match="cosine or dot"):
+        contrastive_logits(anchor, positive, temperature=1.0, similarity="euclid")
     with pytest.raises(ValueError, match="shape"):
         contrastive_logits(anchor, positive[:3], temperature=1.0)
     with pytest.raises(ValueError, match="hard negatives"):

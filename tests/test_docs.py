@@ -15,7 +15,7 @@ from simcse_lit.evaluate import LISTS
 
 from .conftest import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
 MISTAKES = ("loss.temprature",)  # shown on purpose
 
 
@@ -26,7 +26,8 @@ def commands() -> list[tuple[str, str]]:
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
     for text in texts:
         for command, arguments in re.findall(r"python -m simcse_lit\.(train|evaluate)\b([^\n`#]*)", text):
-            if not any(mistake in arguments for mistake in MISTAKES):
+            preset = re.search(r"\+(sweep|comparison)=(?!optuna)", arguments)  # test_experiments.py has every job of these
+            if not preset and not any(mistake in arguments for mistake in MISTAKES):
                 # What follows two spaces explains the command.
                 found.add((command, re.split(r"\s{2,}", arguments)[0].strip()))
     return sorted(found)
@@ -63,7 +64,7 @@ def test_command_composes_and_validates(command: str, arguments: str, monkeypatc
             validate_evaluation(compose("evaluate", ["checkpoint=none", *overrides, "run_dir=unused"]))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_targets_and_paths_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", text):

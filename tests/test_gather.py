@@ -59,7 +59,7 @@ class Step(nn.Module):
             analyses=[],
             model=None,  # type: ignore[arg-type]
             adapter=None,  # type: ignore[arg-type]
-            loss=LossConfig("", [], 0.05, hard_negative_weight, mlm_weight, 0.15),
+            loss=LossConfig("", [], 0.05, "cosine", 1, False, hard_negative_weight, mlm_weight, 0.15),
             optimizer=None,  # type: ignore[arg-type]
             schedule=None,  # type: ignore[arg-type]
             length_chunks=micro_batch_size is not None,

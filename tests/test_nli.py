@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from simcse_lit.data.nli import build_triplets, is_labelled
+from simcse_lit.data.nli import build_examples, is_labelled
 from simcse_lit.data.sources import Row, open_sources
 from simcse_lit.data.tokenisation import examples
 from simcse_lit.errors import UserError
@@ -21,6 +21,7 @@ from simcse_lit.errors import UserError
 TRIPLET = ("sent0", "sent1", "hard_neg")
 PAIR = ("sent0", "sent1")
 NAMES = ("entailment", "neutral", "contradiction")
+LABELS = ("entailment", "contradiction", "neutral")
 
 Labelled = tuple[str, str, int]
 
@@ -42,8 +43,10 @@ def write_tsv(path: Path, rows: Sequence[tuple[str, str, object]]) -> Path:
     return path
 
 
-def read(*paths: Path, columns: Sequence[str] = TRIPLET, on_bad_row: str = "error") -> list[tuple[Any, ...]]:
-    rows = examples(open_sources([str(path) for path in paths], None, key="data.train_file"), columns, on_bad_row)
+def read(
+    *paths: Path, columns: Sequence[str] = TRIPLET, on_bad_row: str = "error", labels: Sequence[str] = LABELS
+) -> list[tuple[Any, ...]]:
+    rows = examples(open_sources([str(path) for path in paths], None, key="data.train_file"), columns, on_bad_row, labels)
     return [row.fields for row in rows]
 
 
@@ -51,7 +54,7 @@ def read(*paths: Path, columns: Sequence[str] = TRIPLET, on_bad_row: str = "erro
 @given(st.lists(st.tuples(st.sampled_from("PQR"), st.integers(0, 2)), max_size=25))
 def test_triplets_equal_a_slow_pairing_of_each_premise(labels: list[tuple[str, int]]) -> None:
     rows = [(premise, f"h{place}", label) for place, (premise, label) in enumerate(labels)]
-    built = list(build_triplets((Row(line, row[:2]), row[2]) for line, row in enumerate(rows, start=2)))
+    built = list(build_examples(((Row(line, row[:2]), row[2]) for line, row in enumerate(rows, start=2)), LABELS[:2]))
     assert Counter(row.fields for row in built) == slow_triplets(rows)
     for row in built:
         assert rows[row.line - 2] == (row.fields[0], row.fields[1], 0), "a triplet's line is its entailment's"
@@ -87,6 +90,37 @@ def test_premise_is_gathered_across_two_files(tmp_path: Path) -> None:
 def test_two_columns_give_every_entailment_and_no_other_row(tmp_path: Path) -> None:
     rows = [("P", "e1", 0), ("P", "n", 1), ("Q", "c", 2), ("P", "e2", 0), ("R", "e", 0)]
     assert read(write_tsv(tmp_path / "a.tsv", rows), columns=PAIR) == [("P", "e1"), ("P", "e2"), ("R", "e")]
+
+
+def slow_examples(rows: Sequence[Labelled], labels: Sequence[str]) -> Counter[tuple[str, ...]]:
+    """Premise by premise and place by place: the i-th hypothesis of each label, as long as every label has an i-th."""
+    made = []
+    for premise in {row[0] for row in rows}:
+        hypotheses = [[row[1] for row in rows if row[0] == premise and NAMES[row[2]] == label] for label in labels]
+        for place in range(min(map(len, hypotheses))):
+            made.append((premise, *(of_label[place] for of_label in hypotheses)))
+    return Counter(made)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("PQ"), st.integers(0, 2)), max_size=25), st.permutations(NAMES), st.integers(1, 3))
+def test_any_labels_in_any_places_equal_a_slow_pairing(
+    labelled: list[tuple[str, int]], order: list[str], places: int
+) -> None:
+    rows = [(premise, f"h{place}", label) for place, (premise, label) in enumerate(labelled)]
+    built = build_examples(((Row(0, row[:2]), row[2]) for row in rows), order[:places])
+    assert Counter(row.fields for row in built) == slow_examples(rows, order[:places])
+
+
+def test_neutral_or_both_as_hard_negatives_and_every_label_as_the_positive(tmp_path: Path) -> None:
+    rows = [("P", "e", 0), ("P", "n", 1), ("P", "c", 2), ("Q", "d", 2)]
+    path = write_tsv(tmp_path / "a.tsv", rows)
+    assert read(path, labels=["entailment", "neutral"]) == [("P", "e", "n")]
+    assert read(path, columns=["a", "b", "c", "d"]) == [("P", "e", "c", "n")]
+    assert read(path, columns=PAIR, labels=["contradiction"]) == [("P", "c"), ("Q", "d")]
+    assert read(path, columns=PAIR, labels=["all"]) == [(row[0], row[1]) for row in rows]
+    with pytest.raises(UserError, match=r"data\.nli_labels=\[neutral\]: data\.columns=\[.*\] needs 2 labels"):
+        read(path, labels=["neutral"])
 
 
 def test_one_column_of_a_labelled_file_is_plain_text(tmp_path: Path) -> None:

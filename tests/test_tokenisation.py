@@ -47,6 +47,8 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "train_file": names,
             "revision": None,
             "columns": ["text"],
+            "nli_labels": ["entailment", "contradiction", "neutral"],
+            "next_sentences": None,
             "on_bad_row": "error",
             "batch_size": 4,
             "max_length": 16,

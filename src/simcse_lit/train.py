@@ -15,6 +15,7 @@ from simcse_lit.config.network import training_needs_hub, use_cache_when_unreach
 from simcse_lit.config.resume import checkpoint_to_resume, with_earlier_overrides
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.validation import validate
+from simcse_lit.config.views import views_are_alike
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, ranks
 
@@ -50,10 +51,11 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     import torch
     from hydra.utils import instantiate
 
+    from simcse_lit.data.augmentation import augmenter
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.evaluation.suite import load_suite
     from simcse_lit.model.adapter import add_adapter
-    from simcse_lit.model.encoder import SentenceEncoder
+    from simcse_lit.model.encoder import SentenceEncoder, second_encoder
     from simcse_lit.model.loading import check_fit, load_backbone
     from simcse_lit.model.module import SimCSEModule
 
@@ -77,12 +79,13 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     add_adapter(encoder.backbone, config.adapter)
     if config.trainer.compile:
         encoder.backbone.compile(dynamic=True)
-    if config.loss.name == "unsup" and not encoder.has_dropout:
+    if views_are_alike(config) and not encoder.has_dropout:
         log.warning(
             "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"
             "no noise to learn from (Table 3, p = 0). Set model.dropout=0.1, or adapter.dropout."
         )
-    data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=config.evaluation.token_budget, seed=config.seed)
+    budget, augment = config.evaluation.token_budget, augmenter(config.augmentation)
+    data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=budget, seed=config.seed, augment=augment)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
     module = SimCSEModule(
         encoder,
@@ -98,6 +101,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         chunk_overhead=config.trainer.chunk_overhead,
         micro_batch_size=config.trainer.micro_batch_size,
         seed=config.seed,
+        second_encoder=second_encoder(encoder) if config.loss.encoders == 2 else None,
     )
     return module, data
 

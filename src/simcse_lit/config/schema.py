@@ -37,6 +37,9 @@ class LossConfig:
     name: str = MISSING
     columns: list[str] = MISSING
     temperature: float = MISSING
+    similarity: str = MISSING
+    encoders: int = MISSING
+    fixed_dropout: bool = MISSING
     hard_negative_weight: float = MISSING
     mlm_weight: float = MISSING
     mlm_probability: float = MISSING
@@ -57,6 +60,8 @@ class DataConfig:
     train_file: Any = MISSING  # str or list of str; validation checks it, since a union with a list is no OmegaConf type
     revision: str | None = MISSING
     columns: list[str] = MISSING
+    nli_labels: list[str] = MISSING
+    next_sentences: int | None = MISSING
     on_bad_row: str = MISSING
     batch_size: int = MISSING
     max_length: int = MISSING
@@ -65,6 +70,13 @@ class DataConfig:
     cache_dir: str = MISSING
     streaming: bool = MISSING
     shuffle_buffer: int | None = MISSING
+
+
+@dataclass
+class AugmentationConfig:
+    name: str = MISSING
+    rate: float | None = MISSING
+    synonyms: str | None = MISSING
 
 
 @dataclass
@@ -132,6 +144,7 @@ class TrainConfig:
     pooler: PoolerConfig = field(default_factory=PoolerConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: ScoringConfig = field(default_factory=ScoringConfig)

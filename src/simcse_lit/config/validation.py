@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import AdapterConfig, EvaluateConfig, TrainConfig
+from simcse_lit.config.views import check_views
 from simcse_lit.errors import UserError
 
 WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"
@@ -27,6 +28,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pooler.name": ("cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2", "last_token"),
     "adapter.name": ("none", "lora"),
     "projection.name": ("mlp", "mlp_train_only", "none"),
+    "loss.similarity": ("cosine", "dot"),
+    "augmentation.name": ("none", "crop", "word_deletion", "delete_one_word", "synonym"),
     "data.on_bad_row": ("error", "skip"),
     "optimizer.schedule": ("linear", "constant", "cosine"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
@@ -170,30 +173,7 @@ def _check_stream(config: TrainConfig) -> None:
 
 
 def _check_combinations(config: TrainConfig) -> None:
-    loss, data, columns = config.loss, config.data, config.data.columns
-    files = data.train_file if isinstance(data.train_file, list) else [data.train_file]
-    if not files or not all(isinstance(file, str) and file for file in files):
-        raise UserError(f"data.train_file={data.train_file}: must be a path, or a list of paths.")
-    if loss.name == "unsup" and len(columns) != 1:
-        raise UserError(
-            f"loss=unsup data.columns=[{','.join(columns)}]: unsupervised training reads one column, since the sentence "
-            "is its own positive.\nName that column, e.g. data.columns=[sent0], or train on pairs with loss=sup."
-        )
-    if loss.name == "sup" and len(columns) not in (2, 3):
-        raise UserError(
-            f"loss=sup data.columns=[{','.join(columns)}]: needs two columns (anchor, positive) or three (anchor, "
-            "positive, hard negative).\nE.g. data.columns=[sent0,sent1,hard_neg], or loss=unsup for plain sentences."
-        )
-    if loss.hard_negative_weight != 0 and len(columns) != 3:
-        raise UserError(
-            f"loss.hard_negative_weight={loss.hard_negative_weight}: there are no hard negatives in "
-            f"data.columns=[{','.join(columns)}].\nSet it to 0, or name a third column."
-        )
-    if loss.name == "sup" and any(file.lower().endswith(".txt") for file in files):
-        raise UserError(
-            "loss=sup data.train_file: a .txt file holds one sentence a line, so it has no positives.\n"
-            "Use a csv, tsv, jsonl or parquet file of triplets, or loss=unsup."
-        )
+    check_views(config)
     if config.pooler.name == "cls_before_pooler" and config.projection.name == "mlp":
         raise UserError(
             "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, and that "

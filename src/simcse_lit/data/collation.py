@@ -3,6 +3,7 @@
 Shapes: B examples, V views, L longest of the batch, N sentences.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.data.lengths import OVERHEAD, length_chunks
+from simcse_lit.data.order import EpochOrder
+from simcse_lit.seeds import derived_seed
 
 EVALUATION_LENGTH = 512  # tokens; no sentence of the STS sets is longer, so nothing is cut there
 
@@ -39,7 +42,7 @@ def pad(values: np.ndarray, lengths: np.ndarray, pad_id: int, width: int) -> tup
 class ViewCollator:
     """Turns rows of the tokenised corpus into a batch of views, padded to the longest sentence of the batch.
 
-    A corpus of one column is unsupervised: the sentence stands in both views, and dropout makes them differ.
+    A corpus of one column: the sentence stands in both views, and dropout makes them differ.
     """
 
     def __init__(self, pad_id: int) -> None:
@@ -63,10 +66,16 @@ class ViewCollator:
 
 
 class Corpus(TorchDataset[Any]):
-    """A tokenised corpus that a DataLoader reads a whole batch at a time."""
+    """A tokenised corpus that a DataLoader reads a whole batch at a time.
 
-    def __init__(self, dataset: Any) -> None:
+    Args:
+        dataset: what `tokenisation.py` made.
+        seed: decides the order of the examples, and whatever an example's views draw.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset = dataset.with_format("arrow")
+        self.order = EpochOrder(len(self), seed)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -76,6 +85,10 @@ class Corpus(TorchDataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> pa.Table:
         return self.dataset[indices]
+
+    def generator(self, index: int) -> random.Random:
+        """What an example's views are drawn from in this epoch."""
+        return random.Random(derived_seed(self.order.seed, self.order.epoch, index))
 
 
 class SentenceBatches(TorchDataset[dict[str, Tensor]]):

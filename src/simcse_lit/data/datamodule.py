@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
+from simcse_lit.data.augmentation import Augment, AugmentedCorpus
 from simcse_lit.data.collation import EVALUATION_LENGTH, Corpus, SentenceBatches, ViewCollator
+from simcse_lit.data.documents import NextSentenceCorpus
 from simcse_lit.data.order import EpochOrder, RankBatches
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import tokenised_corpus
@@ -34,11 +36,19 @@ class SimCSEDataModule(pl.LightningDataModule):
         tokenizer: the model's.
         suite: the validation and test tasks.
         token_budget: padded tokens of an evaluation batch.
-        seed: decides the order of the training examples, and nothing else.
+        seed: decides the order of the training examples and how they are changed, and nothing else.
+        augment: makes the positive from a sentence; None where the file, or the sentence itself, is the positive.
     """
 
     def __init__(
-        self, config: DataConfig, tokenizer: PreTrainedTokenizerFast, suite: Suite, *, token_budget: int, seed: int
+        self,
+        config: DataConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        suite: Suite,
+        *,
+        token_budget: int,
+        seed: int,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -47,6 +57,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.token_budget = token_budget
         self.seed = seed
         self.done = 0  # batches that a run to be continued has behind it
+        self._augment = augment
         self._corpus: Corpus | None = None
 
     @property
@@ -70,20 +81,26 @@ class SimCSEDataModule(pl.LightningDataModule):
             UserError: the text cannot be used.
         """
         if self.config.streaming:
-            StreamedBatches(self.config, self.tokenizer, seed=self.seed)
+            StreamedBatches(self.config, self.tokenizer, seed=self.seed, augment=self._augment)
             return
-        self._corpus = Corpus(tokenised_corpus(self.config, self.tokenizer))
+        dataset = tokenised_corpus(self.config, self.tokenizer, keep_text=self._augment is not None)
+        if self._augment:
+            length = self.config.max_length
+            self._corpus = AugmentedCorpus(dataset, self.tokenizer, self._augment, max_length=length, seed=self.seed)
+        elif self.config.next_sentences:
+            self._corpus = NextSentenceCorpus(dataset, self.seed)
+        else:
+            self._corpus = Corpus(dataset, self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's part of the training batches, from where a resumed run left off (`order.py`)."""
         rank, processes = world()
         if self.config.streaming:
-            return self._loader(
-                StreamedBatches(self.config, self.tokenizer, seed=self.seed, rank=rank, processes=processes, done=self.done),
-                batch_size=None,
-            )
+            share = {"rank": rank, "processes": processes, "done": self.done}
+            stream = StreamedBatches(self.config, self.tokenizer, seed=self.seed, augment=self._augment, **share)
+            return self._loader(stream, batch_size=None)
         batches = RankBatches(
-            EpochOrder(len(self.corpus), self.seed),
+            self.corpus.order,
             self.config.batch_size,
             drop_last=self.config.drop_last,
             rank=rank,
@@ -101,12 +118,13 @@ class SimCSEDataModule(pl.LightningDataModule):
         return self._loader(self.corpus, batch_sampler=batches, collate_fn=collate)
 
     def _loader(self, dataset: Any, **batches: Any) -> DataLoader[Any]:
+        changes = isinstance(dataset, (AugmentedCorpus, NextSentenceCorpus))  # with the epoch
         return DataLoader(
             dataset,
             **batches,
             generator=torch.Generator(),  # a loader draws from it: not from the random state of training
             num_workers=self.config.num_workers,
-            persistent_workers=self.config.num_workers > 0,
+            persistent_workers=self.config.num_workers > 0 and not changes,  # a worker knows the epoch that it started in
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -1,10 +1,11 @@
-"""Builds triplets from labelled NLI rows (premise, hypothesis, label).
+"""Builds training examples from labelled NLI rows (premise, hypothesis, label).
 
 The i-th entailment of a premise is paired with its i-th contradiction, so a premise that lacks either gives nothing, and no
-hypothesis is used twice. SimCSE section 4: "premise, entailment hypothesis, contradiction hypothesis".
+hypothesis is used twice. SimCSE section 4: "premise, entailment hypothesis, contradiction hypothesis". Other labels may take
+their places.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from simcse_lit.data.sources import Row
 
@@ -22,24 +23,28 @@ def label_of(value: object) -> int | None:
     return LABELS.get(value) if isinstance(value, (str, int)) else None
 
 
-def build_triplets(rows: Iterable[tuple[Row, int]]) -> Iterator[Row]:
-    """Group hypotheses by premise and pair entailments with contradictions in the order in which they stand.
+def build_examples(rows: Iterable[tuple[Row, int]], labels: Sequence[str]) -> Iterator[Row]:
+    """Examples of a premise and one hypothesis of each of the labels, paired in the order in which they stand.
 
     Args:
         rows: (row, label) with the fields (premise, hypothesis, ...), from all files in order.
+        labels: that of the positive, then those of the hard negatives; `all` as the only one takes every hypothesis.
 
     Yields:
-        Rows (premise, entailment, contradiction) in the order of the premises' first entailments; their line is that of the
-        entailment.
+        Rows (premise, hypothesis ...) in the order of the premises' first positives; their line is that of the positive.
+
+    Source: SimCSE section 4.1 (entailment and contradiction), Table 4 (which label makes the positive), Table 7 (neutral as
+        a hard negative).
     """
-    entailments: dict[str, list[tuple[int, str]]] = {}
-    contradictions: dict[str, list[str]] = {}
+    wanted = [None if label == "all" else LABELS[label] for label in labels]
+    if len(wanted) == 1:  # nothing has to be paired
+        yield from (Row(row.line, row.fields[:2]) for row, label in rows if wanted[0] in (None, label))
+        return
+    by_place: list[dict[str, list[Row]]] = [{} for _ in wanted]
     for row, label in rows:
-        premise, hypothesis = row.fields[0], row.fields[1]
-        if label == 0:
-            entailments.setdefault(premise, []).append((row.line, hypothesis))
-        elif label == 2:
-            contradictions.setdefault(premise, []).append(hypothesis)
-    for premise, positives in entailments.items():
-        for (line, positive), negative in zip(positives, contradictions.get(premise, []), strict=False):
-            yield Row(line, (premise, positive, negative))
+        if label in wanted:
+            by_place[wanted.index(label)].setdefault(row.fields[0], []).append(row)
+    for premise, positives in by_place[0].items():
+        others = [hypotheses.get(premise, []) for hypotheses in by_place[1:]]
+        for hypotheses in zip(positives, *others, strict=False):
+            yield Row(hypotheses[0].line, (premise, *(row.fields[1] for row in hypotheses)))

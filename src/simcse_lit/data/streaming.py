@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
+from simcse_lit.data.augmentation import Augment
 from simcse_lit.data.collation import ViewCollator
 from simcse_lit.data.hub import open_stream
 from simcse_lit.data.sources import SHOWN, BadRows, Readable, Row, open_sources
@@ -36,7 +37,8 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
     Args:
         config: the group `data` of `conf/`; its batch size is the global one.
         tokenizer: the model's.
-        seed: decides the order, and nothing else.
+        seed: decides the order and how texts are changed, and nothing else.
+        augment: makes the second view of a text, or None.
         rank: which share of each global batch of B rows this is: rows rank * B / processes and on.
         processes: how many shares there are; divides the batch size.
         done: global batches that an interrupted run has trained on already. They are read again, but not tokenised.
@@ -51,6 +53,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         tokenizer: PreTrainedTokenizerFast,
         *,
         seed: int,
+        augment: Augment | None = None,
         rank: int = 0,
         processes: int = 1,
         done: int = 0,
@@ -58,6 +61,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         self.config = config
         self.tokenizer = tokenizer
         self.seed = seed
+        self.augment = augment
         self.rank = rank
         self.share = config.batch_size // processes
         self.done = done
@@ -77,8 +81,13 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
             UserError: a row is bad and `data.on_bad_row` is `error`, the usable rows fill no batch, or the stream breaks.
         """
         start = self.rank * self.share
-        for rows in islice(self._global_batches(), self.done, None):
+        for number, rows in enumerate(islice(self._global_batches(), self.done, None), start=self.done):
             fields = [row.fields for row in rows[start : start + self.share]]
+            if self.augment:
+                fields = [
+                    (text, self.augment(text, random.Random(derived_seed(self.seed, number, place))))
+                    for place, (text,) in enumerate(fields, start=start)
+                ]
             yield self._collate(token_table(fields, self.tokenizer, self.config.max_length))
 
     def _global_batches(self) -> Iterator[list[Row]]:

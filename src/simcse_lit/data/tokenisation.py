@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,31 +18,35 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.data.nli import COLUMNS, build_triplets, is_labelled, label_of
+from simcse_lit.data.documents import FOLLOWERS, followed, sentences_of_documents
+from simcse_lit.data.nli import COLUMNS, build_examples, is_labelled, label_of
 from simcse_lit.data.sources import BadRows, Readable, Row, Source, open_sources
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FORMAT = "1"  # raise it when the same inputs would give another file
+FORMAT = "2"  # raise it when the same inputs would give another file
 BLOCK = 4096  # rows a record batch
+TEXT = "text"  # the column that keeps the text
 
 
-def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Dataset:
+def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, keep_text: bool = False) -> Dataset:
     """The corpus of `config` as token ids, from the cache or made now.
 
     Args:
         config: the group `data` of `conf/`.
         tokenizer: the model's.
+        keep_text: keep the anchor's text too, from which `augmentation.py` makes positives.
 
     Returns:
-        A memory-mapped data set with the columns view0 [, view1 [, view2]], lists of int32.
+        A memory-mapped data set with the columns view0 [, view1 [, view2 ...]], lists of int32, and perhaps `text` and
+        `followers` (`documents.py`).
 
     Raises:
         UserError: the text cannot be used (see `sources.py`), is empty, or the cache cannot be written.
     """
     sources = open_sources(config.train_file, config.revision, key="data.train_file")
-    digest, lines = _fingerprint(sources, config, tokenizer)
+    digest, lines = _fingerprint(sources, config, tokenizer, keep_text)
     folder = Path(config.cache_dir).expanduser()
     path = folder / f"{sources[0].path.stem}-{digest[:16]}.arrow"
     if path.is_file():
@@ -54,7 +58,7 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> 
     except OSError as error:
         raise UserError(f"data.cache_dir: {folder} cannot be made: {error.strerror or error}.") from error
     try:
-        _write(partial, sources, config, tokenizer, lines)
+        _write(partial, sources, config, tokenizer, lines, keep_text)
         partial.replace(path)
     except OSError as error:
         where = error.filename or folder
@@ -64,10 +68,12 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> 
     return Dataset.from_file(str(path))
 
 
-def examples(sources: Sequence[Source], columns: Sequence[str], on_bad_row: str) -> Iterator[Row]:
+def examples(
+    sources: Sequence[Source], columns: Sequence[str], on_bad_row: str, nli_labels: Sequence[str] = ()
+) -> Iterator[Row]:
     """Checked rows of all files, each with `len(columns)` texts that are not blank.
 
-    Files of labelled NLI give pairs (premise, entailment) for two columns and triplets for three.
+    Files of labelled NLI give a premise and a hypothesis of each of the first `len(columns) - 1` of the `nli_labels`.
 
     Raises:
         UserError: after the last row, if rows are bad and `on_bad_row` is `error`; at once for a file that cannot be read.
@@ -78,10 +84,12 @@ def examples(sources: Sequence[Source], columns: Sequence[str], on_bad_row: str)
         if not all(labelled):
             raise UserError("data.train_file: files of labelled NLI cannot be mixed with files of pairs or triplets.")
         rows = ((row, label) for source in sources for row, label in _labelled_rows(source, bad))
-        if len(columns) == 3:
-            yield from build_triplets(rows)
-        else:
-            yield from (Row(row.line, row.fields[:2]) for row, label in rows if label == 0)
+        if len(nli_labels) < len(columns) - 1:
+            raise UserError(
+                f"data.nli_labels=[{','.join(nli_labels)}]: data.columns=[{','.join(columns)}] needs {len(columns) - 1} "
+                "labels,\none for each column behind the premise."
+            )
+        yield from build_examples(rows, nli_labels[: len(columns) - 1])
     else:
         for source in sources:
             yield from text_rows(source, columns, bad)
@@ -130,10 +138,22 @@ def _unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
 
 
 def _write(
-    path: Path, sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast, lines: int
+    path: Path,
+    sources: Sequence[Source],
+    config: DataConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    lines: int,
+    keep_text: bool,
 ) -> None:
-    schema = pa.schema([(f"view{view}", pa.list_(pa.int32())) for view in range(len(config.columns))])
-    rows = examples(sources, config.columns, config.on_bad_row)
+    views = len(config.columns)
+    fields = [(f"view{view}", pa.list_(pa.int32())) for view in range(views)]
+    fields += [(TEXT, pa.string())] if keep_text else []
+    fields += [(FOLLOWERS, pa.int32())] if config.next_sentences else []
+    schema = pa.schema(fields)
+    rows = examples(sources, config.columns, config.on_bad_row, config.nli_labels)
+    if config.next_sentences:
+        sentences = chain.from_iterable(sentences_of_documents(source) for source in sources)
+        rows = (Row(row.line, (*row.fields, count)) for row, count in followed(sentences, config.next_sentences))
     written = 0
     with (
         pa.OSFile(str(path), "wb") as file,
@@ -141,7 +161,12 @@ def _write(
         tqdm(total=lines, unit=" rows", desc="Tokenising", unit_scale=True, ncols=78, leave=False) as bar,
     ):
         while block := [row.fields for row in islice(rows, BLOCK)]:
-            writer.write_table(token_table(block, tokenizer, config.max_length))
+            table = token_table([row[:views] for row in block], tokenizer, config.max_length)
+            if keep_text:
+                table = table.append_column(TEXT, pa.array([row[0] for row in block], pa.string()))
+            if config.next_sentences:
+                table = table.append_column(FOLLOWERS, pa.array([row[-1] for row in block], pa.int32()))
+            writer.write_table(table)
             written += len(block)
             bar.update(len(block))
     if not written:
@@ -168,13 +193,16 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length:
     return list(encoded["input_ids"])
 
 
-def _fingerprint(sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[str, int]:
+def _fingerprint(
+    sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast, keep_text: bool
+) -> tuple[str, int]:
     """Digest of everything that decides the token ids, and the number of lines for the progress bar."""
     digest = hashlib.sha256()
     # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
     backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
     kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
-    for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kind):
+    kept = (str(keep_text), str(config.next_sentences), *config.nli_labels)
+    for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kept, *kind):
         digest.update(f"{part}\0".encode())
     lines = 0
     for source in sources:

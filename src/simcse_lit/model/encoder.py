@@ -3,6 +3,7 @@
 Shapes: N sentences, L length, H hidden, K vocabulary.
 """
 
+from copy import deepcopy
 from typing import Literal, cast
 
 import torch
@@ -111,3 +112,14 @@ class SentenceEncoder(nn.Module):
             raise ValueError("the backbone has no language-modelling head; load it with mlm=True")
         output = self.language_model(input_ids=input_ids_NL, attention_mask=attention_mask_NL)
         return cast(Tensor, output.logits)
+
+
+def second_encoder(encoder: SentenceEncoder) -> SentenceEncoder:
+    """Another encoder that starts from the same weights, with a fresh projection: of two independent encoders the second.
+
+    Source: SimCSE section 3.1 and Table 2 ("dual f"), section 4.1.
+    """
+    second = deepcopy(encoder)
+    if encoder.projection is not None:
+        second.projection = Projection(encoder.hidden)
+    return second

@@ -53,6 +53,8 @@ class SimCSEModule(pl.LightningModule):
         chunk_overhead: what one more chunk costs, in tokens.
         micro_batch_size: examples whose activations are kept at a time (`objective/gradient_cache.py`); None for all.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
+        second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
+            `encoder`.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class SimCSEModule(pl.LightningModule):
         chunk_overhead: int,
         micro_batch_size: int | None,
         seed: int,
+        second_encoder: SentenceEncoder | None = None,
     ) -> None:
         super().__init__()
         self._special_ids: Tensor
         self.encoder = encoder
+        self.second_encoder = second_encoder
         self.loss_config = loss
         self.length_chunks = length_chunks
         self.chunk_overhead = chunk_overhead
@@ -110,30 +114,21 @@ class SimCSEModule(pl.LightningModule):
         """Plan a training batch's chunks while its lengths are in this machine's memory: a GPU is never waited for."""
         if batch["input_ids"].ndim == 2:  # sentences to score
             return batch
-        views = batch["input_ids"].shape[1]
-        limit = None if self.micro_batch_size is None else self.micro_batch_size * views
-        mask_NL = batch["attention_mask"].flatten(0, 1)
-        chunks = plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead)
-        return batch | {"chunks": chunks}
+        return batch | {"chunks": self._plan(batch["attention_mask"])}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`.
 
         Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
         """
-        examples, views, _ = batch["input_ids"].shape
-        input_ids_NL = batch["input_ids"].flatten(0, 1)
-        attention_mask_NL = batch["attention_mask"].flatten(0, 1)
-        chunks = batch["chunks"]
-        keep = None if self.micro_batch_size is None else self.micro_batch_size * batch["input_ids"][0].numel()
-        vectors_NH = encode_in_chunks(self.encoder, input_ids_NL, attention_mask_NL, chunks, keep=keep)
-        vectors_BVH = vectors_NH.unflatten(0, (examples, views))
+        vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"], batch["chunks"])
         vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
-        first = world()[0] * examples
+        first = world()[0] * len(vectors_BVH)
         logits_BN = contrastive_logits(
             vectors_BVH[:, 0],
             *gather_rows(vectors_BVH[:, 1:]).unbind(1),
             temperature=self.loss_config.temperature,
+            similarity=self.loss_config.similarity,
             hard_negative_weight=self.loss_config.hard_negative_weight,
             first=first,
         )
@@ -141,7 +136,7 @@ class SimCSEModule(pl.LightningModule):
         if self._is_logged:
             self._log_cosines(logits_BN.detach(), first, views)
         if self.loss_config.mlm_weight:
-            mlm = self._mlm(input_ids_NL, attention_mask_NL, chunks, keep)
+            mlm = self._mlm(batch["input_ids"], batch["attention_mask"], batch["chunks"])
             self._log_loss("train/contrastive_loss", loss)
             self._log_loss("train/mlm_loss", mlm)
             loss = loss + self.loss_config.mlm_weight * mlm
@@ -168,11 +163,46 @@ class SimCSEModule(pl.LightningModule):
             loss = mean_over_ranks(loss)
         self.log(name, loss, prog_bar=name == "train/loss")
 
-    def _mlm(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, chunks: Sequence[Chunk], keep: int | None) -> Tensor:
+    def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        """The vectors of all views, (B, V, H): of one encoder or two, under masks of their own or one.
+
+        Two passes over a text with the same dropout mask give the same vector, so with `fixed_dropout` one pass is made.
+        """
+        if self.loss_config.fixed_dropout:
+            anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+            return anchors_B1H.expand(-1, input_ids_BVL.shape[1], -1)
+        if self.second_encoder is None:
+            return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL, chunks)
+        anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+        others_BVH = self._encode(self.second_encoder, input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:])
+        return torch.cat([anchors_B1H, others_BVH], dim=1)
+
+    def _encode(
+        self, encoder: SentenceEncoder, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk] | None = None
+    ) -> Tensor:
+        """The vectors of some views, (B, V, H); without `chunks` they are planned here."""
+        chunks = self._plan(mask_BVL) if chunks is None else chunks
+        ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
+        vectors_NH = encode_in_chunks(encoder, ids_NL, mask_NL, chunks, keep=self._kept(mask_BVL))
+        vectors_BVH: Tensor = vectors_NH.unflatten(0, mask_BVL.shape[:2])
+        return vectors_BVH
+
+    def _plan(self, attention_mask_BVL: Tensor) -> list[Chunk]:
+        """Which sentences go through an encoder together."""
+        limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
+        mask_NL = attention_mask_BVL.flatten(0, 1)
+        return plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead)
+
+    def _kept(self, attention_mask_BVL: Tensor) -> int | None:
+        """How many tokens' activations are kept."""
+        return None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL[0].numel()
+
+    def _mlm(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
         """The auxiliary loss over the tokens of all views, each view with a mask of its own.
 
         Divided by the mean number of chosen tokens over the processes: ranks choose more or fewer.
         """
+        input_ids_NL, attention_mask_NL = input_ids_BVL.flatten(0, 1), attention_mask_BVL.flatten(0, 1)
         maskable_NL = attention_mask_NL.bool() & ~torch.isin(input_ids_NL, self._special_ids)
         corrupted_NL, labels_NL = mask_tokens(
             input_ids_NL,
@@ -186,6 +216,7 @@ class SimCSEModule(pl.LightningModule):
         def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor) -> Tensor:
             return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl), labels_nl, targets)
 
+        keep = self._kept(attention_mask_BVL)
         losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)
         return torch.stack(losses).sum()
 

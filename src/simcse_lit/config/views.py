@@ -1,0 +1,106 @@
+"""Checks of what the views of a training example are, where they come from, and how they are encoded.
+
+Called by `validation.py`.
+"""
+
+from simcse_lit.config.schema import AugmentationConfig, TrainConfig
+from simcse_lit.errors import UserError
+
+NLI_LABELS = ("entailment", "neutral", "contradiction")
+
+
+def views_are_alike(config: TrainConfig) -> bool:
+    """Whether both views of an example are one text in one encoder, so that dropout alone makes them differ."""
+    other_text = config.augmentation.name != "none" or config.data.next_sentences is not None
+    return config.loss.name == "unsup" and not other_text and config.loss.encoders == 1
+
+
+def check_views(config: TrainConfig) -> None:
+    """Refuse columns, positives and encoders that do not fit the loss or one another.
+
+    Raises:
+        UserError: as above.
+    """
+    _check_columns(config)
+    _check_augmentation(config.augmentation)
+    _check_positives(config)
+    _check_encoders(config)
+
+
+def _check_columns(config: TrainConfig) -> None:
+    loss, columns, labels = config.loss, config.data.columns, config.data.nli_labels
+    files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
+    if not files or not all(isinstance(file, str) and file for file in files):
+        raise UserError(f"data.train_file={config.data.train_file}: must be a path, or a list of paths.")
+    text_files = [file.lower().endswith(".txt") for file in files]
+    if loss.name == "unsup" and len(columns) != 1:
+        raise UserError(
+            f"loss=unsup data.columns=[{','.join(columns)}]: unsupervised training reads one column, since the sentence "
+            "is its own positive.\nName that column, e.g. data.columns=[sent0], or train on pairs with loss=sup."
+        )
+    if loss.name == "sup" and len(columns) < 2:
+        raise UserError(
+            f"loss=sup data.columns=[{','.join(columns)}]: needs two columns (anchor, positive) or more (hard negatives).\n"
+            "E.g. data.columns=[sent0,sent1,hard_neg], or loss=unsup for plain sentences."
+        )
+    if loss.hard_negative_weight != 0 and len(columns) < 3:
+        raise UserError(
+            f"loss.hard_negative_weight={loss.hard_negative_weight}: there are no hard negatives in "
+            f"data.columns=[{','.join(columns)}].\nSet it to 0, or name a third column."
+        )
+    if loss.name == "sup" and any(text_files):
+        raise UserError(
+            "loss=sup data.train_file: a .txt file holds one sentence a line, so it has no positives.\n"
+            "Use a csv, tsv, jsonl or parquet file of triplets, or loss=unsup."
+        )
+    if config.data.next_sentences is not None and not all(text_files):
+        raise UserError("data.next_sentences: documents are .txt files, a sentence a line and a blank line between two.")
+    if labels != ["all"] and (not set(labels) <= set(NLI_LABELS) or len(set(labels)) != len(labels) or not labels):
+        raise UserError(
+            f"data.nli_labels=[{','.join(labels)}]: must be different ones of {', '.join(NLI_LABELS)}, or [all] for pairs."
+        )
+
+
+def _check_augmentation(config: AugmentationConfig) -> None:
+    name, rate = config.name, config.rate
+    if name in ("crop", "word_deletion"):
+        if rate is None or not 0 < rate < 1:
+            raise UserError(f"augmentation.rate={rate}: must be greater than 0 and below 1, a share of the words.")
+    elif rate is not None:
+        raise UserError(f"augmentation.rate={rate}: {name} has none; augmentation=crop and word_deletion have.")
+    if name == "synonym":
+        if not config.synonyms:
+            raise UserError("augmentation.synonyms: has no value. Name a file of lines word<TAB>synonym[<TAB>synonym...].")
+    elif config.synonyms is not None:
+        raise UserError(f"augmentation.synonyms={config.synonyms}: {name} has none; augmentation=synonym has.")
+
+
+def _check_positives(config: TrainConfig) -> None:
+    augmentation, data = config.augmentation.name, config.data
+    for key, chosen in (
+        (f"augmentation={augmentation}", augmentation != "none"),
+        (f"data.next_sentences={data.next_sentences}", data.next_sentences is not None),
+    ):
+        if chosen and config.loss.name != "unsup":
+            raise UserError(f"{key}: loss={config.loss.name} reads its positives from the file. Use loss=unsup.")
+    if data.next_sentences is None:
+        return
+    if data.next_sentences < 1:
+        raise UserError(f"data.next_sentences={data.next_sentences}: must be 1 or more, or null.")
+    if augmentation != "none":
+        raise UserError(f"data.next_sentences augmentation={augmentation}: the positive is one or the other.")
+    if data.streaming:
+        raise UserError("data.next_sentences data=stream: a stream is shuffled row by row. Use data=file.")
+
+
+def _check_encoders(config: TrainConfig) -> None:
+    loss = config.loss
+    if loss.encoders not in (1, 2):
+        raise UserError(f"loss.encoders={loss.encoders}: must be 1, or 2 for an encoder of the positives' own.")
+    if loss.encoders == 2 and loss.mlm_weight:
+        raise UserError("loss.encoders=2 loss.mlm_weight: the MLM objective trains one encoder. Set either to its default.")
+    if loss.fixed_dropout and not views_are_alike(config):
+        raise UserError(
+            "loss.fixed_dropout=true: one mask for two views needs the same text in both, and one encoder.\n"
+            "Use loss=unsup augmentation=none data.next_sentences=null loss.encoders=1."
+        )
