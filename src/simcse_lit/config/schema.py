@@ -177,6 +177,19 @@ class EvaluateConfig:
     projection: ProjectionConfig | None = None
 
 
+@dataclass
+class IndexConfig:
+    kind: str = MISSING
+    links: int | None = None  # the others are null where a kind does not read them
+    ef_construction: int | None = None
+    ef_search: int | None = None
+    cells: int | None = None
+    bytes: int | None = None
+    probes: int | None = None
+    rerank: int | None = None
+    recall_goal: float | None = None
+
+
 def register() -> None:
     """Make the schemas known to Hydra under the names that `conf/train.yaml` and `conf/evaluate.yaml` list first."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
