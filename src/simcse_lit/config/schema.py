@@ -297,5 +297,9 @@ def register() -> None:
         ("encode", EncodeConfig),
         ("similarity", SimilarityConfig),
         ("serve", ServeConfig),
+        ("index", BuildIndexConfig),
+        ("search", SearchConfig),
+        ("export", ExportConfig),
+        ("import", ImportConfig),
     ):
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)

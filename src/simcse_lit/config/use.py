@@ -1,4 +1,5 @@
-"""What `validation.py` does, for the commands that use one encoder: `encode`, `similarity`, `serve`. Runs before torch is
+"""What `validation.py` does, for the commands that use one encoder: `encode`, `similarity`, `serve`; with
+`index.py`, for `index` and `search`. Runs before torch is
 imported.
 """
 
@@ -27,7 +28,7 @@ def validate_encode(composed: DictConfig) -> EncodeConfig:
     Raises:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
     """
-    config = _encoder(composed, EncodeConfig)
+    config = encoder_config(composed, EncodeConfig)
     check_choices(composed, {"on_bad_row": CHOICES["data.on_bad_row"]})
     check_positive(composed, ("block",))
     if not config.input:
@@ -44,7 +45,7 @@ def validate_encode(composed: DictConfig) -> EncodeConfig:
 
 def validate_similarity(composed: DictConfig) -> SimilarityConfig:
     """As `validate_encode`, for `similarity.yaml`."""
-    config = _encoder(composed, SimilarityConfig)
+    config = encoder_config(composed, SimilarityConfig)
     for key, value in (("first", config.first), ("second", config.second)):
         if value is None or not value.strip():
             raise UserError(f'{key}: has no value. Give it a sentence, or a file: {key}="A man is cycling."')
@@ -53,7 +54,7 @@ def validate_similarity(composed: DictConfig) -> SimilarityConfig:
 
 def validate_serve(composed: DictConfig) -> ServeConfig:
     """As `validate_encode`, for `serve.yaml`."""
-    config = _encoder(composed, ServeConfig)
+    config = encoder_config(composed, ServeConfig)
     check_positive(composed, [f"limits.{limit.name}" for limit in fields(config.limits)])
     if not 0 <= config.port < 2**16:
         raise UserError(f"port={config.port}: must be between 0 and 65535; 0 takes a free one.")
@@ -65,11 +66,12 @@ def validate_serve(composed: DictConfig) -> ServeConfig:
     return config
 
 
-def _encoder(composed: DictConfig, schema: type[E]) -> E:
+def encoder_config(composed: DictConfig, schema: type[E], *, needs_checkpoint: bool = True) -> E:
+    """What these commands have in common, checked."""
     config: E = typed(composed, schema)
     check_choices(composed, CHOSEN)
     check_positive(composed, ("token_budget",))
-    if not config.checkpoint:
+    if needs_checkpoint and not config.checkpoint:
         raise UserError(
             "checkpoint: has no value. Name an encoder: an export folder, a Lightning checkpoint, or a folder or Hub id\n"
             "of transformers or sentence-transformers, e.g. checkpoint=outputs/quickstart/TIME/export."

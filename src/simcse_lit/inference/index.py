@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from simcse_lit.config.index import index_config
@@ -166,6 +167,11 @@ class Index:
             if rows:
                 yield vectors_BH[here], [text for _, text in rows], [id for id, _ in rows]
             start += len(vectors_BH)
+
+    def first(self, count: int) -> tuple[list[str], Tensor]:
+        """The first texts that are not deleted, and their vectors, (count, H) or fewer."""
+        places = self._alive_N.nonzero()[0][:count]
+        return [self._rows.row(int(place))[1] for place in places], self._rows.gather(torch.from_numpy(places))
 
     def search(self, queries_QH: Tensor, k: int) -> list[list[Hit]]:
         """The k most similar sentences of each query, most similar first; fewer if the index has fewer.

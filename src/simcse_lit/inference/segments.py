@@ -164,6 +164,8 @@ class SegmentWriter:
 
 def make_index_folder(folder: Path) -> None:
     """Make it if need be; refuse one that holds something else than an index."""
+    if folder.is_file():
+        raise UserError(f"index: {folder}: is a file; name a folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         known = ("index.json", "index.json.partial")
