@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from simcse_lit import __version__
-from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.errors import UserError
 from simcse_lit.inference.export import recorded_section, replacing, write
 from simcse_lit.inference.loading import LoadedEncoder
@@ -76,7 +76,8 @@ def export_as(loaded: LoadedEncoder, output: Path, *, format: str, int8: bool) -
         if recorded and (source / "README.md").is_file():
             card = (source / "README.md").read_text(encoding="utf-8")
         else:
-            made = Provenance(loaded.source, None, {}, {}, "")
+            name = source.absolute().name if is_local(loaded.source) else loaded.source
+            made = Provenance(name, None, {}, {}, "")
             card = model_card(loaded.pooler, loaded.projection, max_length, made, code)
         (folder / "README.md").write_text(card_with(code, library, card), encoding="utf-8")
 
@@ -150,11 +151,11 @@ def write_onnx(loaded: LoadedEncoder, folder: Path, *, int8: bool) -> None:
         int8: weights of linear layers in one byte, activations quantised on the fly (onnxruntime's dynamic quantisation).
 
     Raises:
-        UserError: onnx is not installed, or the model's operations cannot be exported.
+        UserError: onnx is not installed, or its code cannot be exported for any batch and length.
     """
     try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401  # torch's exporter needs both
+        import onnx
+        import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
         raise UserError(f"format=onnx: needs {error.name}, which is not installed.\n{INSTALL}") from error
     path = folder / MODEL
@@ -178,6 +179,9 @@ def write_onnx(loaded: LoadedEncoder, folder: Path, *, int8: bool) -> None:
             )
     except Exception as error:  # the exporter wraps what it met in kinds of its own
         raise UserError(f"format=onnx: {loaded.source}: cannot be exported: {str(error).splitlines()[0]}") from error
+    for given in onnx.load(path).graph.input:
+        if not all(size.dim_param for size in given.type.tensor_type.shape.dim):
+            raise UserError(f"format=onnx: {loaded.source}: its code fixes the number of sentences or of tokens.")
     if int8:
         _quantise(path)
     backbone = loaded.encoder.backbone if hasattr(loaded.encoder, "backbone") else loaded.encoder.model[0].auto_model
