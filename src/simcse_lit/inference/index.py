@@ -25,6 +25,7 @@ from simcse_lit.config.schema import IndexConfig
 from simcse_lit.errors import UserError
 from simcse_lit.inference.approximate import Structure, find_faiss
 from simcse_lit.inference.segments import (
+    BLOCK,
     SUFFIXES,
     Rows,
     Segment,
@@ -33,6 +34,8 @@ from simcse_lit.inference.segments import (
     make_segment,
     new_path,
     open_segment,
+    unit_vectors,
+    width_of,
 )
 
 SCHEMA = 1
@@ -87,7 +90,7 @@ class Index:
                 the settings cannot be.
         """
         config = index_config(kind, **settings)
-        index = cls(Rows(_width(vectors_NH)), config, model)
+        index = cls(Rows(width_of(vectors_NH)), config, model)
         index._append([(vectors_NH, texts, ids)], None)
         index._build_structure()
         return index
@@ -110,7 +113,7 @@ class Index:
         first = next(stream, None)
         if first is None:
             raise UserError("index: there are no sentences to index.")
-        index = cls(Rows(_width(first[0])), config, model)
+        index = cls(Rows(width_of(first[0])), config, model)
         index._append(chain([first], stream), new_path(folder, "rows", "arrow"))
         index._build_structure()
         index.save(folder)
@@ -128,6 +131,11 @@ class Index:
     def recall(self) -> dict[str, Any] | None:
         """Of an approximate index: recall@10 when it was built, and on which queries."""
         return self._structure.recall if self._structure else None
+
+    @property
+    def breadth(self) -> int | None:
+        """Of an approximate index: sentences that a search keeps in sight (hnsw), or cells that it looks into."""
+        return self._structure.breadth if self._structure else None
 
     def add(self, vectors_NH: Tensor, texts: Sequence[str], ids: Sequence[int] | None = None) -> None:
         """Add sentences; those since the last `save` are held in memory.
@@ -160,13 +168,11 @@ class Index:
 
     def blocks(self) -> Iterator[Block]:
         """Every sentence that is not deleted, block by block: what a new index is built from."""
-        start = 0
-        for vectors_BH in self._rows.vectors:
-            (here,) = self._alive_N[start : start + len(vectors_BH)].nonzero()
-            rows = [self._rows.row(start + int(place)) for place in here]
+        for start in range(0, len(self._rows), BLOCK):
+            places = self._alive_N[start : start + BLOCK].nonzero()[0] + start
+            rows = [self._rows.row(int(place)) for place in places]
             if rows:
-                yield vectors_BH[here], [text for _, text in rows], [id for id, _ in rows]
-            start += len(vectors_BH)
+                yield self._rows.gather(torch.from_numpy(places)), [text for _, text in rows], [id for id, _ in rows]
 
     def first(self, count: int) -> tuple[list[str], Tensor]:
         """The first texts that are not deleted, and their vectors, (count, H) or fewer."""
@@ -183,7 +189,7 @@ class Index:
         Raises:
             UserError: the queries have another width than the index's vectors, or one is zero or not finite.
         """
-        unit_QH = _unit(queries_QH, self.width, "query")
+        unit_QH = unit_vectors(queries_QH, self.width, "query")
         found = []
         for start in range(0, len(unit_QH), QUERIES):
             nearest = (self._structure or self._rows).nearest(unit_QH[start : start + QUERIES], k, self._alive_N)
@@ -223,7 +229,7 @@ class Index:
                 "width": self.width,
                 "sentences": len(self),
                 "settings": asdict(self.config),
-                "breadth": self._structure and self._structure.breadth,
+                "breadth": self.breadth,
                 "recall": self.recall,
                 "rows": names,
                 "structure": structure and structure.name,
@@ -276,7 +282,7 @@ class Index:
         new_ids = [np.empty(0, np.int64)]
         with SegmentWriter(path, self.width) if path else nullcontext() as writer:
             for vectors_BH, texts, ids in blocks:
-                unit_BH = _unit(vectors_BH, self.width, "sentence")
+                unit_BH = unit_vectors(vectors_BH, self.width, "sentence")
                 ids_B = np.arange(following, following + len(texts)) if ids is None else np.asarray(ids, np.int64)
                 if not len(unit_BH) == len(texts) == len(ids_B):
                     raise UserError(
@@ -316,28 +322,3 @@ class Index:
             self._structure = Structure.build(faiss, self._rows, self.config)
         else:
             self.config = index_config("exact")
-
-
-def _width(vectors_NH: Tensor) -> int:
-    if vectors_NH.ndim != 2:
-        raise UserError(f"index: vectors must be a matrix, one row a sentence, and not {vectors_NH.ndim}-dimensional.")
-    return vectors_NH.shape[1]
-
-
-def _unit(vectors_NH: Tensor, width: int, what: str) -> Tensor:
-    """Unit vectors in float32.
-
-    Raises:
-        UserError: of another width, zero or not finite.
-    """
-    if _width(vectors_NH) != width:
-        raise UserError(
-            f"index: a {what}'s vector has {vectors_NH.shape[1]} numbers, and those of the index have {width}.\n"
-            "It was built with another model."
-        )
-    vectors_NH = vectors_NH.detach().float().cpu()
-    length_N1 = vectors_NH.norm(dim=-1, keepdim=True)
-    bad = (~(length_N1.isfinite() & (length_N1 > 0))).nonzero()
-    if len(bad):
-        raise UserError(f"index: the vector of {what} {int(bad[0, 0])} is zero or not finite, so it has no direction.")
-    return vectors_NH / length_N1

@@ -101,7 +101,7 @@ def load_encoder(source: str, *, revision: str | None, pooler: str | None, proje
         if is_local(source):
             raise UserError(f"checkpoint: {source}: there is no such folder (looked in {path.absolute().parent}).")
         path = download_model(source, revision, key="checkpoint")
-    if (path / MODEL).is_file():
+    if (path / MODEL).is_file() and not (path / "model.safetensors").is_file():
         loaded = _onnx(source, path)
         _warn_of_contradiction(source, (loaded.pooler, loaded.projection), (pooler, projection))
         return loaded

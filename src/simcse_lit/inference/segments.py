@@ -106,6 +106,36 @@ class Rows:
         return products_QK, places_QK
 
 
+def width_of(vectors_NH: Tensor) -> int:
+    """H.
+
+    Raises:
+        UserError: it is no matrix.
+    """
+    if vectors_NH.ndim != 2:
+        raise UserError(f"index: vectors must be a matrix, one row a sentence, and not {vectors_NH.ndim}-dimensional.")
+    return vectors_NH.shape[1]
+
+
+def unit_vectors(vectors_NH: Tensor, width: int, what: str) -> Tensor:
+    """Unit vectors in float32.
+
+    Raises:
+        UserError: of another width, zero or not finite.
+    """
+    if width_of(vectors_NH) != width:
+        raise UserError(
+            f"index: a {what}'s vector has {vectors_NH.shape[1]} numbers, and those of the index have {width}.\n"
+            "It was built with another model."
+        )
+    vectors_NH = vectors_NH.detach().float().cpu()
+    length_N1 = vectors_NH.norm(dim=-1, keepdim=True)
+    bad = (~(length_N1.isfinite() & (length_N1 > 0))).nonzero()
+    if len(bad):
+        raise UserError(f"index: the vector of {what} {int(bad[0, 0])} is zero or not finite, so it has no direction.")
+    return vectors_NH / length_N1
+
+
 def make_segment(ids: np.ndarray, texts: Sequence[str], vectors_NH: Tensor) -> Segment:
     """A segment in memory; the vectors are not copied."""
     width = vectors_NH.shape[1]
