@@ -178,6 +178,19 @@ class EvaluateConfig:
 
 
 @dataclass
+class IndexConfig:
+    kind: str = MISSING
+    links: int | None = None  # the others are null where a kind does not read them
+    ef_construction: int | None = None
+    ef_search: int | None = None
+    cells: int | None = None
+    bytes: int | None = None
+    probes: int | None = None
+    rerank: int | None = None
+    recall_goal: float | None = None
+
+
+@dataclass
 class EncoderConfig:
     """What every command that uses one encoder asks: conf/encoder/default.yaml."""
 
