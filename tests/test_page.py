@@ -83,11 +83,16 @@ def test_a_corpus_is_uploaded_searched_and_compared_and_no_sentence_runs(page: P
 
     page.locator("#sentences").fill("\n".join(CORPUS[1:]))
     page.get_by_role("button", name="Draw").click()
-    expect(page.locator("#matrix td[style]")).to_have_count(16)
+    expect(page.locator("#matrix td.cell")).to_have_count(16)
     expect(page.locator("#matrix th[scope=row]").nth(1)).to_have_text(f"2 {HOSTILE[0]}")
-    cells = [float(text) for text in page.locator("#matrix td[style]").all_inner_texts()]
+    cells = [float(text) for text in page.locator("#matrix td.cell").all_inner_texts()]
     assert cells[::5] == [1.0] * 4
     assert [cells[4 * i + j] for i in range(4) for j in range(4)] == [cells[4 * j + i] for i in range(4) for j in range(4)]
+
+    ranked = sorted(cells, reverse=True)
+    shades = page.locator("#matrix td.cell").evaluate_all("cells => cells.map((cell) => cell.style.background)")
+    assert shades[::5] == [""] * 4  # a sentence with itself says nothing
+    assert shades[cells.index(ranked[4])] != shades[cells.index(ranked[-1])]
 
     assert page.title() == "simcse-lit"
     assert page.locator("main script, main img, main svg").count() == 0
@@ -105,7 +110,7 @@ def test_refusals_are_shown_and_a_phone_needs_no_sideways_scrolling(page: Page, 
     expect(page.locator("#upload-error")).to_contain_text("bad.txt, line 1: not UTF-8")
     page.locator("#sentences").fill("\n".join(["A rather long sentence of this and that."] * 20))
     page.get_by_role("button", name="Draw").click()
-    expect(page.locator("#matrix td[style]")).to_have_count(400)
+    expect(page.locator("#matrix td.cell")).to_have_count(400)
     page.locator("#sentences").fill("one")
     page.get_by_role("button", name="Draw").click()
     expect(page.locator("#compare-error")).to_have_text("Write two sentences or more, each on its own line.")

@@ -161,11 +161,12 @@ def test_an_index_is_built_from_a_file_and_added_to(model: SimCSE, tmp_path: Pat
         model.build_index(str(tmp_path / "nowhere.txt"))
 
 
-@pytest.mark.parametrize("count", [50, 400])
-def test_a_fast_index_finds_a_sentence_itself(raw: str, count: int) -> None:
-    model = SimCSE(raw, "cpu", 4, 4, pooler="cls")
-    sentences = [" ".join(str(place * factor % 97) for factor in range(1, 9)) + f" {place}" for place in range(count)]
+@pytest.mark.parametrize(("count", "kind"), [(50, "exact"), (100, "ivf")])
+def test_a_fast_index_finds_a_sentence_itself(count: int, kind: str) -> None:
+    model = SimCSE(MINILM, "cpu", 2, 2)
+    sentences = (local_path("pkg://simcse_lit/data/samples/wikipedia.txt", "test").read_text().splitlines())[:count]
     model.build_index(sentences, faiss_fast=True)
+    assert model.index is not None and model.index.config.kind == kind
     assert model.search(sentences[7], top_k=1) == [(sentences[7], pytest.approx(1, abs=1e-5))]
 
 
