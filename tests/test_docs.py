@@ -2,20 +2,28 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
-from simcse_lit.config.cli import CONF_DIR, as_list
+from simcse_lit.config.cli import CONF_DIR, as_list, as_text
 from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.config.use import validate_encode, validate_serve, validate_similarity
 from simcse_lit.config.validation import validate
 from simcse_lit.evaluate import LISTS
 
 from .conftest import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+USES: dict[str, tuple[Callable[[DictConfig], object], list[str]]] = {  # with what a bare mention leaves out
+    "encode": (validate_encode, ["checkpoint=none", "input=in.txt", "output=out.npy"]),
+    "similarity": (validate_similarity, ["checkpoint=none", "first=one", "second=two"]),
+    "serve": (validate_serve, ["checkpoint=none"]),
+}
 MISTAKES = ("loss.temprature",)  # shown on purpose
 
 
@@ -25,7 +33,9 @@ def commands() -> list[tuple[str, str]]:
     texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
     for text in texts:
-        for command, arguments in re.findall(r"python -m simcse_lit\.(train|evaluate)\b([^\n`#]*)", text):
+        for command, arguments in re.findall(
+            r"python -m simcse_lit\.(train|evaluate|encode|similarity|serve)\b([^\n`#]*)", text
+        ):
             if not any(mistake in arguments for mistake in MISTAKES):
                 # What follows two spaces explains the command.
                 found.add((command, re.split(r"\s{2,}", arguments)[0].strip()))
@@ -45,7 +55,7 @@ def first_job(words: list[str]) -> list[str]:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {"train", "evaluate"} == {command for command, _ in commands()}
+    assert {"train", "evaluate", *USES} == {command for command, _ in commands()}
     assert len(commands()) > 15
 
 
@@ -58,6 +68,10 @@ def test_command_composes_and_validates(command: str, arguments: str, monkeypatc
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if command == "train":
             validate(compose("train", [*first_job(words), "run_dir=unused"]))
+        elif command in USES:
+            check, needed = USES[command]
+            texts = ("checkpoint", "input", "output", "first", "second", "index", "corpus")
+            check(compose(command, [*needed, *(as_text(word, texts) for word in words)]))
         else:
             overrides = [as_list(word, LISTS) for word in words if "*" not in word]  # a pattern needs folders that match
             validate_evaluation(compose("evaluate", ["checkpoint=none", *overrides, "run_dir=unused"]))

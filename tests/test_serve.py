@@ -264,8 +264,10 @@ def test_requests_that_come_while_the_encoder_is_busy_share_its_next_call() -> N
         time.sleep(0.001)
     rest = [batcher.submit([str(place), str(place)]) for place in range(1, 5)]
     bad = batcher.submit(["bad"])
+    gone = batcher.submit(["gone"])
+    assert gone.cancel()
     with pytest.raises(Busy):
-        batcher.submit(["9"] * 3)
+        batcher.submit(["9"] * 2)
     free.set()
     assert first.result().tolist() == [[0.0]]
     assert [future.result().tolist() for future in rest] == [[[float(place)]] * 2 for place in range(1, 5)]
@@ -273,7 +275,7 @@ def test_requests_that_come_while_the_encoder_is_busy_share_its_next_call() -> N
         bad.result()
     assert calls[:2] == [["0"], ["1", "1", "2", "2", "3", "3", "4", "4", "bad"]]
     batcher.close()
-    assert batcher.submit is not None and not batcher._thread.is_alive()
+    assert not batcher._thread.is_alive() and batcher._waiting == 0
 
 
 def test_too_many_waiting_requests_are_told_to_come_back(loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch) -> None:

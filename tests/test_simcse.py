@@ -102,6 +102,7 @@ def test_shapes_and_kinds(model: SimCSE) -> None:
     one, several = model.encode("A dog."), model.encode(("A dog.", "A cat."))
     assert isinstance(one, torch.Tensor) and one.shape == (64,) and one.dtype == torch.float32
     assert several.shape == (2, 64)
+    assert not several.is_inference()  # a classifier can be trained on them
     torch.testing.assert_close(several[0], one, atol=1e-6, rtol=0)
     assert model.encode("A dog.", keepdim=True).shape == (1, 64)
     assert model.encode(["A dog."]).shape == (1, 64)
@@ -192,6 +193,8 @@ def test_a_search_without_an_index_and_a_model_without_a_pooler_are_refused(raw:
         SimCSE(raw, pooler="avg").search("A dog.")
     with pytest.raises(UserError, match="does not say how its vectors are read"):
         SimCSE(raw)
+    with pytest.raises(UserError, match="precision=half: not one of 32-true, bf16-mixed"):
+        SimCSE(raw, pooler="avg", precision="half")
     with pytest.raises(UserError, match="device=moon"):
         SimCSE(raw, device="moon", pooler="avg")
 
