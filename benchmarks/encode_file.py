@@ -103,9 +103,9 @@ def kill_at(folder: Path, output: Path, lines: int) -> None:
 
 def finish(folder: Path, output: Path) -> None:
     done = subprocess.run(command(folder, output), stderr=subprocess.PIPE, text=True)
-    print(
-        "".join(f"  | {line.strip()}\n" for line in done.stderr.replace("\r", "\n").splitlines() if "|" not in line), end=""
-    )
+    for line in done.stderr.replace("\r", "\n").splitlines():
+        if line.strip() and "|" not in line:  # not the bar
+            print(f"  | {line.strip()}")
     if done.returncode:
         sys.exit(done.returncode)
 
