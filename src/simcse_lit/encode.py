@@ -3,6 +3,7 @@
 Torch is imported inside `encode`, once the configuration has been found right.
 """
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -13,6 +14,8 @@ from simcse_lit.config.schema import EncodeConfig
 from simcse_lit.config.use import STDIN, reads, validate_encode
 from simcse_lit.errors import UserError
 
+log = logging.getLogger("simcse_lit.encode")  # with python -m, __name__ is another
+
 # Paths, which may hold what means something to Hydra.
 TEXTS = ("checkpoint", "input", "output", "column")
 
@@ -20,7 +23,7 @@ TEXTS = ("checkpoint", "input", "output", "column")
 def main(composed: DictConfig) -> None:
     """Encode the file that a composed configuration names."""
     config = validate_encode(composed)
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]))
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or str(config.input).startswith("hf://"))
     encode(config)
 
 
@@ -41,7 +44,7 @@ def encode(config: EncodeConfig) -> None:
     from simcse_lit.inference.loading import load_encoder
     from simcse_lit.inference.vector_file import VectorFile, refuse_to_replace
     from simcse_lit.inference.vectors import Settings, vectors
-    from simcse_lit.reporting.console import log, quiet_libraries
+    from simcse_lit.reporting.console import quiet_libraries
 
     quiet_libraries()
     output = Path(str(config.output)).expanduser()

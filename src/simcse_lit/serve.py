@@ -3,6 +3,7 @@
 Torch is imported inside `serve`, once the configuration has been found right.
 """
 
+import logging
 import socket
 
 from omegaconf import DictConfig
@@ -12,6 +13,8 @@ from simcse_lit.config.network import models_need_hub, use_cache_when_unreachabl
 from simcse_lit.config.schema import ServeConfig
 from simcse_lit.config.use import reads, validate_serve
 from simcse_lit.errors import UserError
+
+log = logging.getLogger("simcse_lit.serve")  # with python -m, __name__ is another
 
 # Paths, which may hold what means something to Hydra.
 TEXTS = ("checkpoint", "index", "corpus", "column")
@@ -41,7 +44,7 @@ def serve(config: ServeConfig) -> None:
     from simcse_lit.inference.server.app import create_app
     from simcse_lit.inference.server.service import Service
     from simcse_lit.inference.vectors import Settings
-    from simcse_lit.reporting.console import log, quiet_libraries
+    from simcse_lit.reporting.console import quiet_libraries
 
     quiet_libraries()
     listener = _listen(config.host, config.port)

@@ -42,7 +42,7 @@ class SimCSE:
         precision: `32-true`, `bf16-mixed` or `16-mixed`; None is 32-true.
 
     Raises:
-        UserError: there is no such model or device, or nothing says how the model's vectors are read.
+        UserError: there is no such model, device or precision, or nothing says how the model's vectors are read.
     """
 
     def __init__(
@@ -58,17 +58,20 @@ class SimCSE:
     ) -> None:
         from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
         from simcse_lit.inference.device import find_device
+        from simcse_lit.inference.encoding import AUTOCAST
         from simcse_lit.inference.loading import load_encoder
         from simcse_lit.inference.pool import Pool
 
+        self._precision = precision or "32-true"
+        if self._precision not in AUTOCAST:
+            raise UserError(f"precision={precision}: not one of {', '.join(AUTOCAST)}.")
         use_cache_when_unreachable(models_need_hub([model_name_or_path]))
         reads = {"revision": revision, "pooler": pooler, "projection": "mlp" if pooler == "cls" else None}
         self._loaded = load_encoder(model_name_or_path, **reads)
         devices = list(device) if isinstance(device, (list, tuple)) else [device or "auto"]
-        self._devices = [find_device(str(name)) for name in devices]
-        self._loaded.encoder.to(self._devices[0])
-        self._pool = Pool(model_name_or_path, reads, self._devices) if len(self._devices) > 1 else None
-        self._precision = precision or "32-true"
+        found = [find_device(str(name)) for name in devices]
+        self._loaded.encoder.to(found[0])
+        self._pool = Pool(model_name_or_path, reads, found) if len(found) > 1 else None
         self.num_cells = num_cells
         self.num_cells_in_search = num_cells_in_search
         self.index: Index | None = None

@@ -164,4 +164,5 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"output: {path}: cannot be written: {error.strerror or error}.") from error
+        where = f" ({error.filename})" if error.filename else ""
+        raise UserError(f"output: {path}: cannot be written: {error.strerror or error}{where}.") from error

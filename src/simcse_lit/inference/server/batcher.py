@@ -30,7 +30,6 @@ class Batcher:
     BATCH = 256  # texts from which no further request joins a call
 
     def __init__(self, encode: Callable[[Sequence[str]], Tensor], max_waiting: int) -> None:
-        self.calls = 0  # of the encoder
         self._encode = encode
         self._max_waiting = max_waiting
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -70,12 +69,13 @@ class Batcher:
                     self._queue.put(None)  # for the outer loop
                     break
                 requests.append(following)
-            self._answer(requests)
+            # Who has gone away is not encoded for; from here on nobody can.
+            if wanted := [request for request in requests if request[1].set_running_or_notify_cancel()]:
+                self._answer(wanted)
             with self._lock:
                 self._waiting -= sum(len(texts) for texts, _ in requests)
 
     def _answer(self, requests: list[Request]) -> None:
-        self.calls += 1
         try:
             vectors_NH = self._encode([text for texts, _ in requests for text in texts])
         except Exception as error:
@@ -86,5 +86,4 @@ class Batcher:
                 self._answer([request])
             return
         for (_, future), part_NH in zip(requests, vectors_NH.split([len(texts) for texts, _ in requests]), strict=True):
-            if not future.cancelled():
-                future.set_result(part_NH)
+            future.set_result(part_NH)

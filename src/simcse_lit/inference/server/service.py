@@ -4,6 +4,7 @@ Knows nothing of HTTP.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -17,7 +18,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.inference.files import TextFile
 from simcse_lit.inference.index import Index
 from simcse_lit.inference.loading import LoadedEncoder
-from simcse_lit.inference.server.batcher import Batcher
+from simcse_lit.inference.server.batcher import Batcher, Busy
 from simcse_lit.inference.vectors import Settings, vectors
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Service:
         done = 0
         try:
             while block := list(islice(rest, BLOCK)):
-                parts.append(self.batcher.submit(block).result())
+                parts.append(self._patiently(block))
                 done += len(block)
                 self.progress = Progress("encoding", name, done, len(texts))
             index = Index.build(torch.cat(parts), texts, model=self.loaded.source)
@@ -117,6 +118,14 @@ class Service:
             return
         self.index = index
         self.progress = Progress("ready", name, done, done)
+
+    def _patiently(self, texts: list[str]) -> Tensor:
+        """The vectors of a part of the corpus, which waits where a request would be told to come back."""
+        while True:
+            try:
+                return self.batcher.submit(texts).result()
+            except Busy:
+                time.sleep(0.05)
 
     def _vectors(self, texts: Sequence[str]) -> Tensor:
         with torch.inference_mode():

@@ -125,10 +125,10 @@ function ramp(share) {
 
 function draw(sentences, similarities) {
   const others = similarities.flatMap((row, i) => row.filter((_, j) => i !== j));
-  const low = Math.min(...others, 1);
+  const low = Math.min(...others);
   const high = Math.max(...others, low + 1e-6);
   const head = element("tr");
-  head.append(element("td"), ...sentences.map((_, place) => element("th", "", String(place + 1))));
+  head.append(element("th"), ...sentences.map((_, place) => element("th", "", String(place + 1))));
   const rows = sentences.map((sentence, i) => {
     const row = element("tr");
     const label = element("th");
@@ -137,10 +137,12 @@ function draw(sentences, similarities) {
     label.append(element("span", "number", String(i + 1)), ` ${sentence}`);
     row.append(label);
     similarities[i].forEach((cosine, j) => {
-      const cell = element("td", "", cosine.toFixed(2));
-      const { background, ink } = ramp(Math.min(1, Math.max(0, (cosine - low) / (high - low))));
-      cell.style.background = background;
-      cell.style.color = ink;
+      const cell = element("td", i === j ? "cell same" : "cell", cosine.toFixed(2));
+      if (i !== j) {
+        const { background, ink } = ramp((cosine - low) / (high - low));
+        cell.style.background = background;
+        cell.style.color = ink;
+      }
       cell.title = `${cosine.toFixed(4)}\n${i + 1} ${sentence}\n${j + 1} ${sentences[j]}`;
       row.append(cell);
     });

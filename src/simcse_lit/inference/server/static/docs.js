@@ -13,7 +13,7 @@ const resolve = (schema) =>
   schema?.$ref ? described.components.schemas[schema.$ref.split("/").pop()] : (schema ?? {});
 
 function typeName(schema) {
-  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.$ref) return `{${Object.keys(resolve(schema).properties).join(", ")}}`;
   if (schema.anyOf) return schema.anyOf.map(typeName).join(" or ");
   if (schema.type === "array") return `list of ${typeName(schema.items ?? {})}`;
   return schema.type ?? "object";
@@ -33,9 +33,8 @@ function fields(pairs) {
   return list;
 }
 
-function fieldsOf(schema) {
-  const required = schema.required ?? [];
-  return fields(Object.entries(schema.properties ?? {}).map(([name, field]) => [name, facts(field, required.includes(name))]));
+function fieldsOf(schema, required) {
+  return fields(Object.entries(schema.properties).map(([name, field]) => [name, facts(field, required.includes(name))]));
 }
 
 function command(path, method, example) {
@@ -51,16 +50,16 @@ for (const [path, methods] of Object.entries(described.paths)) {
     const title = element("h2");
     title.append(element("span", "method", method.toUpperCase()), path);
     card.append(title, element("p", "", operation.summary));
-    if (operation.description) card.append(element("p", "quiet", operation.description));
+    if (operation.description) card.append(element("p", "quiet", operation.description.replaceAll("`", "")));
     const body = resolve(operation.requestBody?.content?.["application/json"]?.schema);
     const inputs = operation.parameters?.map(({ name, schema, required }) => [name, facts(schema, required)]);
     if (inputs) card.append(element("h3", "", "Parameters"), fields(inputs));
-    if (body.properties) card.append(element("h3", "", "Body"), fieldsOf(body));
+    if (body.properties) card.append(element("h3", "", "Body"), fieldsOf(body, body.required ?? []));
     const filled = Object.entries(body.properties ?? {}).filter(([, field]) => field.examples);
     const example = filled.length ? Object.fromEntries(filled.map(([name, field]) => [name, field.examples[0]])) : null;
     card.append(element("pre", "", command(path, method, example)));
     const answer = resolve(operation.responses["200"]?.content["application/json"].schema);
-    if (answer.properties) card.append(element("h3", "", "Answer"), fieldsOf(answer));
+    if (answer.properties) card.append(element("h3", "", "Answer"), fieldsOf(answer, []));
     document.getElementById("endpoints").append(card);
   }
 }
