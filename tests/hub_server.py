@@ -122,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
+            pushes = self.command == "POST" and re.search(r"^/api/repos/create$|/(preupload|commit)/main$", self.path)
+            if pushes and "Authorization" not in self.headers:
+                raise _HubError(401, "Unauthorized", "Invalid username or password.")
             reply = self.hub.reply(self.command, self.path, body, self.headers.get("Range", ""))
         except _HubError as error:
             reply = error.reply
@@ -214,7 +217,9 @@ class HubServer:
         if match is None:
             return None
         if match[2] == "preupload":
-            files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]
+            ]
             return _json({"files": files})
         for line in map(json.loads, body.splitlines()):
             if line["key"] == "file":

@@ -166,7 +166,8 @@ class Structure:
             least, most, chosen = *GRAPH_BREADTHS, self._config.ef_search
         else:
             least, most, chosen = 1, int(self._native.nlist), self._config.probes
-        return [chosen] if chosen else [least << power for power in range((most // least).bit_length())]
+        doubled = [least << power for power in range((most // least).bit_length())]
+        return [chosen] if chosen else sorted({*doubled, most})
 
 
 def _empty(faiss: Any, count: int, width: int, config: IndexConfig) -> tuple[Any, int]:
@@ -186,7 +187,11 @@ def _empty(faiss: Any, count: int, width: int, config: IndexConfig) -> tuple[Any
             f"{key} needs {learned * LEAST_TRAINING_ROWS:,} sentences or more, and there are {count:,}.\n"
             "Use index=hnsw or index=exact."
         )
-    return faiss.index_factory(width, f"IVF{cells},{codes}", faiss.METRIC_INNER_PRODUCT), TRAINING_ROWS * learned
+    native = faiss.index_factory(width, f"IVF{cells},{codes}", faiss.METRIC_INNER_PRODUCT)
+    native.by_residual = (
+        False  # codes of unit vectors themselves find more of the nearest than codes of what cells leave over
+    )
+    return native, TRAINING_ROWS * learned
 
 
 def _code_bytes(chosen: int | None, width: int) -> int:

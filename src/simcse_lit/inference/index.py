@@ -7,11 +7,9 @@ faiss removes nothing from a graph.
 Shapes: N rows, Q queries, C candidates, H width.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,21 +22,18 @@ from simcse_lit.config.index import index_config
 from simcse_lit.config.schema import IndexConfig
 from simcse_lit.errors import UserError
 from simcse_lit.inference.approximate import Structure, find_faiss
+from simcse_lit.inference.index_folder import Parts, make_index_folder, new_path, read_index, write_index
 from simcse_lit.inference.segments import (
     BLOCK,
-    SUFFIXES,
     Rows,
     Segment,
     SegmentWriter,
-    make_index_folder,
     make_segment,
-    new_path,
     open_segment,
     unit_vectors,
     width_of,
 )
 
-SCHEMA = 1
 QUERIES = 256  # searched at once: bounds memory
 
 Block = tuple[Tensor, Sequence[str], Sequence[int] | None]
@@ -205,44 +200,7 @@ class Index:
             UserError: the folder cannot be written or holds something else, or the kind needs faiss, which is absent.
         """
         self._check_changeable()
-        make_index_folder(folder)
-        try:
-            names = []
-            for segment in self._rows.segments:
-                path = segment.path
-                if path is None or path.parent != folder:
-                    path = new_path(folder, "rows", "arrow")
-                    with SegmentWriter(path, self.width) as writer:
-                        writer.write(segment)
-                names.append(path.name)
-            structure = self._structure.path if self._structure else None
-            if self._structure and (structure is None or structure.parent != folder):
-                structure = new_path(folder, self.config.kind, "faiss")
-                self._structure.save(structure)
-            deleted = None
-            if not self._alive_N.all():
-                deleted = new_path(folder, "deleted", "npy")
-                np.save(deleted, (~self._alive_N).nonzero()[0], allow_pickle=False)
-            about = {
-                "schema": SCHEMA,
-                "model": self.model,
-                "width": self.width,
-                "sentences": len(self),
-                "settings": asdict(self.config),
-                "breadth": self.breadth,
-                "recall": self.recall,
-                "rows": names,
-                "structure": structure and structure.name,
-                "deleted": deleted and deleted.name,
-            }
-            partial = folder / "index.json.partial"
-            partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-            partial.replace(folder / "index.json")
-            for path in folder.iterdir():
-                if path.suffix in SUFFIXES and path.name not in (*names, about["structure"], about["deleted"]):
-                    path.unlink()
-        except OSError as error:
-            raise UserError(f"index: {folder}: cannot be written: {error.strerror or error}.") from error
+        write_index(folder, Parts(self._rows, self.config, self.model, ~self._alive_N, self._structure))
 
     @classmethod
     def load(cls, folder: Path) -> "Index":
@@ -251,28 +209,9 @@ class Index:
         Raises:
             UserError: there is no such folder, it is no index, or it is damaged.
         """
-        if not folder.is_dir():
-            raise UserError(f"index: {folder}: there is no such folder (looked in {folder.absolute().parent}).")
-        if not (folder / "index.json").is_file():
-            raise UserError(f"index: {folder}: is no index (no index.json). Build one: python -m simcse_lit.index")
-        try:
-            about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            if about["schema"] != SCHEMA:
-                raise UserError(f"index: {folder}: is of schema {about['schema']}, not {SCHEMA}. Build the index again.")
-            config = IndexConfig(**about["settings"])
-            rows = Rows(about["width"])
-            for name in about["rows"]:
-                rows.append(open_segment(folder / name, rows.width))
-            index = cls(rows, config, about["model"])
-            if about["deleted"]:
-                index._alive_N[np.load(folder / about["deleted"], allow_pickle=False)] = False
-            if len(index) != about["sentences"]:
-                raise UserError(f"index: {folder}: says {about['sentences']:,} sentences and holds {len(index):,}.")
-            if about["structure"] and (faiss := find_faiss()):
-                index._structure = Structure.load(faiss, rows, config, folder / about["structure"])
-                index._structure.breadth, index._structure.recall = about["breadth"], about["recall"]
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise UserError(f"index: {folder}: is damaged: {error}. Build the index again.") from error
+        parts = read_index(folder)
+        index = cls(parts.rows, parts.config, parts.model)
+        index._alive_N, index._structure = ~parts.deleted_N, parts.structure
         return index
 
     def _append(self, blocks: Iterable[Block], path: Path | None) -> None:

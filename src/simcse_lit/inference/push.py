@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
 from simcse_lit.errors import UserError
@@ -28,8 +28,6 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         done = api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload an encoder of simcse-lit")
-    except LocalTokenNotFoundError as error:
-        raise UserError(f"push_to_hub={repository}: not logged in: hf auth login\n{kept}") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         hint = " Log in with a token that may write: hf auth login" if status in (401, 403) else ""

@@ -8,7 +8,6 @@ Shapes: N rows, M some of them, B rows of a block, Q queries, K found, H width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from simcse_lit.errors import UserError
 
-SUFFIXES = (".arrow", ".faiss", ".npy")  # of an index's files
 BLOCK = 16_384  # rows: bounds the memory of an exact search
 
 
@@ -190,25 +188,6 @@ class SegmentWriter:
         self._file.close()
         if error is not None:
             self._path.unlink()
-
-
-def make_index_folder(folder: Path) -> None:
-    """Make it if need be; refuse one that holds something else than an index."""
-    if folder.is_file():
-        raise UserError(f"index: {folder}: is a file; name a folder.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        known = ("index.json", "index.json.partial")
-        other = [path.name for path in folder.iterdir() if path.suffix not in SUFFIXES and path.name not in known]
-    except OSError as error:
-        raise UserError(f"index: {folder}: cannot be made: {error.strerror or error}.") from error
-    if other:
-        raise UserError(f"index: {folder}: holds other files, e.g. {other[0]}. Name a new folder, or that of an index.")
-
-
-def new_path(folder: Path, name: str, suffix: str) -> Path:
-    """NAME-0.SUFFIX, or the first number that is not taken."""
-    return next(path for number in count() if not (path := folder / f"{name}-{number}.{suffix}").exists())
 
 
 def _schema(width: int) -> pa.Schema:
