@@ -17,7 +17,7 @@ from simcse_lit.errors import UserError
 log = logging.getLogger("simcse_lit.serve")  # with python -m, __name__ is another
 
 # Paths, which may hold what means something to Hydra.
-TEXTS = ("checkpoint", "index", "corpus", "column")
+TEXTS = ("checkpoint", "folder", "corpus", "column")
 
 
 def main(composed: DictConfig) -> None:
@@ -49,14 +49,14 @@ def serve(config: ServeConfig) -> None:
     quiet_libraries()
     listener = _listen(config.host, config.port)
     corpus = None
-    if config.index is None and config.corpus is not None:
+    if config.folder is None and config.corpus is not None:
         corpus = list(TextFile(config.corpus, config.column, key="corpus").texts())
     loaded = load_encoder(str(config.checkpoint), **reads(config))
     loaded.encoder.to(find_device(config.device))
     settings = Settings(config.max_length, config.token_budget, config.precision, normalize=False)
     service = Service(loaded, settings, config.limits.waiting)
-    if config.index is not None:
-        service.use_index(Index.load(Path(config.index).expanduser()), config.index)
+    if config.folder is not None:
+        service.use_index(Index.load(Path(config.folder).expanduser()), config.folder)
     elif corpus is not None:
         service.use_corpus(corpus, Path(str(config.corpus)).name)
     address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listener.getsockname()[1]}"

@@ -234,7 +234,7 @@ class LimitsConfig:
 
 @dataclass
 class ServeConfig(EncoderConfig):
-    index: str | None = MISSING
+    folder: str | None = MISSING
     corpus: str | None = MISSING
     column: str | None = MISSING
     host: str = MISSING

@@ -71,7 +71,7 @@ class Service:
         """
         if index.width != self.width:
             raise UserError(
-                f"index: {name}: its vectors have {index.width} numbers and the encoder's have {self.width}.\n"
+                f"folder: {name}: its vectors have {index.width} numbers and the encoder's have {self.width}.\n"
                 "It was built with another model; build it again, or name that model as checkpoint."
             )
         self.index = index
