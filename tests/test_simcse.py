@@ -106,7 +106,7 @@ def test_shapes_and_kinds(model: SimCSE) -> None:
     torch.testing.assert_close(several[0], one, atol=1e-6, rtol=0)
     assert model.encode("A dog.", keepdim=True).shape == (1, 64)
     assert model.encode(["A dog."]).shape == (1, 64)
-    array = model.encode(np.array(["A dog.", "A cat."]), return_numpy=True)
+    array = model.encode(np.array(["A dog.", "A cat."]), return_numpy=True)  # type: ignore[arg-type]
     assert isinstance(array, np.ndarray) and array.dtype == np.float32
     np.testing.assert_array_equal(array, several.numpy())
     long = model.encode("A dog.", normalize_to_unit=False)

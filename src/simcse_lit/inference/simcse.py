@@ -15,7 +15,6 @@ from simcse_lit.errors import UserError
 if TYPE_CHECKING:
     import torch
     from numpy import ndarray
-    from torch import Tensor
 
     from simcse_lit.inference.index import Index
 
@@ -90,7 +89,7 @@ class SimCSE:
         keepdim: bool = False,
         batch_size: int = 64,
         max_length: int = 128,
-    ) -> "Tensor | ndarray":
+    ) -> Any:
         """The vectors of one or several sentences, float32 on the CPU.
 
         Args:
@@ -103,7 +102,7 @@ class SimCSE:
             max_length: tokens after which a sentence is cut.
 
         Returns:
-            (H,) for a string, (N, H) in their order for several.
+            A tensor or an array: (H,) for a string, (N, H) in their order for several.
 
         Raises:
             TypeError: something among the sentences is not a string.
@@ -141,7 +140,7 @@ class SimCSE:
 
         query = self.encode(queries, device, return_numpy=True)
         key = keys if isinstance(keys, ndarray) else self.encode(keys, device, return_numpy=True)
-        cosines_QN = _unit(query) @ _unit(key).T
+        cosines_QN: ndarray = _unit(query) @ _unit(key).T
         if query.ndim > 1:
             return cosines_QN
         return float(cosines_QN[0, 0]) if key.ndim == 1 else cosines_QN[0]
@@ -262,4 +261,5 @@ def _unit(vectors: "ndarray") -> "ndarray":
     import numpy as np
 
     rows = np.atleast_2d(vectors)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
+    unit: ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
+    return unit
