@@ -100,6 +100,8 @@ class Structure:
             raise UserError(f"index: {path}: is missing or damaged. Build the index again.") from error
         if (native.ntotal, native.d) != (len(rows), rows.width):
             raise UserError(f"index: {path}: is of other sentences. Build the index again.")
+        if config.kind != "hnsw":
+            faiss.downcast_InvertedLists(native.invlists).prefetch_nthread = 0  # 32 threads a query cost more than they win
         return cls(native, rows, config, path)
 
     def save(self, path: Path) -> None:
