@@ -8,6 +8,7 @@ Shapes: N rows, Q queries, S of a sample, C candidates, B rows of a block, H wid
 
 import logging
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -120,8 +121,7 @@ class Structure:
 
     def nearest(self, queries_QH: Tensor, k: int, alive_N: np.ndarray) -> tuple[Tensor, Tensor]:
         """As `Rows.nearest`, but of the candidates that the structure proposes; a place is -1 where there is none."""
-        import faiss
-
+        faiss: Any = import_module("faiss")  # its stubs lack what its wrappers add
         count = k * (self._config.rerank or 1)
         options: dict[str, Any] = {}
         if not alive_N.all():
