@@ -68,8 +68,8 @@ def index(config: BuildIndexConfig) -> None:
             log.info("Deleted %s of %s ids; their rows stay in the files until the index is built anew.",
                      f"{found:,}", f"{len(config.delete):,}")  # fmt: skip
         if config.add:
-            for vectors_BH, texts, _ in _encode(config, config.add, IndexEncoder(config, built), "add"):
-                built.add(vectors_BH, texts)
+            for vectors_BH, added, _ in _encode(config, config.add, IndexEncoder(config, built), "add"):
+                built.add(vectors_BH, added)
         built.save(folder)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     log.info("%s: %s sentences, %d numbers a vector, %s, %.1f MiB", folder, f"{len(built):,}", built.width,

@@ -49,7 +49,7 @@ def check_index(config: IndexConfig) -> None:
     """
     if config.kind not in KINDS:
         raise UserError(f"index.kind={config.kind}: not one of {', '.join(KINDS)}.{did_you_mean(config.kind, KINDS)}")
-    known = OmegaConf.load(CONF_DIR / "index" / f"{config.kind}.yaml")
+    known = cast(DictConfig, OmegaConf.load(CONF_DIR / "index" / f"{config.kind}.yaml"))
     for field in fields(config):
         value = getattr(config, field.name)
         if value is None or field.name == "kind":

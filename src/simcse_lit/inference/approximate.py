@@ -8,6 +8,7 @@ Shapes: N rows, Q queries, S of a sample, C candidates, B rows of a block, H wid
 
 import logging
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,6 +101,8 @@ class Structure:
             raise UserError(f"index: {path}: is missing or damaged. Build the index again.") from error
         if (native.ntotal, native.d) != (len(rows), rows.width):
             raise UserError(f"index: {path}: is of other sentences. Build the index again.")
+        if config.kind != "hnsw":
+            faiss.downcast_InvertedLists(native.invlists).prefetch_nthread = 0  # 32 threads a query cost more than they win
         return cls(native, rows, config, path)
 
     def save(self, path: Path) -> None:
@@ -118,8 +121,7 @@ class Structure:
 
     def nearest(self, queries_QH: Tensor, k: int, alive_N: np.ndarray) -> tuple[Tensor, Tensor]:
         """As `Rows.nearest`, but of the candidates that the structure proposes; a place is -1 where there is none."""
-        import faiss
-
+        faiss: Any = import_module("faiss")  # its stubs lack what its wrappers add
         count = k * (self._config.rerank or 1)
         options: dict[str, Any] = {}
         if not alive_N.all():

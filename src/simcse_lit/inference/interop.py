@@ -184,7 +184,8 @@ def write_onnx(loaded: LoadedEncoder, folder: Path, *, int8: bool) -> None:
             raise UserError(f"format=onnx: {loaded.source}: its code fixes the number of sentences or of tokens.")
     if int8:
         _quantise(path)
-    backbone = loaded.encoder.backbone if hasattr(loaded.encoder, "backbone") else loaded.encoder.model[0].auto_model
+    encoder: Any = loaded.encoder
+    backbone = encoder.backbone if isinstance(encoder, SentenceEncoder) else encoder.model[0].auto_model
     backbone.config.simcse = {
         **getattr(backbone.config, "simcse", {}),
         "pooler": loaded.pooler,

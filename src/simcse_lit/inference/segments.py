@@ -131,7 +131,8 @@ def unit_vectors(vectors_NH: Tensor, width: int, what: str) -> Tensor:
     bad = (~(length_N1.isfinite() & (length_N1 > 0))).nonzero()
     if len(bad):
         raise UserError(f"index: the vector of {what} {int(bad[0, 0])} is zero or not finite, so it has no direction.")
-    return vectors_NH / length_N1
+    unit_NH: Tensor = vectors_NH / length_N1
+    return unit_NH
 
 
 def make_segment(ids: np.ndarray, texts: Sequence[str], vectors_NH: Tensor) -> Segment:

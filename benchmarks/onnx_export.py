@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 by torch, by onnxruntime in float32 and in int8. Run: python benchmarks/onnx.py
+"""all-MiniLM-L6-v2 by torch, by onnxruntime in float32 and in int8. Run: python benchmarks/onnx_export.py
 
 Size on disk, sentences a second with everything that `evaluate` does around the encoder, largest difference from torch's
 vectors, and STS-B dev (SIMCSE_DATA; else the bundled pairs). The same sentences, batches and threads; A B C A B C.
