@@ -1,7 +1,7 @@
 """A loopback stand-in for the Hugging Face Hub, for tests that run the real clients.
 
 `HubServer` serves a folder of repositories over the part of the Hub's HTTP protocol with which
-huggingface_hub, transformers and datasets look up, list and download. Tests enter it and run the
+huggingface_hub, transformers and datasets look up, list, download and push models. Tests enter it and run the
 code under test in a subprocess whose environment is `HubServer.environment(cache)`.
 
 The folder holds models/OWNER/NAME/<files>, models/NAME/<files> (a legacy id: a folder with files
@@ -9,6 +9,7 @@ directly in it) and datasets/OWNER/NAME/<files>. A repository has one commit, on
 are git blob ids, as in the tree listings.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -25,6 +26,7 @@ COMMIT = "c0ffee0000000000000000000000000000c0ffee"
 _DATE = "2024-01-01T00:00:00.000Z"
 _REPO = r"([^/]+(?:/[^/]+)?)"
 _RESOLVE_URL = re.compile(rf"/(?:(datasets)/)?{_REPO}/resolve/([^/]+)/(.+)")
+_PUSH_URL = re.compile(rf"/api/models/{_REPO}/(preupload|commit)/main")
 _API_URL = re.compile(rf"/api/(models|datasets)/{_REPO}(?:/(revision|tree|paths-info)/([^/]+)(?:/(.+))?)?")
 
 
@@ -120,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
+            pushes = self.command == "POST" and re.search(r"^/api/repos/create$|/(preupload|commit)/main$", self.path)
+            if pushes and "Authorization" not in self.headers:
+                raise _HubError(401, "Unauthorized", "Invalid username or password.")
             reply = self.hub.reply(self.command, self.path, body, self.headers.get("Range", ""))
         except _HubError as error:
             reply = error.reply
@@ -175,6 +180,8 @@ class HubServer:
             if file is None or not file.is_file():
                 raise _HubError(404, "EntryNotFound", "Entry not found")
             return _file(file.read_bytes(), byte_range)
+        if method == "POST" and (pushed := self._push(url.path, body)):
+            return pushed
         api = _API_URL.fullmatch(url.path)
         if api is None or (api[3] == "paths-info") != (method == "POST"):
             raise _HubError(404, "NotFound", f"{method} {url.path} is not served here")
@@ -196,3 +203,27 @@ class HubServer:
         files = [e for e in map(repo.entry, repo.names("", recursive=True)) if e["type"] == "file"]
         siblings = [{"rfilename": e["path"], "size": e["size"], "blobId": e["oid"]} for e in files]
         return _json({"id": name, "sha": COMMIT, "lastModified": _DATE, "siblings": siblings})
+
+    def _push(self, path: str, body: bytes) -> _Reply | None:
+        """Making a repository of models, and a commit to it whose files all travel in it; None for another request."""
+        if path == "/api/validate-yaml":
+            return _json({"errors": [], "warnings": []})
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            (self._root / "models" / name).mkdir(parents=True)
+            return _json({"url": f"{self.url}/{name}", "name": name, "private": asked.get("private")})
+        match = _PUSH_URL.fullmatch(path)
+        if match is None:
+            return None
+        if match[2] == "preupload":
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]
+            ]
+            return _json({"files": files})
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                file = self._root / "models" / match[1] / line["value"]["path"]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(base64.b64decode(line["value"]["content"]))
+        return _json({"commitUrl": f"{self.url}/{match[1]}/commit/{COMMIT}", "commitOid": COMMIT})

@@ -26,8 +26,8 @@ class Answer(NamedTuple):
         return [line for line in self.error.splitlines() if line.strip()]
 
 
-def ask(cli: Cli, *arguments: str, **env: str) -> Answer:
-    done = cli(*arguments, env={"PYTHONPROFILEIMPORTTIME": "1", **env}, timeout=60)
+def ask(cli: Cli, *arguments: str, command: str = "train", **env: str) -> Answer:
+    done = cli(*arguments, command=command, env={"PYTHONPROFILEIMPORTTIME": "1", **env}, timeout=60)
     lines = done.stderr.splitlines()
     profile = [line for line in lines if line.startswith("import time:")]
     error = [line for line in lines if not line.startswith("import time:")]
@@ -68,6 +68,18 @@ def test_help_shows_overrides_and_the_options_of_ones_own_folder(cli: Cli, tmp_p
     assert (answer.code, answer.lines) == (0, [])
     assert "temperature: 0.25" in answer.out
     assert any(line.startswith("model: ") and "ours" in line.split(", ") for line in answer.out.splitlines())
+
+
+@pytest.mark.parametrize("command", ["encode", "similarity", "serve"])
+def test_commands_that_use_an_encoder_answer_at_once_and_leave_nothing(cli: Cli, tmp_path: Path, command: str) -> None:
+    answer = ask(cli, "--help", command=command)
+    assert (answer.code, answer.lines) == (0, [])
+    assert f"python -m simcse_lit.{command} checkpoint=" in answer.out
+    assert "token_budget: 4096" in answer.out
+    assert not answer.imported & HEAVY
+    assert_one_message(ask(cli, command=command), "checkpoint: has no value")
+    assert_one_message(ask(cli, "checkpoint=a,b=(", "max_lenght=5", command=command), "max_lenght", "max_length")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cfg_job_prints_the_recipe_that_model_and_loss_select(cli: Cli, tmp_path: Path) -> None:

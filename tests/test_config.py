@@ -53,7 +53,7 @@ MANDATORY = {
     "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],
 }
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
-NOT_CHOSEN = ("hydra", "recipe/model", "classifier")  # no option that a user names; tested on their own below
+NOT_CHOSEN = ("hydra", "recipe/model", "classifier", "encoder", "index")  # not of train, or no option that a user names
 PRESETS = ("sweep", "comparison")  # added with +, and tested by test_experiments.py, but for the search
 
 

@@ -2,20 +2,34 @@
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
-from simcse_lit.config.cli import CONF_DIR, as_list
+from simcse_lit.config.cli import CONF_DIR, as_list, as_text
 from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.config.index import validate_index, validate_search
+from simcse_lit.config.interop import validate_export, validate_import
+from simcse_lit.config.use import validate_encode, validate_serve, validate_similarity
 from simcse_lit.config.validation import validate
 from simcse_lit.evaluate import LISTS
 
 from .conftest import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
+USES: dict[str, tuple[Callable[[DictConfig], object], list[str]]] = {  # with what a bare mention leaves out
+    "encode": (validate_encode, ["checkpoint=none", "input=in.txt", "output=out.npy"]),
+    "similarity": (validate_similarity, ["checkpoint=none", "first=one", "second=two"]),
+    "serve": (validate_serve, ["checkpoint=none"]),
+    "index": (validate_index, ["folder=none"]),
+    "search": (validate_search, ["folder=none"]),
+    "export": (validate_export, ["checkpoint=none", "output=none"]),
+    "import_checkpoint": (validate_import, ["checkpoint=none", "output=none"]),
+}
 MISTAKES = ("loss.temprature",)  # shown on purpose
 
 
@@ -25,7 +39,7 @@ def commands() -> list[tuple[str, str]]:
     texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
     for text in texts:
-        for command, arguments in re.findall(r"python -m simcse_lit\.(train|evaluate)\b([^\n`#]*)", text):
+        for command, arguments in re.findall(rf"python -m simcse_lit\.(train|evaluate|{'|'.join(USES)})\b([^\n`#]*)", text):
             preset = re.search(r"\+(sweep|comparison)=(?!optuna)", arguments)  # test_experiments.py has every job of these
             if not preset and not any(mistake in arguments for mistake in MISTAKES):
                 # What follows two spaces explains the command.
@@ -46,19 +60,37 @@ def first_job(words: list[str]) -> list[str]:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {"train", "evaluate"} == {command for command, _ in commands()}
+    assert {"train", "evaluate", *USES} == {command for command, _ in commands()}
     assert len(commands()) > 15
 
 
 @pytest.mark.parametrize(("command", "arguments"), commands())
 def test_command_composes_and_validates(command: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMCSE_DATA", "/data")
+    monkeypatch.setattr("simcse_lit.config.index.is_index", lambda folder: True)  # a mention need not name an encoder
     words = [word for word in shlex.split(arguments) if word not in ("-m", "--help", "--cfg", "job", "--resolve")]
     if "--config-dir" in words:
         return  # a user's own files; test_cli.py and test_wheel.py run one
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if command == "train":
             validate(compose("train", [*first_job(words), "run_dir=unused"]))
+        elif command in USES:
+            check, needed = USES[command]
+            texts = (
+                "checkpoint",
+                "input",
+                "output",
+                "first",
+                "second",
+                "corpus",
+                "folder",
+                "query",
+                "vectors",
+                "add",
+                "column",
+            )
+            words = [as_text(as_list(word, ("delete",)), texts) for word in words]
+            check(compose(command, [*needed, *words]))
         else:
             overrides = [as_list(word, LISTS) for word in words if "*" not in word]  # a pattern needs folders that match
             validate_evaluation(compose("evaluate", ["checkpoint=none", *overrides, "run_dir=unused"]))

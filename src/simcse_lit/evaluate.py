@@ -52,6 +52,7 @@ def evaluate(config: EvaluateConfig) -> float | None:
     from simcse_lit.evaluation.senteval import SentEval
     from simcse_lit.evaluation.sts import STSTask
     from simcse_lit.evaluation.suite import make_task
+    from simcse_lit.inference.device import find_device
     from simcse_lit.reporting import console
     from simcse_lit.reporting import evaluation as report
     from simcse_lit.reporting.run_folder import make_run_folder, write_provenance
@@ -78,7 +79,7 @@ def evaluate(config: EvaluateConfig) -> float | None:
             analysed = pairs
     if not tasks and analysed is None:
         raise UserError(report.explain_missing(missing))
-    device = _device(config.device)
+    device = find_device(config.device)
     write_provenance(run_dir, config, device)
     analyses = [instantiate(analysis) for analysis in config.analyses.values()] if analysed else []
     sources = list(dict.fromkeys(config.checkpoint + config.compare))
@@ -102,18 +103,6 @@ def evaluate(config: EvaluateConfig) -> float | None:
         raise UserError(report.explain_missing(missing))
     scores = found[sources[0]].scores
     return scores.get("Avg.", scores.get("Avg. transfer", next(iter(scores.values()), None)))
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name}: is not there: {str(error).splitlines()[0]}. Use device=auto.") from error
-    return torch.device(name)
 
 
 def _score(

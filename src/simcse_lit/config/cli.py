@@ -25,7 +25,7 @@ from simcse_lit.config import CONF_DIR, help, resolvers, schema
 from simcse_lit.config.validation import did_you_mean, explain_value_error, unknown_key
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, processes, ranks
-from simcse_lit.launch.command import started_module
+from simcse_lit.launch.command import quoted, started_module
 from simcse_lit.launch.launcher import JobFailed
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,16 @@ log = logging.getLogger(__name__)
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[str] = ()) -> None:
+def run(
+    task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[str] = (), texts: Sequence[str] = ()
+) -> None:
     """Compose `conf/CONFIG_NAME.yaml` with the command line and call `task` with it, once or once a job of a multirun.
 
     Args:
         task: what is run.
         config_name: the command's name too.
         lists: keys and groups whose `key=a,b` means the list [a,b], but in a multirun, where it means two jobs.
+        texts: keys whose value is a text or a path, taken as it stands, whatever it would mean to Hydra.
 
     Exits with status 1 and a message on standard error for a `UserError` or a mistake in the configuration, and with 130
     or 143 when a signal stopped it. In a process that was started for a job, what the task returns, or why it failed, is
@@ -53,7 +56,7 @@ def run(task: Callable[[DictConfig], Any], config_name: str, *, lists: Sequence[
     if parent:
         processes.die_with_parent()
     if not {"-m", "--multirun"} & set(sys.argv):
-        sys.argv[1:] = [as_list(argument, lists) for argument in sys.argv[1:]]
+        sys.argv[1:] = [as_text(as_list(argument, lists), texts) for argument in sys.argv[1:]]
     if rank:
         sys.argv[1:] = ranks.silenced(sys.argv[1:])
 
@@ -107,6 +110,12 @@ def as_list(argument: str, lists: Sequence[str]) -> str:
     key, _, value = argument.partition("=")
     is_list = key in lists and "," in value and value[0] not in "[\"'"
     return f"{key}=[{value}]" if is_list else argument
+
+
+def as_text(argument: str, texts: Sequence[str]) -> str:
+    """`key=any text, with (anything)` as a quoted string for those keys; everything else as it is."""
+    key, equals, value = argument.partition("=")
+    return f"{key}={quoted(value)}" if equals and key in texts and value != "null" else argument
 
 
 def explain(error: Exception, config_name: str) -> str | None:

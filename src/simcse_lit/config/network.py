@@ -9,6 +9,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from http.client import HTTPException
 
 from simcse_lit.config.resolvers import is_local
@@ -32,8 +33,12 @@ def training_needs_hub(config: TrainConfig) -> bool:
 
 def evaluation_needs_hub(config: EvaluateConfig) -> bool:
     """Whether an evaluation would ask the Hub for encoders or SentEval's files."""
-    from_hub = [name for name in config.checkpoint + config.compare if not (is_local(name) or name.endswith(".ckpt"))]
-    return bool(from_hub) or _senteval_needs_hub(config.senteval)
+    return models_need_hub(config.checkpoint + config.compare) or _senteval_needs_hub(config.senteval)
+
+
+def models_need_hub(names: Sequence[str]) -> bool:
+    """Whether one of these encoders would be asked of the Hub."""
+    return any(not (is_local(name) or name.endswith(".ckpt")) for name in names)
 
 
 def _senteval_needs_hub(config: SentEvalConfig) -> bool:

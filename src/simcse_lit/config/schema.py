@@ -194,7 +194,129 @@ class EvaluateConfig:
     projection: ProjectionConfig | None = None
 
 
+@dataclass
+class IndexConfig:
+    kind: str = MISSING
+    links: int | None = None  # the others are null where a kind does not read them
+    ef_construction: int | None = None
+    ef_search: int | None = None
+    cells: int | None = None
+    bytes: int | None = None
+    probes: int | None = None
+    rerank: int | None = None
+    recall_goal: float | None = None
+
+
+@dataclass
+class EncoderConfig:
+    """What every command that uses one encoder asks: conf/encoder/default.yaml."""
+
+    checkpoint: str | None = MISSING
+    revision: str | None = MISSING
+    max_length: int = MISSING
+    token_budget: int = MISSING
+    precision: str = MISSING
+    device: str = MISSING
+    pooler: PoolerConfig | None = None
+    projection: ProjectionConfig | None = None
+
+
+@dataclass
+class EncodeConfig(EncoderConfig):
+    input: str | None = MISSING
+    column: str | None = MISSING
+    output: str | None = MISSING
+    normalize: bool = MISSING
+    on_bad_row: str = MISSING
+    block: int = MISSING
+
+
+@dataclass
+class SimilarityConfig(EncoderConfig):
+    first: str | None = MISSING
+    second: str | None = MISSING
+    column: str | None = MISSING
+
+
+@dataclass
+class LimitsConfig:
+    body_mb: float = MISSING
+    upload_mb: float = MISSING
+    sentences: int = MISSING
+    characters: int = MISSING
+    matrix: int = MISSING
+    corpus: int = MISSING
+    waiting: int = MISSING
+
+
+@dataclass
+class ServeConfig(EncoderConfig):
+    folder: str | None = MISSING
+    corpus: str | None = MISSING
+    column: str | None = MISSING
+    host: str = MISSING
+    port: int = MISSING
+    upload: bool = MISSING
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+
+
+@dataclass
+class BuildIndexConfig(EncoderConfig):
+    folder: str | None = MISSING
+    input: str | None = MISSING
+    column: str | None = MISSING
+    vectors: str | None = MISSING
+    add: str | None = MISSING
+    delete: Any = MISSING  # int or list of int; a list once validated
+    on_bad_row: str = MISSING
+    block: int = MISSING
+    index: IndexConfig = field(default_factory=IndexConfig)
+
+
+@dataclass
+class SearchConfig(EncoderConfig):
+    folder: str | None = MISSING
+    query: str | None = MISSING
+    input: str | None = MISSING
+    column: str | None = MISSING
+    top_k: int = MISSING
+    threshold: float = MISSING
+    output: str = MISSING
+
+
+@dataclass
+class ExportConfig:
+    checkpoint: str | None = MISSING
+    revision: str | None = MISSING
+    format: str = MISSING
+    output: str | None = MISSING
+    int8: bool = MISSING
+    push_to_hub: str | None = MISSING
+    private: bool = MISSING
+    pooler: PoolerConfig | None = None
+    projection: ProjectionConfig | None = None
+
+
+@dataclass
+class ImportConfig:
+    checkpoint: str | None = MISSING
+    tokenizer: str | None = MISSING
+    output: str | None = MISSING
+    pooler: PoolerConfig | None = None
+    projection: ProjectionConfig | None = None
+
+
 def register() -> None:
-    """Make the schemas known to Hydra under the names that `conf/train.yaml` and `conf/evaluate.yaml` list first."""
-    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
-    ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
+    """Make the schemas known to Hydra under the names that each command's file in `conf/` lists first."""
+    for name, schema in (
+        ("train", TrainConfig),
+        ("evaluate", EvaluateConfig),
+        ("encode", EncodeConfig),
+        ("similarity", SimilarityConfig),
+        ("serve", ServeConfig),
+        ("index", BuildIndexConfig),
+        ("search", SearchConfig),
+        ("export", ExportConfig),
+        ("import", ImportConfig),
+    ):
+        ConfigStore.instance().store(name=f"{name}_schema", node=schema)

@@ -15,13 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.config.schema import AdapterConfig, EvaluateConfig, TrainConfig
+from simcse_lit.config.schema import AdapterConfig, TrainConfig
 from simcse_lit.config.views import check_views
 from simcse_lit.errors import UserError
 
 WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"
 
-C = TypeVar("C", TrainConfig, EvaluateConfig)
+C = TypeVar("C")
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "loss.name": ("unsup", "sup"),
@@ -80,7 +80,8 @@ def typed(composed: DictConfig, schema: type[C]) -> C:
         config = cast(C, OmegaConf.to_object(composed))
     except OmegaConfBaseException as error:
         raise UserError(explain_value_error(error)) from error
-    config.senteval.dir = config.senteval.dir or None  # SIMCSE_DATA may be set and empty
+    if (senteval := getattr(config, "senteval", None)) is not None:
+        senteval.dir = senteval.dir or None  # SIMCSE_DATA may be set and empty
     return config
 
 

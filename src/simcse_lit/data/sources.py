@@ -146,16 +146,18 @@ def _known(source: Source) -> Source:
 
 
 class BadRows:
-    """Counts bad rows; stops after the last file if there are any, or reports them and lets training go on.
+    """Counts bad rows; stops after the last file if there are any, or reports them and goes on.
 
     Args:
-        policy: `error` or `skip` (the key `data.on_bad_row`).
+        policy: `error` or `skip`.
         key: the configuration key that names the files, for messages.
+        switch: the configuration key that chooses the policy; None if there is none.
     """
 
-    def __init__(self, policy: str, key: str) -> None:
+    def __init__(self, policy: str, key: str, switch: str | None = None) -> None:
         self.policy = policy
         self.key = key
+        self.switch = switch
         self.count = 0
         self._shown: list[str] = []
 
@@ -178,13 +180,9 @@ class BadRows:
         if self.policy == "error":
             raise UserError(
                 f"{self.key}: {self.count:,} row{'s' * (self.count > 1)} cannot be used:\n{rows}{more}\n"
-                + (
-                    "Mend them, or train without them: data.on_bad_row=skip"
-                    if self.key == "data.train_file"
-                    else "Mend them."
-                )
+                + (f"Mend them, or go on without them: {self.switch}=skip" if self.switch else "Mend them.")
             )
-        log.warning("Training without %s unusable rows (data.on_bad_row=skip):\n%s%s", f"{self.count:,}", rows, more)
+        log.warning("Going on without %s unusable rows (%s=skip):\n%s%s", f"{self.count:,}", self.switch, rows, more)
 
 
 def _lines(source: Source) -> Iterator[str]:

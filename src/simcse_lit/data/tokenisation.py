@@ -78,7 +78,8 @@ def examples(
     Raises:
         UserError: after the last row, if rows are bad and `on_bad_row` is `error`; at once for a file that cannot be read.
     """
-    bad = BadRows(on_bad_row, sources[0].key)
+    key = sources[0].key
+    bad = BadRows(on_bad_row, key, "data.on_bad_row" if key == "data.train_file" else None)
     labelled = [is_labelled(source.header()) for source in sources]
     if any(labelled) and len(columns) > 1:
         if not all(labelled):

@@ -35,7 +35,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, folder: Path, loaded: LoadedEncoder, *, max_length: int, precision: str) -> None:
-        self._path = folder / f"embeddings-{_fingerprint(loaded, max_length, precision)[:24]}.safetensors"
+        self._path = folder / f"embeddings-{fingerprint(loaded, max_length, precision)[:24]}.safetensors"
         self._known: dict[bytes, Tensor] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,8 @@ def _digest(sentence: str) -> bytes:
     return hashlib.sha256(sentence.encode()).digest()[:DIGEST_BYTES]
 
 
-def _fingerprint(loaded: LoadedEncoder, max_length: int, precision: str) -> str:
+def fingerprint(loaded: LoadedEncoder, max_length: int, precision: str) -> str:
+    """Digest of everything of an encoder that decides its vectors, but for batches and devices."""
     # Padding and truncation are set anew by every call, and differ with what was called before.
     tokenizer = {**json.loads(loaded.tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None}
     reads = (loaded.kind, loaded.pooler, loaded.projection, loaded.prepare(""), str(max_length), precision)

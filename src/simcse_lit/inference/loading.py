@@ -1,10 +1,11 @@
-"""Any sentence encoder, ready to encode: our exports and checkpoints, the paper's releases, raw transformers models, and
-sentence-transformers folders.
+"""Any sentence encoder, ready to encode: our exports (ONNX too) and checkpoints, the paper's releases, raw transformers
+models, and sentence-transformers folders.
 
 What a saved model says of its pooler and projection is used; what the caller says instead is a warning. Only a raw model,
 which says nothing, needs to be told. Called by `evaluate.py`.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import AdapterConfig, ModelConfig
@@ -22,6 +23,7 @@ from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.data.hub import download_model
 from simcse_lit.errors import UserError
 from simcse_lit.inference.export import load_export, recorded_section
+from simcse_lit.inference.onnx import MODEL, OnnxEncoder
 from simcse_lit.model.adapter import add_adapter, merge_adapter
 from simcse_lit.model.encoder import Projection, SentenceEncoder
 from simcse_lit.model.loading import load_backbone, longest_input
@@ -70,7 +72,7 @@ class LoadedEncoder:
 
     source: str
     kind: str
-    encoder: SentenceEncoder | SentenceTransformerEncoder
+    encoder: SentenceEncoder | SentenceTransformerEncoder | OnnxEncoder
     tokenizer: PreTrainedTokenizerFast
     pooler: str
     projection: str
@@ -99,6 +101,10 @@ def load_encoder(source: str, *, revision: str | None, pooler: str | None, proje
         if is_local(source):
             raise UserError(f"checkpoint: {source}: there is no such folder (looked in {path.absolute().parent}).")
         path = download_model(source, revision, key="checkpoint")
+    if (path / MODEL).is_file() and not (path / "model.safetensors").is_file():
+        loaded = _onnx(source, path)
+        _warn_of_contradiction(source, (loaded.pooler, loaded.projection), (pooler, projection))
+        return loaded
     is_model = (path / "config.json").is_file()
     if is_model and recorded_section(path) is not None:
         encoder, tokenizer = load_export(path)
@@ -179,6 +185,19 @@ def _checkpoint(source: str, pooler: str | None, projection: str | None) -> Load
     merge_adapter(encoder.backbone)
     length = longest_input(encoder.backbone, tokenizer)
     return LoadedEncoder(source, "Lightning checkpoint", encoder.eval(), tokenizer, *reads, length)
+
+
+def _onnx(source: str, path: Path) -> LoadedEncoder:
+    """A folder that `interop.write_onnx` wrote."""
+    try:
+        recorded = json.loads((path / "config.json").read_text(encoding="utf-8"))["simcse"]
+        reads = (recorded["pooler"], recorded["projection"])
+        kind, length = f"ONNX {recorded['onnx']}", int(recorded["longest_input"])
+        tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(path))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"checkpoint: {source}: is no ONNX export of simcse-lit, or damaged: {reason}") from error
+    return LoadedEncoder(source, kind, OnnxEncoder(path / MODEL).eval(), tokenizer, *reads, length)
 
 
 def _sentence_transformers(source: str, path: Path, pooler: str | None, projection: str | None) -> LoadedEncoder:

@@ -56,7 +56,8 @@ def last_token(hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Te
     """
     places_L = torch.arange(attention_mask_NL.shape[1], device=attention_mask_NL.device)
     last_N = (attention_mask_NL * places_L).amax(1)
-    return hidden_states[-1][torch.arange(len(last_N), device=last_N.device), last_N]
+    # shape[0] and not len(): an exported graph keeps the former open
+    return hidden_states[-1][torch.arange(last_N.shape[0], device=last_N.device), last_N]
 
 
 # `cls_before_pooler` reads what `cls` reads; it differs in never being projected at evaluation (config/validation.py).

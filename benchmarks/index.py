@@ -1,0 +1,101 @@
+"""What each kind of index costs and finds. Run: python benchmarks/index.py   (a million rows: --rows 1000000 --kinds hnsw)
+
+Synthetic unit vectors of 384 numbers, which is all that a machine without a corpus has. "clustered" resembles sentences: a
+random map of 32 hidden dimensions, grouped around one centre a hundred rows, and 10 % noise in all 384. "uniform" is random
+in all 384 dimensions, the worst case for any approximate search, since everything is about as far from everything else.
+Queries are drawn like the rows and are not among them; recall@10 is against exact search. One query at a time from the
+saved, memory-mapped index. Prints build time (drawing included), size on disk, p50 and p99 of a query, recall, and how
+broadly it searched.
+"""
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simcse_lit.config.index import KINDS, index_config
+from simcse_lit.inference.index import Block, Index
+from simcse_lit.reporting.run_folder import device_name, git_commit
+
+WIDTH, HIDDEN, CLUSTER, QUERIES, BLOCK = 384, 32, 100, 300, 16_384
+
+
+class Vectors:
+    """Rows and queries of one distribution, always the same."""
+
+    def __init__(self, shape: str, rows: int) -> None:
+        self.shape, self.rows = shape, rows
+        generator = torch.Generator().manual_seed(0)
+        self.centres = torch.randn(max(1, rows // CLUSTER), HIDDEN, generator=generator)
+        self.map = torch.randn(HIDDEN, WIDTH, generator=generator) / HIDDEN**0.5
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(count, WIDTH, generator=generator)
+        if self.shape == "uniform":
+            return F.normalize(noise, dim=-1)
+        centres = self.centres[torch.randint(len(self.centres), (count,), generator=generator)]
+        hidden = centres + 0.5 * torch.randn(count, HIDDEN, generator=generator)
+        return F.normalize(hidden @ self.map + 0.1 * noise, dim=-1)
+
+    def blocks(self) -> Iterator[Block]:
+        for start in range(0, self.rows, BLOCK):
+            count = min(BLOCK, self.rows - start)
+            yield self.draw(count, 1 + start), [f"sentence {start + row}" for row in range(count)], None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--uniform-rows", type=int, default=10_000, help="0 leaves the worst case out")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--setting", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. links=16 ef_construction=100")
+    options = parser.parse_args()
+    settings = dict(setting.split("=") for setting in options.setting)
+    print(f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+          f"Python {platform.python_version()}, commit {git_commit()}")  # fmt: skip
+    for shape, rows in (("clustered", options.rows), ("uniform", options.uniform_rows)):
+        if not rows:
+            continue
+        print(f"\n{rows:,} {shape} vectors of {WIDTH} numbers, {QUERIES} queries")
+        print("          build       disk      p50      p99  recall@10  breadth")
+        vectors = Vectors(shape, rows)
+        queries = vectors.draw(QUERIES, 0)
+        with tempfile.TemporaryDirectory() as folder:
+            exact: list[set[int]] = []
+            for kind in dict.fromkeys(["exact", *options.kinds]):
+                exact = measure(kind, vectors, queries, Path(folder) / kind, settings if kind != "exact" else {}, exact)
+
+
+def measure(
+    kind: str, vectors: Vectors, queries: Tensor, folder: Path, settings: dict[str, str], exact: list[set[int]]
+) -> list[set[int]]:
+    """Print one line; returns what an exact search finds."""
+    start = time.perf_counter()
+    Index.build_in(folder, vectors.blocks(), index_config(kind, **settings))
+    build = time.perf_counter() - start
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    index = Index.load(folder)
+    index.search(queries[:20], 10)  # pages of the files come in
+    seconds, found = [], []
+    for query_H in queries:
+        start = time.perf_counter()
+        hits = index.search(query_H[None], 10)[0]
+        seconds.append(time.perf_counter() - start)
+        found.append({hit.id for hit in hits})
+    exact = exact or found
+    recall = sum(len(one & other) for one, other in zip(found, exact, strict=True)) / 10 / len(found)
+    p50, p99 = torch.tensor(seconds).quantile(torch.tensor([0.5, 0.99])).mul(1000).tolist()
+    print(f"{kind:6} {build:7.1f} s {size / 2**20:7.0f} MiB {p50:5.2f} ms {p99:5.2f} ms      {recall:.3f}  "
+          f"{index.breadth or ''}", flush=True)  # fmt: skip
+    return exact
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""python -m simcse_lit.encode: compose `conf/encode.yaml`, read a file, write the vector of every text.
+
+Torch is imported inside `encode`, once the configuration has been found right.
+"""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.cli import run
+from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.schema import EncodeConfig
+from simcse_lit.config.use import STDIN, reads, validate_encode
+from simcse_lit.errors import UserError
+
+log = logging.getLogger("simcse_lit.encode")  # with python -m, __name__ is another
+
+# Paths, which may hold what means something to Hydra.
+TEXTS = ("checkpoint", "input", "output", "column")
+
+
+def main(composed: DictConfig) -> None:
+    """Encode the file that a composed configuration names."""
+    config = validate_encode(composed)
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or str(config.input).startswith("hf://"))
+    encode(config)
+
+
+def encode(config: EncodeConfig) -> None:
+    """Write the vectors of every text of a file, in their order, block by block; go on with what a stopped run left.
+
+    Raises:
+        UserError: the input, the output or the encoder cannot be used.
+    """
+    import time
+    from itertools import islice
+
+    from tqdm import tqdm
+
+    from simcse_lit.inference.device import find_device
+    from simcse_lit.inference.embedding_cache import fingerprint
+    from simcse_lit.inference.files import TextFile
+    from simcse_lit.inference.loading import load_encoder
+    from simcse_lit.inference.vector_file import VectorFile, refuse_to_replace
+    from simcse_lit.inference.vectors import Settings, vectors
+    from simcse_lit.reporting.console import quiet_libraries
+
+    quiet_libraries()
+    output = Path(str(config.output)).expanduser()
+    refuse_to_replace(output)
+    copy = output.with_name(f"{output.name}.partial.txt")  # of standard input
+    if config.input == STDIN:
+        _copy_stdin(copy)
+    texts = TextFile(
+        str(copy) if config.input == STDIN else str(config.input),
+        config.column,
+        key="input",
+        on_bad_row=config.on_bad_row,
+        name="standard input" if config.input == STDIN else None,
+    )
+    device = find_device(config.device)
+    loaded = load_encoder(str(config.checkpoint), **reads(config))
+    loaded.encoder.to(device)
+    settings = Settings(config.max_length, config.token_budget, config.precision, config.normalize)
+    made_of = {
+        "input": texts.digest(),
+        "checkpoint": fingerprint(loaded, min(config.max_length, loaded.max_length), config.precision),
+        "device": str(device),
+        **{key: getattr(config, key) for key in ("on_bad_row", "block", "token_budget", "normalize")},
+    }
+    file = VectorFile(output, len(texts), made_of)
+    start, first = time.perf_counter(), file.done
+    if first:
+        log.info("Going on after %s of %s lines.", f"{first:,}", f"{len(texts):,}")
+    lines = islice(texts.texts(), first, None)
+    with tqdm(total=len(texts), initial=first, desc="Encoding", unit=" lines", ncols=78, leave=False) as bar:
+        while block := list(islice(lines, config.block)):
+            file.append(vectors(loaded, block, settings).numpy())
+            bar.update(len(block))
+    file.finish(texts.rows(), config.block)
+    copy.unlink(missing_ok=True)
+    seconds = time.perf_counter() - start
+    log.info("%s: %s vectors; %.0f lines/s", output, f"{len(texts):,}", (len(texts) - first) / seconds)
+
+
+def _copy_stdin(path: Path) -> None:
+    """Standard input to a file beside the output: it is read twice, and a run that goes on compares it with the last."""
+    import shutil
+    import sys
+
+    if sys.stdin.isatty():
+        raise UserError("input=-: standard input is the terminal. Pipe a file into it, or name one: input=FILE.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+    except OSError as error:
+        raise UserError(f"output: {path}: cannot be written: {error.strerror or error}.") from error
+
+
+if __name__ == "__main__":
+    run(main, "encode", texts=TEXTS)

@@ -1,0 +1,20 @@
+"""Finds the device that an encoder runs on. Called by the commands and by `SimCSE`."""
+
+import torch
+
+from simcse_lit.errors import UserError
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU if there is one.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name}: is not there: {str(error).splitlines()[0]}. Use device=auto.") from error
+    return torch.device(name)

@@ -1,0 +1,37 @@
+"""Uploads an export to the Hugging Face Hub. Called by `export`."""
+
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx
+
+from simcse_lit.errors import UserError
+
+
+def push(folder: Path, repository: str, *, private: bool) -> str:
+    """Upload a folder as one commit; the repository is made if need be.
+
+    Args:
+        folder: what is uploaded; its README.md is the model's card.
+        repository: OWNER/NAME.
+        private: whether a new repository is; one that is there stays as it is.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: not logged in, not allowed, or the Hub cannot be reached.
+    """
+    api = HfApi()
+    kept = f"The folder is whole in {folder}; push again once that is mended."
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        done = api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload an encoder of simcse-lit")
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        hint = " Log in with a token that may write: hf auth login" if status in (401, 403) else ""
+        raise UserError(f"push_to_hub={repository}: refused with status {status}.{hint}\n{kept}") from error
+    except (httpx.HTTPError, OfflineModeIsEnabled) as error:
+        raise UserError(f"push_to_hub={repository}: {api.endpoint} cannot be reached: {error}\n{kept}") from error
+    return str(done.commit_url)

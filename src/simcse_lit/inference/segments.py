@@ -1,0 +1,195 @@
+"""Sentences with their ids and unit vectors in Arrow files that are memory-mapped, and never changed once written.
+
+A segment is one such file, or what was added since the last save and is still in memory. `index.py` searches the rows of
+all of them.
+
+Shapes: N rows, M some of them, B rows of a block, Q queries, K found, H width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from simcse_lit.errors import UserError
+
+BLOCK = 16_384  # rows: bounds the memory of an exact search
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some rows.
+
+    Args:
+        blocks: Arrow record batches with the columns id, text and vector.
+        path: the file that they are mapped from; None while they are only in memory.
+    """
+
+    blocks: list[pa.RecordBatch]
+    path: Path | None = None
+
+
+class Rows:
+    """All rows of an index, counted through its segments in their order.
+
+    Args:
+        width: H.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.segments: list[Segment] = []
+        self.vectors: list[Tensor] = []  # of each block, (B, H), as they lie in the file: not copied, not to be written to
+        self._blocks: list[pa.RecordBatch] = []
+        self._starts = np.zeros(1, np.int64)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def append(self, segment: Segment) -> None:
+        """Take in the rows of one more segment."""
+        self.segments.append(segment)
+        for block in segment.blocks:
+            self._blocks.append(block)
+            self.vectors.append(torch.from_dlpack(block.column("vector").flatten()).view(-1, self.width))
+        self._starts = np.cumsum([0, *(block.num_rows for block in self._blocks)])
+
+    def ids(self) -> np.ndarray:
+        """(N,), int64."""
+        return np.concatenate([np.empty(0, np.int64), *(block.column("id").to_numpy() for block in self._blocks)])
+
+    def row(self, place: int) -> tuple[int, str]:
+        """Id and text."""
+        number = int(np.searchsorted(self._starts, place, side="right")) - 1
+        block, inside = self._blocks[number], place - int(self._starts[number])
+        return block.column("id")[inside].as_py(), block.column("text")[inside].as_py()
+
+    def gather(self, places_M: Tensor) -> Tensor:
+        """The vectors at some places, (M, H)."""
+        places = places_M.numpy()
+        numbers = np.searchsorted(self._starts, places, side="right") - 1
+        gathered = torch.empty(len(places), self.width)
+        for number in np.unique(numbers):
+            (here,) = (numbers == number).nonzero()
+            gathered[here] = self.vectors[number][places[here] - self._starts[number]]
+        return gathered
+
+    def nearest(self, queries_QH: Tensor, k: int, alive_N: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The k rows of the largest inner product with each query, among those alive.
+
+        Args:
+            queries_QH: (Q, H).
+            k: how many.
+            alive_N: which rows may be found.
+
+        Returns:
+            (products, places), both (Q, K) with K = min(k, N), largest first; what is not alive comes last, with -inf.
+        """
+        products_QK, places_QK = torch.empty(len(queries_QH), 0), torch.empty(len(queries_QH), 0, dtype=torch.long)
+        dead_N = torch.from_numpy(~alive_N)
+        start = 0
+        for block_BH in self.vectors:
+            products_QB = queries_QH @ block_BH.T
+            products_QB[:, dead_N[start : start + len(block_BH)]] = -torch.inf
+            top = products_QB.topk(min(k, len(block_BH)))
+            products_QK, places_QK = torch.cat([products_QK, top.values], 1), torch.cat([places_QK, start + top.indices], 1)
+            best = products_QK.topk(min(k, products_QK.shape[1]))
+            products_QK, places_QK = best.values, places_QK.gather(1, best.indices)
+            start += len(block_BH)
+        return products_QK, places_QK
+
+
+def width_of(vectors_NH: Tensor) -> int:
+    """H.
+
+    Raises:
+        UserError: it is no matrix.
+    """
+    if vectors_NH.ndim != 2:
+        raise UserError(f"index: vectors must be a matrix, one row a sentence, and not {vectors_NH.ndim}-dimensional.")
+    return vectors_NH.shape[1]
+
+
+def unit_vectors(vectors_NH: Tensor, width: int, what: str) -> Tensor:
+    """Unit vectors in float32.
+
+    Raises:
+        UserError: of another width, zero or not finite.
+    """
+    if width_of(vectors_NH) != width:
+        raise UserError(
+            f"index: a {what}'s vector has {vectors_NH.shape[1]} numbers, and those of the index have {width}.\n"
+            "It was built with another model."
+        )
+    vectors_NH = vectors_NH.detach().float().cpu()
+    length_N1 = vectors_NH.norm(dim=-1, keepdim=True)
+    bad = (~(length_N1.isfinite() & (length_N1 > 0))).nonzero()
+    if len(bad):
+        raise UserError(f"index: the vector of {what} {int(bad[0, 0])} is zero or not finite, so it has no direction.")
+    unit_NH: Tensor = vectors_NH / length_N1
+    return unit_NH
+
+
+def make_segment(ids: np.ndarray, texts: Sequence[str], vectors_NH: Tensor) -> Segment:
+    """A segment in memory; the vectors are not copied."""
+    width = vectors_NH.shape[1]
+    blocks = []
+    for start in range(0, len(ids), BLOCK):
+        rows = slice(start, start + BLOCK)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(vectors_NH[rows].contiguous().numpy().ravel()), width)
+        columns = [pa.array(ids[rows], pa.int64()), pa.array(texts[rows], pa.large_string()), vectors]
+        blocks.append(pa.RecordBatch.from_arrays(columns, schema=_schema(width)))
+    return Segment(blocks)
+
+
+def open_segment(path: Path, width: int) -> Segment:
+    """Map a file whose vectors are `width` wide.
+
+    Raises:
+        UserError: it is missing, damaged, or of another width.
+    """
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        blocks = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"index: {path}: cannot be read: {str(error).splitlines()[0]}\nBuild the index again.") from error
+    if reader.schema != _schema(width):
+        raise UserError(f"index: {path}: does not hold ids, texts and vectors of width {width}. Build the index again.")
+    return Segment(blocks, path)
+
+
+class SegmentWriter:
+    """Writes a segment block by block; a file that could not be finished is removed.
+
+    Args:
+        path: of the new file.
+        width: H.
+    """
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._path = path
+        self._file = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._file, _schema(width))
+
+    def write(self, segment: Segment) -> None:
+        """Append rows."""
+        for block in segment.blocks:
+            self._writer.write_batch(block)
+
+    def __enter__(self) -> "SegmentWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None) -> None:
+        self._writer.close()
+        self._file.close()
+        if error is not None:
+            self._path.unlink()
+
+
+def _schema(width: int) -> pa.Schema:
+    return pa.schema([("id", pa.int64()), ("text", pa.large_string()), ("vector", pa.list_(pa.float32(), width))])

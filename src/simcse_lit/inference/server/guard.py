@@ -1,0 +1,89 @@
+"""What every request passes before the API: where it comes from, and how long it is; and the headers of every answer."""
+
+from collections.abc import Collection
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Guard:
+    """Refuses requests of other sites' pages and bodies that are too long; the page may load nothing but its own files.
+
+    Args:
+        app: what is guarded.
+        hosts: names under which this machine may be asked; empty for any. A page elsewhere can make a browser ask 127.0.0.1
+            under a name of its own.
+        body: bytes of a body.
+        uploads: bytes of a body by path, where it may be longer.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], body: int, uploads: dict[str, int]) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._body = body
+        self._uploads = uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        limit = self._uploads.get(scope["path"], self._body)
+        refused = self._refusal(headers, limit)
+        if refused is not None:
+            await refused(scope, receive, with_headers)
+            return
+        seen = 0
+
+        async def limited() -> Message:  # a body in chunks does not say its length
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise HTTPException(413, too_long(limit))
+            return message
+
+        await self._app(scope, limited, with_headers)
+
+    def _refusal(self, headers: Headers, limit: int) -> JSONResponse | None:
+        host = headers.get("host", "")
+        if self._hosts and host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
+            return error(400, f"This server does not answer to the name {host[:100]!r}.")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != host:
+            return error(403, "Requests of other sites' pages are not answered.")
+        length = headers.get("content-length", "0")
+        if not length.isdigit():
+            return error(400, "Content-Length is no number.")
+        return error(413, too_long(limit)) if int(length) > limit else None
+
+
+def error(status: int, message: str, **headers: str) -> JSONResponse:
+    """How every refusal looks: {"error": message}."""
+    content: dict[str, Any] = {"error": message}
+    return JSONResponse(content, status, headers)
+
+
+def too_long(limit: int) -> str:
+    """For a body of more bytes than these."""
+    return f"The body is longer than {limit / 1e6:g} MB."

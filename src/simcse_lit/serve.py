@@ -1,0 +1,83 @@
+"""python -m simcse_lit.serve: compose `conf/serve.yaml`, load an encoder and what is to be searched, serve page and API.
+
+Torch is imported inside `serve`, once the configuration has been found right.
+"""
+
+import logging
+import socket
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.cli import run
+from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.schema import ServeConfig
+from simcse_lit.config.use import reads, validate_serve
+from simcse_lit.errors import UserError
+
+log = logging.getLogger("simcse_lit.serve")  # with python -m, __name__ is another
+
+# Paths, which may hold what means something to Hydra.
+TEXTS = ("checkpoint", "folder", "corpus", "column")
+
+
+def main(composed: DictConfig) -> None:
+    """Serve what a composed configuration names, until it is stopped."""
+    config = validate_serve(composed)
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]))
+    serve(config)
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve until the process is stopped.
+
+    Raises:
+        UserError: the encoder, the index or the corpus cannot be used, or the port is taken.
+    """
+    from pathlib import Path
+
+    import uvicorn
+
+    from simcse_lit.inference.device import find_device
+    from simcse_lit.inference.files import TextFile
+    from simcse_lit.inference.index import Index
+    from simcse_lit.inference.loading import load_encoder
+    from simcse_lit.inference.server.app import create_app
+    from simcse_lit.inference.server.service import Service
+    from simcse_lit.inference.vectors import Settings
+    from simcse_lit.reporting.console import quiet_libraries
+
+    quiet_libraries()
+    listener = _listen(config.host, config.port)
+    corpus = None
+    if config.folder is None and config.corpus is not None:
+        corpus = list(TextFile(config.corpus, config.column, key="corpus").texts())
+    loaded = load_encoder(str(config.checkpoint), **reads(config))
+    loaded.encoder.to(find_device(config.device))
+    settings = Settings(config.max_length, config.token_budget, config.precision, normalize=False)
+    service = Service(loaded, settings, config.limits.waiting)
+    if config.folder is not None:
+        service.use_index(Index.load(Path(config.folder).expanduser()), config.folder)
+    elif corpus is not None:
+        service.use_corpus(corpus, Path(str(config.corpus)).name)
+    address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listener.getsockname()[1]}"
+    log.info("Serving %s\n  page    %s\n  API     %s/docs\nCtrl-C stops it.", loaded.source, address, address)
+    server = uvicorn.Server(uvicorn.Config(create_app(service, config), log_level="warning", timeout_graceful_shutdown=5))
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, made first, so that a port that is taken is said at once."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        raise UserError(
+            f"host={host} port={port}: cannot listen there: {error.strerror or error}.\nChoose another port, or port=0."
+        ) from error
+    return listener
+
+
+if __name__ == "__main__":
+    run(main, "serve", texts=TEXTS)

@@ -1,0 +1,64 @@
+"""python -m simcse_lit.similarity: compose `conf/similarity.yaml`, print the cosine of two sentences, or of two files line
+by line.
+
+Torch is imported inside `similarity`, once the configuration has been found right.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.cli import run
+from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.schema import SimilarityConfig
+from simcse_lit.config.use import reads, validate_similarity
+from simcse_lit.errors import UserError
+
+# Values that are taken as they stand, whatever they would mean to Hydra.
+TEXTS = ("checkpoint", "first", "second", "column")
+BLOCK = 2048  # lines of two files that are encoded at a time
+
+
+def main(composed: DictConfig) -> None:
+    """Print the similarities that a composed configuration asks for."""
+    config = validate_similarity(composed)
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]))
+    for cosine in similarity(config):
+        print(f"{cosine:.4f}")
+
+
+def similarity(config: SimilarityConfig) -> Iterator[float]:
+    """The cosine of two sentences, or of each text of a file with the text in the same place of the other.
+
+    Raises:
+        UserError: the encoder or a file cannot be used, or the files have not as many texts as each other.
+    """
+    from itertools import islice
+
+    from simcse_lit.inference.device import find_device
+    from simcse_lit.inference.files import TextFile
+    from simcse_lit.inference.loading import load_encoder
+    from simcse_lit.inference.vectors import Settings, vectors
+    from simcse_lit.reporting.console import quiet_libraries
+
+    quiet_libraries()
+    given = {"first": str(config.first), "second": str(config.second)}
+    files = {key: TextFile(name, config.column, key=key) for key, name in given.items() if Path(name).is_file()}
+    if len(files) == 1:
+        (other,) = given.keys() - files.keys()
+        raise UserError(f"{other}: {given[other]}: there is no such file, and a file is compared with a file only.")
+    if files and len(files["first"]) != len(files["second"]):
+        counts = " and ".join(f"{len(file):,}" for file in files.values())
+        raise UserError(f"first, second: {counts} texts; the files are compared line by line and need as many.")
+    loaded = load_encoder(str(config.checkpoint), **reads(config))
+    loaded.encoder.to(find_device(config.device))
+    settings = Settings(config.max_length, config.token_budget, config.precision, normalize=True)
+    left, right = (file.texts() for file in files.values()) if files else (iter([text]) for text in given.values())
+    while block := list(islice(left, BLOCK)):
+        both_NH = vectors(loaded, [*block, *islice(right, len(block))], settings)
+        yield from (both_NH[: len(block)] * both_NH[len(block) :]).sum(dim=1).tolist()
+
+
+if __name__ == "__main__":
+    run(main, "similarity", texts=TEXTS)
