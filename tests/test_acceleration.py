@@ -31,7 +31,8 @@ def updated(*, scaled: bool, fused: bool) -> torch.Tensor:
     plugin = MixedPrecision("16-mixed", "cpu", scaler)
     scaler.scale(loss).backward()
     trainer = SimpleNamespace(strategy=None, precision_plugin=plugin)
-    SimCSEModule.configure_gradient_clipping(SimpleNamespace(trainer=trainer), optimizer, 0.5, None)  # type: ignore[arg-type]
+    module = SimpleNamespace(trainer=trainer, _is_logged=False)
+    SimCSEModule.configure_gradient_clipping(module, optimizer, 0.5, None)  # type: ignore[arg-type]
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad.norm(), torch.tensor(0.5))
     scaler.step(optimizer)

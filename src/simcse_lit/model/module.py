@@ -124,9 +124,10 @@ class SimCSEModule(pl.LightningModule):
         vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"], batch["chunks"])
         vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
         first = world()[0] * len(vectors_BVH)
+        anchor_BH, candidates = vectors_BVH[:, 0], gather_rows(vectors_BVH[:, 1:]).unbind(1)
         logits_BN = contrastive_logits(
-            vectors_BVH[:, 0],
-            *gather_rows(vectors_BVH[:, 1:]).unbind(1),
+            anchor_BH,
+            *candidates,
             temperature=self.loss_config.temperature,
             similarity=self.loss_config.similarity,
             hard_negative_weight=self.loss_config.hard_negative_weight,
@@ -134,7 +135,7 @@ class SimCSEModule(pl.LightningModule):
         )
         loss = contrastive_loss(logits_BN, first)
         if self._is_logged:
-            self._log_cosines(logits_BN.detach(), first, views)
+            self._log_cosines(anchor_BH, candidates, first)
         if self.loss_config.mlm_weight:
             mlm = self._mlm(batch["input_ids"], batch["attention_mask"], batch["chunks"])
             self._log_loss("train/contrastive_loss", loss)
@@ -148,14 +149,14 @@ class SimCSEModule(pl.LightningModule):
         """Whether loggers see the step under way."""
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
 
-    def _log_cosines(self, logits_BN: Tensor, first: int, views: int) -> None:
+    @torch.no_grad()
+    def _log_cosines(self, anchor_BH: Tensor, candidates: Sequence[Tensor], first: int) -> None:
         """Log the mean cosine of the positives and of all negatives, hard ones too, over the anchors of all processes."""
-        rows = len(logits_BN)
-        positives = logits_BN.diagonal(first).sum()
-        weights = rows * self.loss_config.hard_negative_weight if views == 3 else 0.0  # no part of a cosine
-        negatives = logits_BN.sum() - positives - weights
-        for name, total, number in (("positive", positives, rows), ("negative", negatives, logits_BN.numel() - rows)):
-            self._log_loss(f"train/{name}_cosine", total * self.loss_config.temperature / max(number, 1))
+        cosines_BN = contrastive_logits(anchor_BH, *candidates, temperature=1.0, first=first)
+        positives = cosines_BN.diagonal(first)
+        negatives = (cosines_BN.sum() - positives.sum()) / max(cosines_BN.numel() - len(positives), 1)
+        self._log_loss("train/positive_cosine", positives.mean())
+        self._log_loss("train/negative_cosine", negatives)
 
     def _log_loss(self, name: str, loss: Tensor) -> None:
         """Log the loss of the whole batch at the steps that loggers see; between them the bar shows this process's part."""
