@@ -16,7 +16,6 @@ from simcse_lit.config.validation import validate
 from simcse_lit.errors import UserError
 from simcse_lit.inference.export import load_export
 from simcse_lit.model.module import SimCSEModule
-from simcse_lit.objective.contrastive import contrastive_logits
 from simcse_lit.train import train
 
 from .conftest import Cli, metrics
@@ -215,16 +214,10 @@ def test_another_logger_is_a_matter_of_switching(tmp_path: Path, cache_dir: Path
 def test_logged_cosines_and_gradient_norm_are_those_of_their_formulas() -> None:
     generator = torch.Generator().manual_seed(0)
     anchor, positive, negative = (torch.randn(count, 8, generator=generator) for count in (3, 6, 6))
-    first, temperature, weight = 2, 0.05, -1.5
-    logits = contrastive_logits(
-        anchor, positive, negative, temperature=temperature, hard_negative_weight=weight, first=first
-    )
+    first = 2
     logged: dict[str, float] = {}
-    module: Any = SimpleNamespace(
-        loss_config=SimpleNamespace(temperature=temperature, hard_negative_weight=weight),
-        _log_loss=lambda name, value: logged.update({name: float(value)}),
-    )
-    SimCSEModule._log_cosines(module, logits, first, 3)
+    module: Any = SimpleNamespace(_log_loss=lambda name, value: logged.update({name: float(value)}))
+    SimCSEModule._log_cosines(module, anchor, (positive, negative), first)
     candidates = [*positive, *negative]
     cosines = [[torch.cosine_similarity(row, other, dim=0).item() for other in candidates] for row in anchor]
     own = [cosines[place][first + place] for place in range(3)]

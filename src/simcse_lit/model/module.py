@@ -146,8 +146,10 @@ class SimCSEModule(pl.LightningModule):
 
     @property
     def _is_logged(self) -> bool:
-        """Whether loggers see the step under way."""
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
+        """Whether loggers see the step under way; there are none without a trainer."""
+        if self._trainer is None:
+            return False
+        return (self.global_step + 1) % self._trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
 
     @torch.no_grad()
     def _log_cosines(self, anchor_BH: Tensor, candidates: Sequence[Tensor], first: int) -> None:
