@@ -19,7 +19,7 @@ setup: $(VENV)/.installed  ## make the virtual environment .venv with everything
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,sentence-transformers,sweep,joblib,submitit,tensorboard,dashboard,lora,dev]'
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,sentence-transformers,search,serve,onnx,sweep,joblib,submitit,tensorboard,dashboard,lora,dev]'
 	touch $@
 
 quickstart: setup  ## train on the bundled text, no network needed, about a minute on two CPU cores

@@ -2,14 +2,16 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from playwright.sync_api import Browser, sync_playwright
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from simcse_lit.config import resolvers, schema
@@ -39,6 +41,21 @@ def simcse_data() -> Path:
             pytest.fail(f"CI must have the real data; there is none in {folder} (SIMCSE_DATA)")
         pytest.skip("no real data: set SIMCSE_DATA")
     return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium. Without one tests of pages are skipped, but on CI they fail."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must have a browser; there is no chromium on PATH")
+        pytest.skip("no chromium on PATH")
+    flags = ("no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update", "disable-sync")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=[f"--{flag}" for flag in (*flags, "no-first-run")])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

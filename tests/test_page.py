@@ -1,14 +1,12 @@
 """The page in a real browser: upload, search, heat map, hostile sentences, and that it asks nobody but its server."""
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from simcse_lit.inference.loading import load_encoder
 from simcse_lit.inference.server.app import create_app
@@ -22,18 +20,6 @@ HOSTILE = [
     "</td></ol><svg onload=\"document.title = 'hacked'\">",
 ]
 CORPUS = ["A ship sails at dawn.", "It rains all day.", *HOSTILE]
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have a browser; there is no chromium on PATH")
-        pytest.skip("no chromium on PATH")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +38,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        yield browser.new_page(viewport={"width": 1280, "height": 900})
-        browser.close()
+def page(browser: Browser) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield opened
+    opened.close()
 
 
 def test_a_corpus_is_uploaded_searched_and_compared_and_no_sentence_runs(page: Page, address: str, tmp_path: Path) -> None:

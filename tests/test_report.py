@@ -7,11 +7,11 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 from scipy.stats import t as student
 
 from simcse_lit.errors import UserError
@@ -22,15 +22,6 @@ from simcse_lit.reporting.runs import read_runs
 
 from .run_folders import make_run, make_sweep
 
-BROWSER = Path("/usr/bin/chromium")
-FLAGS = (
-    "no-sandbox",
-    "disable-gpu",
-    "disable-background-networking",
-    "disable-component-update",
-    "disable-sync",
-    "no-first-run",
-)
 HOSTILE = "<script>alert(1)</script>&\"'<img src=https://example.org/x>$_\\"
 
 
@@ -239,18 +230,7 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     assert "report.html" in done.stdout
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not BROWSER.is_file():
-        pytest.skip(f"no {BROWSER}")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(BROWSER), args=[f"--{flag}" for flag in FLAGS])
-        yield started
-        started.close()
-
-
-def test_the_page_is_sound_in_a_browser_at_both_widths_whatever_names_hold(tmp_path: Path, browser: Any) -> None:
+def test_the_page_is_sound_in_a_browser_at_both_widths_whatever_names_hold(tmp_path: Path, browser: Browser) -> None:
     """No error, no request but for the page itself, nothing wider than the window, no element made of a name."""
     number = 0
     for temperature in (0.01, 0.05):
