@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -22,6 +21,7 @@ from yaml import YAMLError
 from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.resume import flat
 from simcse_lit.errors import UserError
+from simcse_lit.launch.cases import jobs_of
 from simcse_lit.launch.command import config_options, quoted
 from simcse_lit.launch.handover import ERROR_FILE
 from simcse_lit.reporting.curves import read_metrics
@@ -152,12 +152,14 @@ def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
     """The jobs that `multirun.yaml` of a grid asks for and no folder holds, as of a sweep that was stopped."""
     path = root / "multirun.yaml"
     hydra = _yaml(path)["hydra"] if path.is_file() else {}
-    if hydra.get("runtime", {}).get("choices", {}).get("hydra/sweeper") != "basic":
+    sweeper = hydra.get("runtime", {}).get("choices", {}).get("hydra/sweeper")
+    if sweeper not in ("basic", "cases"):
         return []
     params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
     try:
         parsed = OverridesParser.create().parse_overrides([*params, *hydra["overrides"]["task"]])
-        jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+        cases = hydra["sweeper"]["cases"] if sweeper == "cases" else [{}]
+        jobs = jobs_of(cases, parsed)
     except HydraException:
         return []
     held = [_as_asked(run.overrides) for run in runs]
