@@ -148,6 +148,20 @@ def test_jobs_that_failed_stopped_or_never_started_are_listed_with_their_reason(
         assert [row["state"] for row in csv.DictReader(file)] == ["finished", "failed", "unfinished", "not started"]
 
 
+def test_the_cases_of_a_preset_that_never_started_are_listed(tmp_path: Path) -> None:
+    run_of(tmp_path, 0, {"loss.similarity": "dot", "seed": 1})
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra: {runtime: {choices: {hydra/sweeper: cases}, config_sources: []}, job: {name: train, config_name: train}, "
+        "sweeper: {params: {seed: '1,2'}, cases: [{loss.similarity: dot}, {loss.temperature: 0.1}]}, overrides: {task: []}}"
+    )
+    waiting = [sorted(run.overrides) for run in read_runs(tmp_path) if run.state == "not started"]
+    assert waiting == [
+        ["loss.similarity=dot", "seed=2"],
+        ["loss.temperature=0.1", "seed=1"],
+        ["loss.temperature=0.1", "seed=2"],
+    ]
+
+
 def test_the_command_of_a_run_is_what_it_was_started_with(tmp_path: Path) -> None:
     overrides = ["data.train_file='a b;c.txt'", "+demo.queries=[x y]", "seed=3", "resume=auto"]
     make_run(tmp_path / "0", overrides, {}, after={"STS-B-dev": 1.0})
