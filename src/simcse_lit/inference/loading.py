@@ -25,9 +25,8 @@ from simcse_lit.errors import UserError
 from simcse_lit.inference.export import load_export, recorded_section
 from simcse_lit.inference.onnx import MODEL, OnnxEncoder
 from simcse_lit.model.adapter import add_adapter, merge_adapter
-from simcse_lit.model.encoder import Projection, SentenceEncoder
+from simcse_lit.model.encoder import CHECKPOINT_SECTION, Projection, SentenceEncoder
 from simcse_lit.model.loading import load_backbone, longest_input
-from simcse_lit.model.module import CHECKPOINT_SECTION
 from simcse_lit.model.pooling import POOLERS
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 
 from simcse_lit.model.pooling import POOLERS
 
+CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint: how its encoder was made and is read
+
 ProjectionName = Literal["mlp", "mlp_train_only", "none"]
 
 

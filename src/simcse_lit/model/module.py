@@ -24,7 +24,7 @@ from simcse_lit.evaluation.analyses import Analysis
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
 from simcse_lit.model.chunking import encode_in_chunks, plan
-from simcse_lit.model.encoder import SentenceEncoder
+from simcse_lit.model.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows, mean_over_ranks, world
 from simcse_lit.objective.gradient_cache import Chunk, in_chunks
@@ -32,8 +32,6 @@ from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
 from simcse_lit.seeds import derived_seed
 
 Batch = dict[str, Any]  # tensors, and a training batch's chunks
-
-CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint
 
 
 class SimCSEModule(pl.LightningModule):
