@@ -189,7 +189,7 @@ def test_a_folder_that_is_missing_damaged_or_something_else_is_named(tmp_path: P
     with pytest.raises(UserError, match=r"holds other files, e\.g\. thesis\.txt"):
         index.save(tmp_path / "other")
     about = json.loads((folder / "index.json").read_text())
-    damages = {
+    damages: dict[str, list[bytes | None]] = {
         "index.json": [b"{oops", json.dumps(about | {"sentences": 5}).encode(), json.dumps(about | {"width": 8}).encode()],
         "rows-0.arrow": [b"short", None],
         "hnsw-0.faiss": [b"short", None],
