@@ -24,7 +24,7 @@ from simcse_lit.model.loading import load_backbone
 
 from .conftest import Cli
 
-TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False)
+TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 SENTENCES = [
     "A man is playing a guitar.",
     "Snow.",
