@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 from scipy.stats import t as student
 
 from simcse_lit.errors import UserError
@@ -244,6 +244,16 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     assert "report.html" in done.stdout
 
 
+def watched(page: Page) -> tuple[list[str], list[str]]:
+    """What the console of a page will say, and what it will ask for."""
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    return said, asked
+
+
 def test_the_page_is_sound_in_a_browser_at_both_widths_whatever_names_hold(tmp_path: Path, browser: Browser) -> None:
     """No error, no request but for the page itself, nothing wider than the window, no element made of a name."""
     number = 0
@@ -258,11 +268,7 @@ def test_the_page_is_sound_in_a_browser_at_both_widths_whatever_names_hold(tmp_p
     assert "<script" not in path.read_text()
     for width in (1280, 390):
         page = browser.new_page(viewport={"width": width, "height": 844})
-        said: list[str] = []
-        asked: list[str] = []
-        page.on("console", lambda message, said=said: said.append(message.text))
-        page.on("pageerror", lambda error, said=said: said.append(str(error)))
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        said, asked = watched(page)
         page.goto(path.as_uri())
         page.screenshot(full_page=True)
         assert (said, asked) == ([], [path.as_uri()])
