@@ -1,6 +1,7 @@
 """Indexes against a plain matrix product: every kind, saved, mapped, added to, deleted from, damaged, and without faiss."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -236,3 +237,13 @@ except UserError as error:
     assert json.loads(first) == json.loads(second) == best
     assert done.stderr.count("pip install 'simcse-lit[search]'") == 1
     assert "is of kind hnsw, and without faiss it can only be searched" in refusal
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_a_loaded_index_saved_elsewhere_is_whole(kind: str, tmp_path: Path) -> None:
+    vectors = torch.randn(600, 16, generator=torch.Generator().manual_seed(0))
+    Index.build(vectors, [str(number) for number in range(600)], kind=kind).save(tmp_path / "first")
+    Index.load(tmp_path / "first").save(tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    hits = Index.load(tmp_path / "second").search(vectors[:5], 1)
+    assert [found[0].text for found in hits] == ["0", "1", "2", "3", "4"]

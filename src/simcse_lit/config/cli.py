@@ -72,12 +72,13 @@ def run(
 
     def job(composed: DictConfig) -> Any:
         run_dir = HydraConfig.get().runtime.output_dir
-        if not rank:
+        has_run_folder = HydraConfig.get().output_subdir is not None and not rank
+        if has_run_folder:
             handover.note_failure(run_dir, None)
         try:
             value = task(composed)
         except Exception as error:
-            if not rank:
+            if has_run_folder:
                 handover.note_failure(run_dir, explain(error, config_name) or f"{type(error).__name__}: {error}")
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
                 number = HydraConfig.get().job.num

@@ -38,7 +38,17 @@ FREE = (
     "logger",
 )
 FREE_KEYS = {
-    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "micro_batch_size", "length_chunks", "extra"),
+    "trainer": (
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "micro_batch_size",
+        "length_chunks",
+        "chunk_overhead",
+        "compile",
+        "extra",
+    ),
     "data": ("num_workers", "cache_dir", "on_bad_row", "revision"),
 }
 

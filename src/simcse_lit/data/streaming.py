@@ -128,7 +128,7 @@ class _BadRowsNow(BadRows):
     """Acts on a bad row when it comes, for a stream may have no last row: the first one stops, or a handful is reported."""
 
     def __init__(self, policy: str, *, silent: bool) -> None:
-        super().__init__(policy, KEY)
+        super().__init__(policy, KEY, "data.on_bad_row")
         self.silent = silent
 
     def add(self, source: Readable, line: int, reason: str) -> None:

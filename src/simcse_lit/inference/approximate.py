@@ -7,6 +7,7 @@ Shapes: N rows, Q queries, S of a sample, C candidates, B rows of a block, H wid
 """
 
 import logging
+import shutil
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -109,7 +110,10 @@ class Structure:
         """Write it to a file."""
         import faiss
 
-        faiss.write_index(self._native, str(path))
+        if self.path is not None:  # mapped cells would be written as a reference to this file, not as what they hold
+            shutil.copyfile(self.path, path)
+        else:
+            faiss.write_index(self._native, str(path))
 
     def add(self, block_BH: Tensor) -> None:
         """Take in more rows; what was mapped is read into memory first, since faiss adds to nothing else."""

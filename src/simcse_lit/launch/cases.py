@@ -20,7 +20,8 @@ def jobs_of(cases: Iterable[Mapping[str, Any]], overrides: Sequence[Override]) -
     """
     jobs: dict[frozenset[str], list[str]] = {}
     for case in cases:
-        own = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in case.items()])
+        words = [f"{key}={'null' if value is None else value}" for key, value in case.items()]
+        own = OverridesParser.create().parse_overrides(words)
         for job in BasicSweeper.split_arguments([*own, *overrides], None)[0]:
             jobs.setdefault(frozenset(job), job)
     return list(jobs.values())

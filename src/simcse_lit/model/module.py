@@ -241,15 +241,15 @@ class SimCSEModule(pl.LightningModule):
 
         What it was before is logged as `train/gradient_norm`.
         """
+        precision = self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
         if isinstance(self.trainer.strategy, FSDPStrategy):
             if gradient_clip_val or self._is_logged:
                 sharded = cast(FullyShardedDataParallel, self.trainer.strategy.model)
                 self.log("train/gradient_norm", sharded.clip_grad_norm_(gradient_clip_val or math.inf))
             return
-        precision = self.trainer.precision_plugin
-        scaler = getattr(precision, "scaler", None)
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
         if self._is_logged:
             self.log("train/gradient_norm", clip_grad_norm_(self.parameters(), math.inf))  # which clips nothing
         # Mixed precision's own refuses a fused optimiser, since it does not know that the gradient is unscaled by now.

@@ -31,8 +31,9 @@ class Chunk:
 
     def to(self, device: torch.device) -> "Chunk":
         """The same chunk with its rows on a device; the host does not wait for a GPU to have them."""
-        rows_n = self.rows_n.pin_memory() if device.type == "cuda" else self.rows_n
-        return Chunk(rows_n.to(device, non_blocking=True), self.longest)
+        on_cuda = device.type == "cuda"
+        rows_n = self.rows_n.pin_memory() if on_cuda else self.rows_n
+        return Chunk(rows_n.to(device, non_blocking=on_cuda), self.longest)
 
 
 def in_chunks(

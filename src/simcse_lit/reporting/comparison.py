@@ -240,8 +240,10 @@ def show(value: Any) -> str:
 
 def same(value: Any, typed: str) -> bool:
     """Whether a value is what was typed: 0.05 is 5e-2."""
+    if isinstance(value, bool):
+        return show(value) == typed
     try:
-        return not isinstance(value, bool) and float(value) == float(typed)
+        return float(value) == float(typed)
     except (TypeError, ValueError):
         return show(value) == typed
 
