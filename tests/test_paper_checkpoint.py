@@ -81,6 +81,8 @@ def test_what_the_checkpoint_leaves_open_must_be_said(tmp_path: Path) -> None:
         read = read_paper_checkpoint(tmp_path / "mine", tokenizer=None, pooler=None, projection=projection)
         torch.testing.assert_close(encode(read.encoder, read.tokenizer, SENTENCES), expected, rtol=0, atol=1e-5)
     saved(tmp_path / "sup-mean", "bert", mlp=False)
+    with pytest.raises(UserError, match=r"pooler=cls_before_pooler: .* has mlp\.dense(.|\n)*projection=none"):
+        read_paper_checkpoint(tmp_path / "mine", tokenizer=None, pooler="cls_before_pooler", projection="mlp")
     with pytest.raises(UserError, match=r"has no mlp\.dense(.|\n)*Say which: pooler=avg"):
         read_paper_checkpoint(tmp_path / "sup-mean", tokenizer=None, pooler=None, projection=None)
     read = read_paper_checkpoint(tmp_path / "sup-mean", tokenizer=None, pooler="avg", projection=None)

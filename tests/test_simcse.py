@@ -216,3 +216,10 @@ def test_two_processes_give_what_one_gives(raw: str, model: SimCSE) -> None:
     next(iter(workers.values())).kill()
     with pytest.raises(UserError, match="has died"):
         pool.encode(sentences)
+
+
+def test_a_sentence_longer_than_a_file_name_is_no_file() -> None:
+    from simcse_lit.similarity import _is_file
+
+    assert not _is_file("very " * 100)
+    assert _is_file(__file__)

@@ -44,7 +44,7 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
 
     quiet_libraries()
     given = {"first": str(config.first), "second": str(config.second)}
-    files = {key: TextFile(name, config.column, key=key) for key, name in given.items() if Path(name).is_file()}
+    files = {key: TextFile(name, config.column, key=key) for key, name in given.items() if _is_file(name)}
     if len(files) == 1:
         (other,) = given.keys() - files.keys()
         raise UserError(f"{other}: {given[other]}: there is no such file, and a file is compared with a file only.")
@@ -58,6 +58,13 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
     while block := list(islice(left, BLOCK)):
         both_NH = vectors(loaded, [*block, *islice(right, len(block))], settings)
         yield from (both_NH[: len(block)] * both_NH[len(block) :]).sum(dim=1).tolist()
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a sentence longer than a file's name may be
+        return False
 
 
 if __name__ == "__main__":

@@ -111,6 +111,11 @@ def _reads(folder: Path, projected: bool, pooler: str | None, projection: str | 
         if projection not in (None, "none"):
             raise UserError(f"projection={projection}: {folder} has no mlp.dense. Leave projection out.")
         return pooler, "none", loss, "there is no mlp.dense in it"
+    if pooler not in (None, "cls") and projection != "none":
+        raise UserError(
+            f"pooler={pooler}: {folder} has mlp.dense, which was trained behind pooler=cls.\n"
+            "Leave pooler out, or leave the projection out with projection=none."
+        )
     if projection is None and loss is None:
         raise UserError(
             f"checkpoint: {folder}: has mlp.dense, and its name does not say if that is kept at evaluation.\n"
