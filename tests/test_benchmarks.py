@@ -24,6 +24,6 @@ def test_there_are_results() -> None:
 
 def test_the_script_for_gpus_runs_every_way_on_a_cpu() -> None:
     script = ROOT / "benchmarks" / "gpu.py"
-    done = subprocess.run([sys.executable, str(script), "--smoke", "--steps", "1"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(script), "--smoke", "--blocks", "1"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 10  # two kinds of step, five ways each
