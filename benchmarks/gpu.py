@@ -83,13 +83,12 @@ def main() -> None:
             rows.append([f"{work} (padding {padding:.2f})", name, f"{each * 1000:.1f}", f"{examples * views / each:,.0f}",
                          f"{done / STEPS / each / rate:.1%}", f"{median(seconds[PEER]) / median(taken):.2f}x",
                          f"{errors[name]:.0e}" if name in errors else ""])  # fmt: skip
+            print(rows[-1], flush=True)
     about = (
         f"{device_name(device)}, torch {torch.__version__}, commit {git_commit()}, measured {rate / 1e12:.0f} bf16 TFLOP/s"
     )
     columns = ["work", "way", "ms a step", "sentences/s", "MFU", f"of {PEER}", "error"]
-    if chosen.smoke:
-        print(*rows, sep="\n")
-    else:
+    if not chosen.smoke:
         report("gpu", "BERT-base, random weights, bf16-mixed", columns, rows, about)
 
 
