@@ -33,6 +33,10 @@ SHARED = (  # of the many keys that all runs share, those that tell most
     "trainer.precision",
     "seed",
 )
+BESIDE = (
+    "Published figures are of the paper's backbones, corpora and sets, and of one seed; ours are of the configuration above."
+    " Compare the direction, and the numbers only where everything is the same."
+)
 
 
 def write_page(
@@ -73,12 +77,13 @@ def write_page(
         comparison=comparison,
         best=ranked[0] if len(comparison.settings) > 1 and ranked else None,
         cards=_cards(comparison, ranked),
-        shared=_shared(comparison),
+        shared=shared(comparison),
         protocol=protocol(comparison) if comparison.settings else "",
         differences=comparison.differences(),
         notes=notes(comparison),
-        before=_before(comparison),
+        before=before(comparison),
         published=published,
+        beside=BESIDE,
         figures=figures,
         troubled=_troubled(runs),
         runs=runs,
@@ -194,7 +199,8 @@ def _name(run: Run, comparison: Comparison) -> str:
     return f"{_values(run, comparison)} seed={show(run.seed)}".lstrip()
 
 
-def _shared(comparison: Comparison) -> list[tuple[str, Any]]:
+def shared(comparison: Comparison) -> list[tuple[str, Any]]:
+    """What is the same in all runs, of the keys that tell most; the seeds, where there are several."""
     runs = [run for setting in comparison.settings for run in setting.runs]
     varied = {key for axis in comparison.axes for key in (axis.key, *axis.along)}
     seeds = sorted({show(run.seed) for run in runs}, key=lambda seed: (len(seed), seed))
@@ -202,10 +208,13 @@ def _shared(comparison: Comparison) -> list[tuple[str, Any]]:
     return [(key, facts[key]) for key in SHARED if key in facts and key not in varied]
 
 
-def _before(comparison: Comparison) -> dict[str, Any] | None:
-    runs = [run for setting in comparison.settings for run in setting.runs if run.before]
-    same = len({tuple(sorted(run.before.items())) for run in runs}) == 1
-    return {"scores": runs[0].before, "several": not same} if runs else None
+def before(comparison: Comparison) -> list[tuple[str, Mapping[str, float]]]:
+    """The untrained encoder's label and scores; each setting's, if they are not of one encoder."""
+    found = [(setting.label, run.before) for setting in comparison.settings for run in setting.runs[:1] if run.before]
+    same = all(scores == found[0][1] for _, scores in found)
+    return (
+        [("before training", found[0][1])] if found and same else [(f"before training, {name}", one) for name, one in found]
+    )
 
 
 def _troubled(runs: Sequence[Run]) -> str:

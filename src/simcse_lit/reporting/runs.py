@@ -40,7 +40,8 @@ class Run:
         note: why it failed, or how far it came.
         overrides: what it was started with.
         command: the line that starts it again.
-        facts: dotted keys of its resolved configuration, and the option chosen of each group, with their values.
+        facts: dotted keys of its resolved configuration, and the option chosen of each group, with their values; a list is a
+            tuple, so that values can be compared and looked up.
         scores: after training, by task; the development set first. Empty unless it is finished.
         before: likewise, of the untrained encoder.
         history: each logged number as (step, value) in the order of steps.
@@ -100,6 +101,7 @@ def _read(folder: Path, root: Path) -> Run | None:
     sources = hydra["runtime"]["config_sources"]
     own = [source["path"] for source in sources if source["provider"] == "command-line"]
     error, log = folder / ERROR_FILE, folder / "environment.json"
+    environment = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else {}
     if scores.get("after"):
         state, note = FINISHED, ""
     elif error.is_file():
@@ -113,12 +115,12 @@ def _read(folder: Path, root: Path) -> Run | None:
         state=state,
         note=note,
         overrides=overrides,
-        command=_command(hydra, overrides),
-        facts={**choices, **dict(flat(config))},
+        command=_command(hydra, overrides, environment),
+        facts={**choices, **{key: _hashable(value) for key, value in flat(config)}},
         scores=scores.get("after", {}),
         before=scores.get("before", {}),
         history=history,
-        environment=json.loads(log.read_text(encoding="utf-8")) if log.is_file() else {},
+        environment=environment,
         own_files=[f"hydra.searchpath=[{quoted('file://' + path)}]" for path in own],
     )
 
@@ -139,9 +141,20 @@ def _scores(folder: Path) -> dict[str, dict[str, float]]:
     return scores
 
 
-def _command(hydra: Mapping[str, Any], overrides: Sequence[str]) -> str:
-    """The line that runs this job again, in a folder of its own."""
-    node: Any = OmegaConf.create({"job": hydra["job"], "runtime": hydra["runtime"]})
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else str(value) if isinstance(value, Mapping) else value
+
+
+def _command(hydra: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> str:
+    """The line that runs this job again, in a folder of its own.
+
+    The configuration of this package is left out, also that of a checkout on another machine: it is beside the script that
+    the environment names.
+    """
+    package = Path(next(iter(environment.get("command", ())), "")).parent
+    own = [str(package / "conf"), *(str(parent / "conf") for parent in list(package.parents)[1:2])]
+    sources = [source for source in hydra["runtime"]["config_sources"] if source["path"] not in own]
+    node: Any = OmegaConf.create({"job": hydra["job"], "runtime": {"config_sources": sources}})
     module = hydra["job"]["name"]
     words = [f"simcse_lit.{module}" if module == "train" else module, *config_options(node)]
     words += [override for override in overrides if not override.startswith("resume=")]
@@ -163,8 +176,9 @@ def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
     except HydraException:
         return []
     held = [_as_asked(run.overrides) for run in runs]
+    environment = next((run.environment for run in runs if run.environment), {})
     return [
-        Run(None, "", NOT_STARTED, "", job, _command(hydra, job), {}, {}, {}, {}, {})
+        Run(None, "", NOT_STARTED, "", job, _command(hydra, job, environment), {}, {}, {}, {}, {})
         for job in jobs
         if _as_asked(job) not in held
     ]

@@ -4,6 +4,7 @@ As wide as a phone, so that text stays legible there; settings differ in shade, 
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from simcse_lit.reporting.tables import shortened
 WIDTH = 4.3  # inches
 DRAWN = 6  # settings in a figure of curves; the others lie behind them in grey
 LABEL_LENGTH = 40
+LINE_LENGTH = 24
 CURVES = {  # name of a logged number to title and unit
     "train/loss": ("Training loss", "nats"),
     "val/sts": ("Development set", "Spearman × 100"),
@@ -44,7 +46,9 @@ def draw_scores(comparison: Comparison, published: Sequence[Published], path: Pa
     """Runs as points, a setting's mean ± standard deviation; on the right, to its own scale, what was published."""
     metric, settings = comparison.metric, comparison.settings
     theirs = {row.ours.values: row.score for row in of_metric(published, metric) if row.ours is not None}
-    figure = _canvas(1.1 + 0.3 * len(settings))
+    labels = [_wrapped(setting.label) for setting in settings]
+    lines = max(label.count("\n") for label in labels)
+    figure = _canvas(1.5 + (0.3 + 0.16 * lines) * len(settings))
     axes = figure.subplots(1, 1 + bool(theirs), sharey=True, squeeze=False, width_ratios=[3, 2][: 1 + bool(theirs)])[0]
     places = np.arange(len(settings))
     for place, setting in zip(places, settings, strict=True):
@@ -52,12 +56,14 @@ def draw_scores(comparison: Comparison, published: Sequence[Published], path: Pa
         axes[0].plot(scores, [place] * len(scores), linestyle="", marker="o", color="0.6", markersize=5, zorder=2)
         bar: dict[str, Any] = {"color": "black", "capsize": 4, "marker": "|", "markersize": 13, "zorder": 3}
         axes[0].errorbar([np.nan if mean is None else mean], [place], xerr=[std or 0], **bar)
-    axes[0].set(xlabel=metric, title="Ours: runs, mean ± std", ylabel=_axes_label(comparison))
+    several = any(len(setting.scores(metric)) > 1 for setting in settings)
+    axes[0].set(xlabel=f"{metric}:\n{'runs, mean ± std' if several else 'one run each'}", title="Ours")
+    figure.suptitle(_axes_label(comparison), x=0.01, ha="left", fontsize=8.5)
     if theirs:
         values = [theirs.get(setting.values, np.nan) for setting in settings]
         axes[1].plot(values, places, linestyle="--", color="black", marker="D", fillstyle="none", linewidth=0.8)
         axes[1].set(xlabel=metric, title="Published")
-    axes[0].set_yticks(places, [shortened(setting.label, 24) for setting in settings])
+    axes[0].set_yticks(places, labels)
     axes[0].set_ylim(len(settings) - 0.5, -0.5)
     save(figure, path)
 
@@ -81,7 +87,7 @@ def draw_heat_map(comparison: Comparison, path: Path) -> None:
         text = "–" if math.isnan(value) else f"{value:.2f}"
         axis.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=9)
     axis.set_xticks(range(len(across.values)), [shortened(show(value), 14) for value in across.values])
-    axis.set_yticks(range(len(down.values)), [shortened(show(value), 18) for value in down.values])
+    axis.set_yticks(range(len(down.values)), [_wrapped(show(value)) for value in down.values])
     axis.set(xlabel=shortened(across.key, 44), ylabel=shortened(down.key, 30), title=f"{metric}, mean over seeds")
     axis.grid(visible=False)
     save(figure, path)
@@ -101,6 +107,7 @@ def draw_plane(comparison: Comparison, path: Path) -> None:
         axis.plot(*spots.mean(0), linestyle="", markersize=9, label=style["label"], markeredgecolor="black", **point)
     axis.set(xlabel=UNIFORMITY, ylabel=ALIGNMENT, title="Alignment and uniformity of the kept weights")
     axis.margins(0.1)
+    axis.locator_params(axis="x", nbins=5)  # of close values labels are long
     _legend(figure, axis, comparison)
     save(figure, path)
 
@@ -204,7 +211,7 @@ def _legend(figure: Figure, axis: Axes, comparison: Comparison) -> None:
         return
     handles, labels = axis.get_legend_handles_labels()
     grey = len(comparison.settings) - DRAWN
-    title = _axes_label(comparison) + (f" (grey: {grey} others)" if grey > 0 else "")
+    title = _axes_label(comparison) + (f"\n(grey: {grey} others)" if grey > 0 else "")
     style: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "alignment": "left", "handlelength": 3}
     shown = figure.legend(handles, labels, loc="outside lower left", title=title, ncols=_columns(comparison), **style)
     shown.get_title().set_fontsize(8.5)
@@ -218,8 +225,19 @@ def _columns(comparison: Comparison) -> int:
 def _legend_height(comparison: Comparison) -> float:
     """In inches, of what `_legend` will take."""
     several = len(comparison.settings) > 1
-    return 0.2 + 0.165 * math.ceil(min(len(comparison.settings), DRAWN) / _columns(comparison)) if several else 0.0
+    rows = math.ceil(min(len(comparison.settings), DRAWN) / _columns(comparison)) + (len(comparison.settings) > DRAWN)
+    return 0.2 + 0.165 * rows if several else 0.0
 
 
 def _axes_label(comparison: Comparison) -> str:
-    return shortened(", ".join(axis.key for axis in comparison.axes), 48)
+    return shortened(", ".join(axis.key for axis in comparison.axes), 60)
+
+
+def _wrapped(label: str) -> str:
+    """A setting's label on lines of at most LINE_LENGTH characters, broken behind commas."""
+    lines = [""]
+    for part in re.split(r"(?<=,)", shortened(label, 4 * LINE_LENGTH)):
+        if lines[-1] and len(lines[-1] + part) > LINE_LENGTH:
+            lines.append("")
+        lines[-1] += shortened(part if lines[-1] else part.lstrip(), LINE_LENGTH)
+    return "\n".join(lines)

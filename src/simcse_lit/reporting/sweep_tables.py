@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simcse_lit.reporting.comparison import Comparison, Setting, show
-from simcse_lit.reporting.page import notes, p_value, protocol, score
+from simcse_lit.reporting.page import BESIDE, before, made, notes, p_value, protocol, score, shared
 from simcse_lit.reporting.paper import Published
 from simcse_lit.reporting.runs import FINISHED, Run
 from simcse_lit.reporting.tables import latex_text
@@ -28,6 +28,9 @@ def score_table(comparison: Comparison) -> Table:
         elif tested:
             row += ["baseline" if setting is comparison.baseline else "–", "–", "–"]
         rows.append(row)
+    for label, scores in before(comparison):
+        blank = [""] * (len(keys) - 1)
+        rows.append([label, *blank, "–", *(score(scores.get(name)) for name in comparison.metrics), *["–"] * len(tested)])
     return rows
 
 
@@ -50,21 +53,30 @@ def write_tables(
     folder: Path, *, title: str, runs: Sequence[Run], comparison: Comparison, published: Sequence[Published]
 ) -> None:
     """report.md, report.tex and results.csv in the folder."""
-    tables = [score_table(comparison)] + ([paper_table(published)] if published else []) if comparison.settings else []
+    scores = [score_table(comparison)] if comparison.settings else []
+    beside = [paper_table(published)] if comparison.settings and published else []
     unfinished = [run for run in runs if run.state != FINISHED]
     lines = [f"# {_markdown(title)}", ""]
     if comparison.settings:
+        lines += [f"{_markdown(part)}\n" for part in (made(runs), _same(comparison)) if part]
         lines += [protocol(comparison), ""]
-    for table in tables:
-        lines += [markdown(table), ""]
+    lines += [f"{markdown(table)}\n" for table in scores]
     lines += [f"{note}\n" for note in notes(comparison)]
+    lines += [f"{BESIDE}\n\n{markdown(table)}\n" for table in beside]
     lines += [
         f"- {run.state}: {_markdown(run.label or ' '.join(run.overrides))} {_markdown(run.note)}".rstrip()
         for run in unfinished
     ]
     (folder / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    (folder / "report.tex").write_text("\n\n".join(map(latex, tables)) + "\n", encoding="utf-8")
+    (folder / "report.tex").write_text("\n\n".join(map(latex, scores + beside)) + "\n", encoding="utf-8")
     _write_csv(folder / "results.csv", runs, comparison)
+
+
+def _same(comparison: Comparison) -> str:
+    """What all runs share, on one line; of a file its name, since its folder is of one machine."""
+    facts = [(key, show(value)) for key, value in shared(comparison)]
+    parts = (f"{key} {Path(value).name if Path(value).is_absolute() else value}" for key, value in facts)
+    return f"All runs: {', '.join(parts)}."
 
 
 def markdown(table: Table) -> str:
