@@ -33,18 +33,28 @@ def main(composed: DictConfig) -> None:
 
 
 def index(config: BuildIndexConfig) -> None:
-    """Build an index, block by block, or add to one and delete from it.
+    """Build an index, block by block, or add to one and delete from it; nobody else writes to its folder meanwhile.
 
     Raises:
-        UserError: the input, the encoder or the folder cannot be used.
+        UserError: the input, the encoder or the folder cannot be used, or another is writing there.
     """
-    from simcse_lit.inference.files import TextFile
-    from simcse_lit.inference.index import Index
-    from simcse_lit.inference.index_encoder import IndexEncoder, encoded_blocks
-    from simcse_lit.reporting.console import log, quiet_libraries
+    from simcse_lit.inference.index_folder import check_is_index, writing
+    from simcse_lit.reporting.console import quiet_libraries
 
     quiet_libraries()
     folder = Path(str(config.folder)).expanduser()
+    if not (config.input or config.vectors):
+        check_is_index(folder)
+    with writing(folder):
+        _build_or_change(config, folder)
+
+
+def _build_or_change(config: BuildIndexConfig, folder: Path) -> None:
+    from simcse_lit.inference.files import TextFile
+    from simcse_lit.inference.index import Index
+    from simcse_lit.inference.index_encoder import IndexEncoder, encoded_blocks
+    from simcse_lit.reporting.console import log
+
     if config.input or config.vectors:
         model = config.checkpoint
         if config.vectors:
