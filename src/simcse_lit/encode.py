@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import EncodeConfig
 from simcse_lit.config.use import STDIN, reads, validate_encode
 from simcse_lit.errors import UserError
@@ -23,7 +23,7 @@ TEXTS = ("checkpoint", "input", "output", "column")
 def main(composed: DictConfig) -> None:
     """Encode the file that a composed configuration names."""
     config = validate_encode(composed)
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or str(config.input).startswith("hf://"))
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or files_need_hub([config.input]))
     encode(config)
 
 
@@ -31,8 +31,8 @@ def encode(config: EncodeConfig) -> None:
     """Write the vectors of every text of a file, in their order, block by block; go on with what a stopped run left.
 
     Raises:
-        UserError: the input, the output or the encoder cannot be used, the input changes meanwhile, or another run writes the
-            output.
+        UserError: the input, the output or the encoder cannot be used, the input changes meanwhile, or another run is
+            writing the output.
     """
     from simcse_lit.inference.vector_file import writing
     from simcse_lit.reporting.console import quiet_libraries

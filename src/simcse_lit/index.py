@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
 from simcse_lit.config.index import is_index, validate_index
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import BuildIndexConfig
 from simcse_lit.errors import UserError
 
@@ -28,7 +28,8 @@ LISTS = ("delete",)
 def main(composed: DictConfig) -> None:
     """Build or change the index that a composed configuration names."""
     config = validate_index(composed)
-    use_cache_when_unreachable(models_need_hub([config.checkpoint] if config.checkpoint else []))
+    files = files_need_hub([config.input, config.add])
+    use_cache_when_unreachable(models_need_hub([config.checkpoint] if config.checkpoint else []) or files)
     index(config)
 
 
