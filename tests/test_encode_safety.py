@@ -1,5 +1,6 @@
 """`python -m simcse_lit.encode` when its input changes, when it is run twice at once, and when what it wrote is damaged."""
 
+import ctypes
 import io
 import os
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from simcse_lit.encode import encode
 from simcse_lit.errors import UserError
+from simcse_lit.inference import memory
 from simcse_lit.inference.vector_file import VectorFile
 
 from .test_encode import TEXTS, config, raw, write
@@ -140,3 +142,24 @@ def test_rows_that_were_lost_are_not_replaced_by_zeros(raw: Path, tmp_path: Path
     encode(asked)  # begins anew
     encode(config(raw, f"input={file}", f"output={tmp_path / 'whole.npy'}"))
     assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_freed_memory_is_given_back_after_each_block_where_the_c_library_can(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "in.txt", TEXTS)
+    trimmed: list[int] = []
+
+    class Glibc:
+        @staticmethod
+        def malloc_trim(kept: int) -> int:
+            trimmed.append(kept)
+            return 1
+
+    for library, blocks in ((Glibc, 4), (object, 0)):  # the other is musl, for one
+        trimmed.clear()
+        memory._malloc_trim.cache_clear()
+        monkeypatch.setattr(ctypes, "CDLL", lambda _, library=library: library())
+        encode(config(raw, f"input={file}", f"output={tmp_path / f'{library.__name__}.npy'}"))
+        assert trimmed == [0] * blocks
+    memory._malloc_trim.cache_clear()

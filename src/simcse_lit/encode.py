@@ -53,6 +53,7 @@ def _encode(config: EncodeConfig, output: Path) -> None:
     from simcse_lit.inference.embedding_cache import fingerprint
     from simcse_lit.inference.files import TextFile
     from simcse_lit.inference.loading import load_encoder
+    from simcse_lit.inference.memory import give_back_freed_memory
     from simcse_lit.inference.vector_file import VectorFile
     from simcse_lit.inference.vectors import Settings, vectors
 
@@ -87,6 +88,7 @@ def _encode(config: EncodeConfig, output: Path) -> None:
             texts.check_unchanged()
             file.append(vectors_BH)
             bar.update(len(block))
+            give_back_freed_memory()
     file.finish(texts.rows(), config.block, texts.check_unchanged)
     copy.unlink(missing_ok=True)
     seconds = time.perf_counter() - start
