@@ -68,7 +68,7 @@ class Source:
         if suffix == ".txt":
             return None
         if suffix == ".parquet":
-            return [str(name) for name in _parquet(self).schema_arrow.names]
+            return [str(name) for name in open_parquet(self).schema_arrow.names]
         if suffix == ".jsonl":
             first = next(((line, text) for line, text in enumerate(_lines(self), start=1) if text.strip()), None)
             if first is None:
@@ -260,14 +260,20 @@ def _jsonl_rows(source: Source, columns: Sequence[str]) -> Iterator[Row | tuple[
             yield Row(line, tuple(value[column] for column in columns))
 
 
-def _parquet(source: Source) -> Any:
+def open_parquet(source: Source) -> Any:
+    """A `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
     import pyarrow
     from pyarrow import parquet
 
     try:
         return parquet.ParquetFile(source.path)
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{source.key}: {source.name}: not a Parquet file: {error}") from error
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source.key}: {source.name}: not a Parquet file, or a damaged one: {reason}") from error
 
 
 def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
@@ -275,7 +281,7 @@ def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
 
     line = 0
     try:
-        for batch in _parquet(source).iter_batches(columns=list(columns)):
+        for batch in open_parquet(source).iter_batches(columns=list(columns)):
             for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
                 line += 1
                 yield Row(line, fields)
