@@ -77,13 +77,15 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     check_fit(config, backbone, tokenizer)
     encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
     add_adapter(encoder.backbone, config.adapter)
-    if config.trainer.compile:
-        encoder.backbone.compile(dynamic=True)
     if views_are_alike(config) and not encoder.has_dropout:
         log.warning(
             "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"
             "no noise to learn from (Table 3, p = 0). Set model.dropout=0.1, or adapter.dropout."
         )
+    second = second_encoder(encoder) if config.loss.encoders == 2 else None
+    if config.trainer.compile:  # after the copy, which would not be compiled
+        for each in filter(None, (encoder, second)):
+            each.backbone.compile(dynamic=True)
     budget, augment = config.evaluation.token_budget, augmenter(config.augmentation)
     data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=budget, seed=config.seed, augment=augment)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
@@ -101,7 +103,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         chunk_overhead=config.trainer.chunk_overhead,
         micro_batch_size=config.trainer.micro_batch_size,
         seed=config.seed,
-        second_encoder=second_encoder(encoder) if config.loss.encoders == 2 else None,
+        second_encoder=second,
     )
     return module, data
 
