@@ -135,7 +135,9 @@ def test_a_loss_that_is_not_finite_names_step_rows_and_checkpoint_which_stays(cl
     assert failed.returncode == 1
     found = json.loads((folder / "nonfinite_batch.json").read_text())
     assert found["step"] == 10 and len(set(found["rows"])) == 32
-    for part in ("loss of step 10 is nan", str(found["rows"][0]), "last.ckpt", "optimizer.lr"):
+    file, line = found["places"][0]
+    assert [place for _, place in found["places"]] == [row + 2 for row in found["rows"]]  # a header, and lines count from 1
+    for part in ("loss of step 10 is nan", f"{file}, lines {line}, ", "last.ckpt", "optimizer.lr"):
         assert part in failed.stderr
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 7

@@ -113,7 +113,7 @@ def test_a_worker_changes_no_batch(tokenizer: PreTrainedTokenizerFast, numbered:
 
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_the_buffer_moves_a_row_forward_by_less_than_its_size(size: int) -> None:
-    rows = [Row(line, ()) for line in range(50)]
+    rows = [Row(line, (), "a.txt") for line in range(50)]
     lines = [row.line for row in shuffled(iter(rows), size, random.Random(0))]
     assert sorted(lines) == list(range(50))
     assert all(line - place < size for place, line in enumerate(lines))
