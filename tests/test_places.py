@@ -20,10 +20,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def data_config(*files: Path, **changes: str) -> DataConfig:
-    settings = [f"data.{key}={value}" for key, value in changes.items()]
-    names = f"data.train_file=[{','.join(map(str, files))}]"
     loss = "sup" if "columns" in changes else "unsup"
-    return train_config("model=tiny", f"loss={loss}", "data=file", names, f"data.cache_dir={files[0].parent}", *settings).data
+    settings = [f"data.{key}={value}" for key, value in changes.items()]
+    settings += [f"data.train_file=[{','.join(map(str, files))}]", f"data.cache_dir={files[0].parent}"]
+    return train_config("model=tiny", f"loss={loss}", "data=file", *settings).data
 
 
 def test_rows_are_traced_past_bad_rows_and_across_files(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
