@@ -20,9 +20,12 @@ from simcse_lit.config.evaluation import validate_evaluation
 from simcse_lit.config.schema import EvaluateConfig, TrainConfig
 from simcse_lit.config.validation import validate
 
-ROOT = Path(__file__).resolve().parents[1]
+from .warm_start import ROOT, WarmStart
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+DATA = Path(os.environ.pop("SIMCSE_DATA", "") or ROOT.parent / "shared" / "data")  # what is run here does not see it
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,7 +38,7 @@ def _registered() -> None:
 @pytest.fixture(scope="session")
 def simcse_data() -> Path:
     """The folder with SentEval/, nli/ and wiki/. Without it real-data tests are skipped, but on CI they fail."""
-    folder = Path(os.environ.get("SIMCSE_DATA", ROOT.parent / "shared" / "data"))
+    folder = DATA
     if not (folder / "SentEval").is_dir():
         if os.environ.get("CI"):
             pytest.fail(f"CI must have the real data; there is none in {folder} (SIMCSE_DATA)")
@@ -77,18 +80,43 @@ def cli(tmp_path: Path, cache_dir: Path) -> Cli:
         interpreter: str = sys.executable,
         command: str = "train",
     ) -> "subprocess.CompletedProcess[str]":
-        hidden = ("SIMCSE_", "WANDB_", "HF_", "HYDRA_", "COLUMNS")
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
         return subprocess.run(
             [interpreter, "-m", f"simcse_lit.{command}", *arguments],
             cwd=tmp_path,
-            env={**inherited, "SIMCSE_CACHE": str(cache_dir), **(env or {})},
+            env={**inherited(), "SIMCSE_CACHE": str(cache_dir), **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm_start() -> Iterator[WarmStart]:
+    """The process that commands are forked from."""
+    started = WarmStart(inherited())
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def warm_cli(warm_start: WarmStart, tmp_path: Path, cache_dir: Path) -> Cli:
+    """As `cli`, but the libraries are imported already, which saves most of the time that a short command takes."""
+
+    def run(
+        *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300, command: str = "train"
+    ) -> "subprocess.CompletedProcess[str]":
+        environment = {**inherited(), "SIMCSE_CACHE": str(cache_dir), **(env or {})}
+        return warm_start.run([f"simcse_lit.{command}", *arguments], cwd=tmp_path, env=environment, timeout=timeout)
+
+    return run
+
+
+def inherited() -> dict[str, str]:
+    """The environment of the tests without what would change a command."""
+    hidden = ("SIMCSE_", "WANDB_", "HF_", "HYDRA_", "COLUMNS")
+    return {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
 
 
 def train_config(*overrides: str) -> TrainConfig:
