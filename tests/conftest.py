@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,32 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 DATA = Path(os.environ.pop("SIMCSE_DATA", "") or ROOT.parent / "shared" / "data")  # what is run here does not see it
+
+
+SLOWEST = (  # longest first
+    "test_supervised_miniature_reaches",
+    "test_minilm_reaches_its_published_scores",
+    "test_quickstart_on_bundled_text_alone",
+    "test_quickstart_without_any_data",
+    "test_the_offline_runs_of_a_sweep",
+    "test_sigterm_saves_at_any_step",
+    "test_the_papers_default_runs_on_what_the_hub_serves",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the longest tests out over xdist's workers, each to the start of its share, so that none is left for the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    slow = [item for name in SLOWEST for item in items if name in item.nodeid]
+    rest = iter([item for item in items if item not in slow])
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        share = (len(items) - len(ordered)) // (workers - worker)  # as --dist worksteal cuts
+        own = slow[worker::workers]
+        ordered += [*own, *islice(rest, max(0, share - len(own)))]
+    items[:] = [*ordered, *rest]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,12 +130,17 @@ def warm_start() -> Iterator[WarmStart]:
 @pytest.fixture
 def warm_cli(warm_start: WarmStart, tmp_path: Path, cache_dir: Path) -> Cli:
     """As `cli`, but the libraries are imported already, which saves most of the time that a short command takes."""
+    return forked(warm_start, tmp_path, {**inherited(), "SIMCSE_CACHE": str(cache_dir)})
+
+
+def forked(start: WarmStart, folder: Path, environment: Mapping[str, str]) -> Cli:
+    """Run a command as `cli` does, from a process that is there already."""
 
     def run(
         *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300, command: str = "train"
     ) -> "subprocess.CompletedProcess[str]":
-        environment = {**inherited(), "SIMCSE_CACHE": str(cache_dir), **(env or {})}
-        return warm_start.run([f"simcse_lit.{command}", *arguments], cwd=tmp_path, env=environment, timeout=timeout)
+        whole = [f"simcse_lit.{command}", *arguments]
+        return start.run(whole, cwd=folder, env={**environment, **(env or {})}, timeout=timeout)
 
     return run
 

@@ -190,8 +190,8 @@ def test_a_stream_that_fills_no_batch_is_refused_instead_of_read_for_ever(
         next(stream(tokenizer, f"data.train_file={tmp_path}/few.txt", "data.on_bad_row=skip"))
 
 
-def test_a_stream_of_a_local_file_trains(cli: Cli, numbered: Path, tmp_path: Path) -> None:
-    done = cli(
+def test_a_stream_of_a_local_file_trains(warm_cli: Cli, numbered: Path, tmp_path: Path) -> None:
+    done = warm_cli(
         "model=tiny", "data=stream", both(numbered), "trainer.max_steps=3", "data.batch_size=16", "trainer=cpu",
         "data.cache_dir=no_cache", "senteval.from_hub=false", "evaluation.before=false", "evaluation.test=false",
         "trainer.log_every_n_steps=1", "hydra.run.dir=run",

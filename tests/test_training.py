@@ -136,15 +136,6 @@ def test_every_objective_and_option_trains(tmp_path: Path, cache_dir: Path, chan
         assert logged["train/loss"] == pytest.approx([contrastive + 0.1 * mlm for contrastive, mlm in parts], rel=1e-5)
 
 
-def test_a_multirun_trains_each_job_in_a_folder_of_its_own(cli: Cli, tmp_path: Path) -> None:
-    done = cli("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "trainer.max_steps=1", "loss=sup", "loss.temperature=0.05,0.5")
-    assert done.returncode == 0, done.stderr
-    jobs = [tmp_path / "sweep" / number for number in "01"]
-    temperatures = [yaml.safe_load((job / "config.yaml").read_text())["loss"]["temperature"] for job in jobs]
-    assert temperatures == [0.05, 0.5]
-    assert all((job / "export" / "model.safetensors").is_file() for job in jobs)
-
-
 def test_a_run_that_fails_on_its_text_leaves_no_cache_and_no_export(warm_cli: Cli, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("sent0,sent1,hard_neg\na,b,c\nd,,f\n")
