@@ -1,22 +1,31 @@
 """BERT-base on a GPU: step time, sentences a second, and the share of the card's measured matmul rate (MFU).
 
-Run: python benchmarks/gpu.py [--steps N] [--compile]. Random weights and random tokens of realistic lengths, so neither the
-Hub nor data are needed. Unsupervised: batches of 64 sentences; supervised: 512 triplets; bf16-mixed. The model's FLOPs are
-6 x weights of the layers x real tokens, and 12 x layers x hidden x length per token for attention; work on padding is not
-counted as done. A view at a time is how sentence-transformers' trainer pads the same batches. `--smoke` shows on a CPU that
-the script runs, with a small encoder and small batches; its figures mean nothing.
+Run: python benchmarks/gpu.py [--blocks N]. Random weights and random tokens of realistic lengths, so neither the Hub nor
+data are needed. Unsupervised: batches of 64 sentences; supervised: 512 triplets; bf16-mixed, dropout 0.1. A step is
+planning, copying to the GPU, forward pass, loss, backward pass, clipping and fused AdamW, on a new batch each time; the
+model and the MultipleNegativesRankingLoss of sentence-transformers take the same steps, without its trainer. Each way takes
+ten steps in turn, A B A B, and the clock is read when the GPU has finished them. The model's FLOPs are 6 x weights of the
+layers x real tokens, and 12 x layers x hidden x length per token for attention; work on padding is not counted as done.
+
+Before it is timed, each way's loss and gradient are held against rows padded together, in float32, with a small encoder
+without dropout. `--smoke` shows on a CPU that the script runs, with small encoders; its times mean nothing.
 """
 
 import argparse
-import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from statistics import median
 
 import torch
 from harness import report
-from torch import Tensor
-from transformers import BertConfig, BertModel
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import SentenceEncoder
@@ -25,84 +34,145 @@ from simcse_lit.reporting.run_folder import device_name, git_commit
 
 WORK = {"unsup, batch 64": (64, 2, 22.0, 8.0), "sup, batch 512": (512, 3, 13.0, 5.0)}  # examples, views, mean, deviation
 LONGEST = 32
-Encode = Callable[[Tensor, Tensor], Tensor]
+BATCHES = STEPS = 10
+SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
+PEER = "sentence-transformers"
+PLANS = {
+    "padded together": {"by_length": False},
+    "length_chunks=always chunk_overhead=4096": {"by_length": True, "overhead": 4096},
+    "length_chunks=packed": {"by_length": False, "packed": True},
+    "length_chunks=packed compile=default": {"by_length": False, "packed": True},
+    "length_chunks=packed compile=cuda_graphs": {"by_length": False, "packed": True},
+}
+Batch = tuple[Tensor, Tensor]  # ids and mask, (B, V, L), on the host
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--blocks", type=int, default=5, help="of ten steps, for each way")
     parser.add_argument("--smoke", action="store_true")
     chosen = parser.parse_args()
     if not chosen.smoke and not torch.cuda.is_available():
-        raise SystemExit("There is no GPU here. --smoke --steps 1 shows on a CPU that the script runs.")
+        raise SystemExit("There is no GPU here. --smoke --blocks 1 shows on a CPU that the script runs.")
     device = torch.device("cpu" if chosen.smoke else "cuda")
-    torch.manual_seed(0)
-    small = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
-    backbone = BertModel(BertConfig(**small if chosen.smoke else {}), add_pooling_layer=False)
-    encoder = SentenceEncoder(backbone, "cls", "mlp").to(device).train()
-    if chosen.compile:
-        encoder.backbone.compile(dynamic=True)
+    plans = {name: how for name, how in PLANS.items() if device.type == "cuda" or "compile" not in name}
+    errors = {name: error_of(name, plans, device) for name in plans}
+    print(*(f"{name}: {error:.1e} from padded rows" for name, error in errors.items()), sep="\n", flush=True)
     rate = matmul_rate(device)
+    models = {name: encoder_of(name, BertConfig(**SMALL if chosen.smoke else {}), device) for name in plans}
     rows = []
     for work, (full, views, mean, deviation) in WORK.items():
         examples = 8 if chosen.smoke else full
-        lengths_BV = (torch.randn(examples, views) * deviation + mean).round().clamp(4, LONGEST).long()
-        if views == 2:
-            lengths_BV[:, 1] = lengths_BV[:, 0]
-        mask_BVL = (torch.arange(int(lengths_BV.max())) < lengths_BV[..., None]).long()
-        ids_BVL = torch.randint(1000, 30000, mask_BVL.shape) * mask_BVL
-        done = flops(encoder, lengths_BV)
-        padding = 1 - float(mask_BVL.sum()) / mask_BVL.numel()
-        for name, encode in ways(encoder, mask_BVL, device).items():
-            seconds = timed(encoder, encode, ids_BVL.to(device), mask_BVL.to(device), chosen.steps)
-            rows.append([f"{work} (padding {padding:.2f})", name, f"{seconds * 1000:.1f}",
-                         f"{examples * views / seconds:,.0f}", f"{done / seconds / rate:.1%}"])  # fmt: skip
+        batches = [random_batch(examples, views, mean, deviation) for _ in range(BATCHES)]
+        tokens = sum(int(mask.sum()) for _, mask in batches)
+        padding = 1 - tokens / sum(mask.numel() for _, mask in batches)
+        done = sum(flops(models["padded together"], mask.sum(2)) for _, mask in batches)
+        ways = {name: block(model, partial(loss_of, model, plans[name], device), batches) for name, model in models.items()}
+        peer = MultipleNegativesRankingLoss(sentence_transformer(models["padded together"].backbone).to(device).train())
+        ways[PEER] = block(peer, partial(peer_loss_of, peer, device), batches)
+        for way in ways.values():
+            way()  # compiles, records, fills caches
+            way()
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(chosen.blocks):
+            for name, way in ways.items():
+                seconds[name].append(timed(way, device))
+        for name, taken in seconds.items():
+            each = median(taken) / STEPS
+            rows.append([f"{work} (padding {padding:.2f})", name, f"{each * 1000:.1f}", f"{examples * views / each:,.0f}",
+                         f"{done / STEPS / each / rate:.1%}", f"{median(seconds[PEER]) / median(taken):.2f}x",
+                         f"{errors[name]:.0e}" if name in errors else ""])  # fmt: skip
+            print(rows[-1], flush=True)
     about = (
         f"{device_name(device)}, torch {torch.__version__}, commit {git_commit()}, measured {rate / 1e12:.0f} bf16 TFLOP/s"
     )
-    columns = ["work", "way", "ms a step", "sentences/s", "MFU"]
-    if chosen.smoke:
-        print(*rows, sep="\n")
-    else:
+    columns = ["work", "way", "ms a step", "sentences/s", "MFU", f"of {PEER}", "error"]
+    if not chosen.smoke:
         report("gpu", "BERT-base, random weights, bf16-mixed", columns, rows, about)
 
 
-def ways(encoder: SentenceEncoder, mask_BVL: Tensor, device: torch.device) -> dict[str, Encode]:
-    """Padded together, in length chunks of several overheads, and as sentence-transformers does: a view at a time."""
-    mask_NL = mask_BVL.flatten(0, 1)
-
-    def chunked(overhead: int) -> Encode:
-        chunks = [chunk.to(device) for chunk in plan(mask_NL, by_length=True, limit=None, overhead=overhead)]
-        return lambda ids_NL, mask_NL: encode_in_chunks(encoder, ids_NL, mask_NL, chunks)
-
-    def by_view(ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        views = mask_BVL.shape[1]
-        longest = [int(mask_BVL[:, view].sum(1).max()) for view in range(views)]
-        parts = [encoder(ids_NL[view::views, :width], mask_NL[view::views, :width]) for view, width in enumerate(longest)]
-        return torch.stack(parts, dim=1).flatten(0, 1)
-
-    chunkings = {f"length chunks, trainer.chunk_overhead={size}": chunked(size) for size in (1024, 4096, 16384)}
-    return {"padded together": encoder, **chunkings, "a view at a time, as sentence-transformers pads": by_view}
+def encoder_of(name: str, config: BertConfig, device: torch.device) -> SentenceEncoder:
+    torch.manual_seed(0)
+    encoder = SentenceEncoder(BertModel(config, add_pooling_layer=False), "cls", "mlp").to(device).train()
+    encoder.compile_backbone(name.partition("compile=")[2] or "never")
+    return encoder
 
 
-def timed(encoder: SentenceEncoder, encode: Encode, ids_BVL: Tensor, mask_BVL: Tensor, steps: int) -> float:
-    """Median seconds of a step: forward pass, loss, backward pass, clipping, fused AdamW."""
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-5, fused=True)
-    seconds = []
-    for _ in range(steps + 3):  # the first three warm up, and compile
-        _wait(ids_BVL.device)
-        start = time.perf_counter()
-        with torch.autocast(ids_BVL.device.type, torch.bfloat16):
-            vectors_NH = encode(ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1))
-        views = vectors_NH.unflatten(0, ids_BVL.shape[:2]).unbind(1)
-        contrastive_loss(contrastive_logits(*views, temperature=0.05)).backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        _wait(ids_BVL.device)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[3:])
+def random_batch(examples: int, views: int, mean: float, deviation: float) -> Batch:
+    lengths_BV = (torch.randn(examples, views) * deviation + mean).round().clamp(4, LONGEST).long()
+    if views == 2:
+        lengths_BV[:, 1] = lengths_BV[:, 0]
+    mask_BVL = (torch.arange(int(lengths_BV.max())) < lengths_BV[..., None]).long()
+    return torch.randint(1000, 30000, mask_BVL.shape) * mask_BVL, mask_BVL
+
+
+def loss_of(encoder: SentenceEncoder, how: Mapping[str, object], device: torch.device, ids: Tensor, mask: Tensor) -> Tensor:
+    """As `train` does it: the plan on the host, then everything to the device."""
+    chunks = [chunk.to(device) for chunk in plan(mask.flatten(0, 1), **{"limit": None, "overhead": 0, **how})]  # type: ignore[arg-type]
+    ids_NL, mask_NL = to_device(ids.flatten(0, 1), device), to_device(mask.flatten(0, 1), device)
+    views = encode_in_chunks(encoder, ids_NL, mask_NL, chunks).unflatten(0, ids.shape[:2]).unbind(1)
+    return contrastive_loss(contrastive_logits(*(view.float() for view in views), temperature=0.05))
+
+
+def peer_loss_of(peer: nn.Module, device: torch.device, ids: Tensor, mask: Tensor) -> Tensor:
+    """As sentence-transformers' trainer does it: each view padded to its own longest."""
+    features = []
+    for view in range(ids.shape[1]):
+        longest = int(mask[:, view].sum(1).max())
+        features.append({
+            "input_ids": to_device(ids[:, view, :longest], device),
+            "attention_mask": to_device(mask[:, view, :longest], device),
+        })  # fmt: skip
+    loss: Tensor = peer(features, labels=None)
+    return loss
+
+
+def sentence_transformer(backbone: nn.Module) -> SentenceTransformer:
+    """A model of sentence-transformers with a copy of this backbone and the pooler `cls`."""
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = Path(folder) / "vocab.txt"
+        vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(30517))]))
+        BertTokenizerFast(str(vocabulary)).save_pretrained(folder)
+        backbone.save_pretrained(folder)  # type: ignore[operator]
+        transformer = Transformer(folder)
+    return SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension(), "cls")])
+
+
+def block(model: nn.Module, loss: Loss, batches: list[Batch]) -> Callable[[], None]:
+    """A function that takes one training step on each batch."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    kind = next(model.parameters()).device.type
+
+    def run() -> None:
+        for ids, mask in batches:
+            with torch.autocast(kind, torch.bfloat16):
+                value = loss(ids, mask)
+            value.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def error_of(name: str, plans: Mapping[str, Mapping[str, object]], device: torch.device) -> float:
+    """The largest difference of loss and gradients from rows padded together, in the gradient's norm; float32."""
+    config = BertConfig(**SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    padded, encoder = encoder_of("", config, device), encoder_of(name, config, device)
+    encoder.load_state_dict(padded.state_dict())
+    worst = 0.0
+    for mean in (12.0, 20.0, 12.0, 20.0):  # other numbers of rows, and each twice
+        batch = random_batch(16, 3, mean, 5.0)
+        found = []
+        for model, how in ((padded, PLANS["padded together"]), (encoder, plans[name])):
+            loss = loss_of(model, how, device, *batch)
+            loss.backward()
+            gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            found.append(torch.cat([loss.detach().view(1), gradient]))
+            model.zero_grad()
+        worst = max(worst, float((found[1] - found[0]).norm() / found[0].norm()))
+    return worst
 
 
 def flops(encoder: SentenceEncoder, lengths_BV: Tensor) -> float:
@@ -114,18 +184,22 @@ def flops(encoder: SentenceEncoder, lengths_BV: Tensor) -> float:
 
 
 def matmul_rate(device: torch.device) -> float:
-    """The device's bf16 matmul rate, in FLOP/s: the best of ten products of square matrices."""
+    """The device's bf16 matmul rate, in FLOP/s: the best of twelve products of square matrices."""
     size = 8192 if device.type == "cuda" else 512
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    multiply = partial(torch.mm, left, right)
-    best = float("inf")
-    for _ in range(12):
-        _wait(device)
-        start = time.perf_counter()
-        multiply()
-        _wait(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    return 2 * size**3 / min(timed(partial(torch.mm, left, right), device) for _ in range(12))
+
+
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    function()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _wait(device: torch.device) -> None:

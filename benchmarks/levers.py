@@ -59,7 +59,7 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
         ways[f"length chunks, trainer.chunk_overhead={overhead}"] = partial(step, partial(chunked, overhead, encoder), loop)
     ways["length chunks (96) and fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
     if compiled:
-        again, _ = build(train_config("loss=sup", "data.batch_size=128", *triplets, "trainer.compile=true"))
+        again, _ = build(train_config("loss=sup", "data.batch_size=128", *triplets, "trainer.compile=default"))
         again.encoder.load_state_dict(encoder.state_dict())
         ways["trainer.compile"] = partial(step, again.encoder, loop)
         ways["trainer.compile and length chunks (96)"] = partial(step, partial(chunked, 96, again.encoder), loop)

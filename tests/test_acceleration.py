@@ -53,7 +53,7 @@ def test_compiling_gives_the_same_vectors_and_compiles_no_length_anew(monkeypatc
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
     settings = ("model=tiny", "data=samples", "senteval.dir=null", "senteval.from_hub=false")
     plain, _ = build(train_config(*settings))
-    compiled, _ = build(train_config(*settings, "trainer.compile=true"))
+    compiled, _ = build(train_config(*settings, "trainer.compile=default"))
     compiled.load_state_dict(plain.state_dict())
     counters.clear()
     graphs = []

@@ -55,6 +55,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     from simcse_lit.data.datamodule import SimCSEDataModule
     from simcse_lit.evaluation.suite import load_suite
     from simcse_lit.model.adapter import add_adapter
+    from simcse_lit.model.chunking import chunking
     from simcse_lit.model.encoder import SentenceEncoder, second_encoder
     from simcse_lit.model.loading import check_fit, load_backbone
     from simcse_lit.model.module import SimCSEModule
@@ -88,7 +89,12 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
             each.backbone.compile(dynamic=True)
     budget, augment = config.evaluation.token_budget, augmenter(config.augmentation)
     data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=budget, seed=config.seed, augment=augment)
+    second = second_encoder(encoder) if config.loss.encoders == 2 else None
+    for each in (encoder, second):
+        if each is not None:
+            each.compile_backbone(config.trainer.compile)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    chunks = chunking(config.trainer, encoder, on_cpu=on_cpu)
     module = SimCSEModule(
         encoder,
         tokenizer,
@@ -99,7 +105,8 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         loss=config.loss,
         optimizer=optimizer,
         schedule=config.optimizer,
-        length_chunks=on_cpu if config.trainer.length_chunks == "auto" else config.trainer.length_chunks == "always",
+        length_chunks=chunks == "always",
+        packed=chunks == "packed",
         chunk_overhead=config.trainer.chunk_overhead,
         micro_batch_size=config.trainer.micro_batch_size,
         seed=config.seed,

@@ -112,7 +112,7 @@ class TrainerConfig:
     micro_batch_size: int | None = MISSING
     length_chunks: str = MISSING
     chunk_overhead: int = MISSING
-    compile: bool = MISSING
+    compile: str = MISSING
     float32_matmul_precision: str = MISSING
     extra: dict[str, Any] = MISSING
 

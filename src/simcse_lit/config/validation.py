@@ -33,7 +33,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.on_bad_row": ("error", "skip"),
     "optimizer.schedule": ("linear", "constant", "cosine"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
-    "trainer.length_chunks": ("auto", "always", "never"),
+    "trainer.length_chunks": ("auto", "always", "packed", "never"),
+    "trainer.compile": ("never", "default", "cuda_graphs"),
     "trainer.float32_matmul_precision": ("highest", "high", "medium"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }

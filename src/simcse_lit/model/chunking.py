@@ -11,11 +11,40 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from simcse_lit.config.schema import TrainerConfig
 from simcse_lit.data.lengths import length_chunks
+from simcse_lit.errors import UserError
+from simcse_lit.model.encoder import SentenceEncoder
+from simcse_lit.model.packing import Packing, pack
 from simcse_lit.objective.gradient_cache import Chunk, in_chunks
 
 
-def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overhead: int) -> list[Chunk]:
+def chunking(trainer: TrainerConfig, encoder: SentenceEncoder, *, on_cpu: bool) -> str:
+    """How a step's sentences go through the encoder: `always` in chunks of like length, `packed`, or `never` but padded.
+
+    Raises:
+        UserError: the encoder cannot be packed for, or CUDA graphs are asked for where they cannot be.
+    """
+    choice = trainer.length_chunks
+    if choice == "auto":
+        choice = "always" if on_cpu else "packed" if encoder.can_pack else "never"
+    elif choice == "packed" and not encoder.can_pack:
+        config = encoder.backbone.config
+        raise UserError(
+            f"trainer.length_chunks=packed: not for {config.model_type} with {config._attn_implementation} attention.\n"
+            "It takes BERT's and RoBERTa's kinds, and model.attention=sdpa. Elsewhere: always, or never."
+        )
+    if trainer.compile == "cuda_graphs" and (on_cpu or choice != "packed" or trainer.micro_batch_size is not None):
+        raise UserError(
+            "trainer.compile=cuda_graphs: repeats one pass a step on a GPU.\n"
+            "It needs trainer.accelerator=gpu, trainer.length_chunks=packed and trainer.micro_batch_size=null."
+        )
+    return choice
+
+
+def plan(
+    attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overhead: int, packed: bool = False
+) -> list[Chunk]:
     """Which sentences go through the encoder together; padding must stand on the right.
 
     Args:
@@ -23,6 +52,7 @@ def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overh
         by_length: sort by length and cut where padding is saved; else chunks are consecutive rows, padded as they are.
         limit: most sentences of a chunk, or None.
         overhead: what one more forward and backward pass costs, in tokens.
+        packed: each chunk goes through the encoder several sentences a row (`packing.py`), which goes with `by_length` off.
 
     Returns:
         Chunks that hold every row once.
@@ -31,7 +61,11 @@ def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overh
     limit = limit or rows
     if not by_length:
         places_N = torch.arange(rows, device=attention_mask_NL.device)
-        return [Chunk(part, width) for part in places_N.split(limit)]
+        parts = places_N.split(limit)
+        if not packed:
+            return [Chunk(part, width) for part in parts]
+        device = attention_mask_NL.device
+        return [Chunk(part, width, pack(attention_mask_NL[part].cpu()).to(device)) for part in parts]
     lengths_N = attention_mask_NL.sum(1)
     order_N = lengths_N.argsort(descending=True, stable=True)
     lengths = lengths_N[order_N].tolist()
@@ -44,7 +78,7 @@ def plan(attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overh
 
 
 def encode_in_chunks(
-    encode: Callable[[Tensor, Tensor], Tensor],
+    encode: Callable[[Tensor, Tensor, Packing | None], Tensor],
     input_ids_NL: Tensor,
     attention_mask_NL: Tensor,
     chunks: Sequence[Chunk],
@@ -54,7 +88,7 @@ def encode_in_chunks(
     """`encode(input_ids_NL, attention_mask_NL)`, computed chunk by chunk.
 
     Args:
-        encode: (n, l) ids and mask to (n, H) vectors, each row on its own.
+        encode: (n, l) ids and mask, and a packing or None, to (n, H) vectors, each sentence on its own.
         input_ids_NL: token ids, (N, L).
         attention_mask_NL: 1 for real tokens, (N, L).
         chunks: from `plan`.

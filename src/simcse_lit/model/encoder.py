@@ -1,15 +1,17 @@
 """SentenceEncoder: a transformers backbone, a pooler and a projection, and nothing of training.
 
-Shapes: N sentences, L length, H hidden, K vocabulary.
+Shapes: N sentences, L length, H hidden, K vocabulary; packed, R rows of W slots.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from simcse_lit.model.packing import Packing, first_position
 from simcse_lit.model.pooling import POOLERS
 
 CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint: how its encoder was made and is read
@@ -64,6 +66,7 @@ class SentenceEncoder(nn.Module):
         if pooler_of_backbone is not None:
             # BERT's own, which SimCSE never reads: its parameters would only take memory.
             self.backbone.register_module("pooler", None)
+        self._packed_backbone: Callable[..., Any] | None = None  # compiled, for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
         self.projection: Projection | None = None if projection == "none" else Projection(self.hidden)
         self.train()  # from_pretrained leaves the backbone in evaluation mode, where there is no dropout
@@ -83,16 +86,51 @@ class SentenceEncoder(nn.Module):
                 return True
         return False
 
-    def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """Backbone and pooler, without projection: (N, L) ids and mask to (N, H)."""
+    def compile_backbone(self, how: str) -> None:
+        """Let torch.compile speed the backbone up: `trainer.compile`.
+
+        Args:
+            how: `never`; `default`, for any batch and length; `cuda_graphs`, where a GPU repeats what it recorded of a
+                packed pass, for each number of rows. Sentences to score have too many shapes for that.
+        """
+        if how == "default":
+            self.backbone.compile(dynamic=True)
+        elif how == "cuda_graphs":
+            self._packed_backbone = torch.compile(self.backbone.forward, mode="reduce-overhead")
+
+    @property
+    def can_pack(self) -> bool:
+        """Whether sentences may go through the backbone several a row (`packing.py`)."""
+        return first_position(self.backbone) is not None
+
+    def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
+        """Backbone and pooler, without projection: (N, L) ids and mask to (N, H); `packing` changes how, not what."""
         layers = self.pooler in ("avg_first_last", "avg_top2")
-        output = self.backbone(input_ids=input_ids_NL, attention_mask=attention_mask_NL, output_hidden_states=layers)
+        inputs = self._inputs(input_ids_NL, attention_mask_NL, packing)
+        backbone = self.backbone if packing is None else self._packed_backbone or self.backbone
+        output = backbone(**inputs, output_hidden_states=layers)
         hidden_states = output.hidden_states if layers else (output.last_hidden_state,)
+        if packing is not None:
+            hidden_states = tuple(packing.unpack(hidden_RWH, input_ids_NL.shape) for hidden_RWH in hidden_states)
         return POOLERS[self.pooler](hidden_states, attention_mask_NL)
 
-    def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+    def _inputs(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None) -> dict[str, Tensor]:
+        """What the backbone is given: a sentence a row, or several."""
+        if packing is None:
+            return {"input_ids": input_ids_NL, "attention_mask": attention_mask_NL}
+        inputs = {
+            "input_ids": packing.pack(input_ids_NL, 0),
+            "attention_mask": packing.mask_R1WW,
+            "position_ids": packing.positions_RW + (first_position(self.backbone) or 0),
+        }
+        if self._packed_backbone is not None:  # compiled once for any number of rows, and for their one width
+            for tensor in inputs.values():
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return inputs
+
+    def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
         """The vectors that training contrasts, projected unless the projection is `none`: (N, L) to (N, H)."""
-        pooled_NH = self.pooled(input_ids_NL, attention_mask_NL)
+        pooled_NH = self.pooled(input_ids_NL, attention_mask_NL, packing)
         return pooled_NH if self.projection is None else self.projection(pooled_NH)
 
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
@@ -104,15 +142,15 @@ class SentenceEncoder(nn.Module):
             return self.forward(input_ids_NL, attention_mask_NL)
         return self.pooled(input_ids_NL, attention_mask_NL)
 
-    def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """Scores of the vocabulary at each token: (N, L) to (N, L, K).
+    def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
+        """Scores of the vocabulary at each token: (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).
 
         Raises:
             ValueError: the encoder was built without a language-modelling head.
         """
         if self.language_model is None:
             raise ValueError("the backbone has no language-modelling head; load it with mlm=True")
-        output = self.language_model(input_ids=input_ids_NL, attention_mask=attention_mask_NL)
+        output = self.language_model(**self._inputs(input_ids_NL, attention_mask_NL, packing))
         return cast(Tensor, output.logits)
 
 

@@ -25,6 +25,7 @@ from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
 from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import CHECKPOINT_SECTION, SentenceEncoder
+from simcse_lit.model.packing import Packing
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows, mean_over_ranks, world
 from simcse_lit.objective.gradient_cache import Chunk, in_chunks
@@ -48,6 +49,7 @@ class SimCSEModule(pl.LightningModule):
         optimizer: makes the optimiser from an iterable of parameters.
         schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
         length_chunks: encode a step's sentences in chunks of like length (`chunking.py`).
+        packed: encode them several a row instead (`packing.py`).
         chunk_overhead: what one more chunk costs, in tokens.
         micro_batch_size: examples whose activations are kept at a time (`objective/gradient_cache.py`); None for all.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
@@ -68,6 +70,7 @@ class SimCSEModule(pl.LightningModule):
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         schedule: OptimizerConfig,
         length_chunks: bool,
+        packed: bool = False,
         chunk_overhead: int,
         micro_batch_size: int | None,
         seed: int,
@@ -79,6 +82,7 @@ class SimCSEModule(pl.LightningModule):
         self.second_encoder = second_encoder
         self.loss_config = loss
         self.length_chunks = length_chunks
+        self.packed = packed
         self.chunk_overhead = chunk_overhead
         self.micro_batch_size = micro_batch_size
         self.seed = seed
@@ -192,7 +196,7 @@ class SimCSEModule(pl.LightningModule):
         """Which sentences go through an encoder together."""
         limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
         mask_NL = attention_mask_BVL.flatten(0, 1)
-        return plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead)
+        return plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead, packed=self.packed)
 
     def _kept(self, attention_mask_BVL: Tensor) -> int | None:
         """How many tokens' activations are kept."""
@@ -214,8 +218,9 @@ class SimCSEModule(pl.LightningModule):
         )
         targets = mean_over_ranks((labels_NL != IGNORED).sum()).clamp(min=1 / world()[1])
 
-        def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor) -> Tensor:
-            return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl), labels_nl, targets)
+        def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor, packing: Packing | None) -> Tensor:
+            labels = labels_nl if packing is None else packing.pack(labels_nl, IGNORED)
+            return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl, packing), labels, targets)
 
         keep = self._kept(attention_mask_BVL)
         losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from simcse_lit.model.packing import Packing
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -24,16 +26,19 @@ class Chunk:
     Args:
         rows_n: places of the rows, (n,).
         longest: columns that they need.
+        packing: how they go through it several a row; None for one a row.
     """
 
     rows_n: Tensor
     longest: int
+    packing: Packing | None = None
 
     def to(self, device: torch.device) -> "Chunk":
         """The same chunk with its rows on a device; the host does not wait for a GPU to have them."""
         on_cuda = device.type == "cuda"
         rows_n = self.rows_n.pin_memory() if on_cuda else self.rows_n
-        return Chunk(rows_n.to(device, non_blocking=on_cuda), self.longest)
+        packing = None if self.packing is None else self.packing.to(device)
+        return Chunk(rows_n.to(device, non_blocking=on_cuda), self.longest, packing)
 
 
 def in_chunks(
@@ -42,7 +47,7 @@ def in_chunks(
     """`function` of each chunk's part of the tensors.
 
     Args:
-        function: (n, l) tensors to a tensor.
+        function: (n, l) tensors, and the chunk's packing or None, to a tensor.
         chunks: which rows go together.
         tensors_NL: ids, mask, ...; (N, L) each.
         keep: tokens whose activations may be kept; None for all. Those of the last chunks are, since their gradient comes
@@ -56,7 +61,7 @@ def in_chunks(
     for number, chunk in enumerate(chunks):
         part_nl = [tensor_NL[chunk.rows_n, : chunk.longest] for tensor_NL in tensors_NL]
         if keep is not None and sum(tokens[number:]) > keep:
-            outputs.append(checkpoint(function, *part_nl, use_reentrant=False))
+            outputs.append(checkpoint(function, *part_nl, chunk.packing, use_reentrant=False))
         else:
-            outputs.append(function(*part_nl))
+            outputs.append(function(*part_nl, chunk.packing))
     return outputs
