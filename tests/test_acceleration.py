@@ -74,7 +74,7 @@ def test_both_of_two_encoders_are_compiled(monkeypatch: pytest.MonkeyPatch) -> N
             "data=samples",
             "senteval.dir=null",
             "senteval.from_hub=false",
-            "trainer.compile=true",
+            "trainer.compile=default",
             "loss.encoders=2",
         )
     )

@@ -83,10 +83,6 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
             "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"
             "no noise to learn from (Table 3, p = 0). Set model.dropout=0.1, or adapter.dropout."
         )
-    second = second_encoder(encoder) if config.loss.encoders == 2 else None
-    if config.trainer.compile:  # after the copy, which would not be compiled
-        for each in filter(None, (encoder, second)):
-            each.backbone.compile(dynamic=True)
     budget, augment = config.evaluation.token_budget, augmenter(config.augmentation)
     data = SimCSEDataModule(config.data, tokenizer, suite, token_budget=budget, seed=config.seed, augment=augment)
     second = second_encoder(encoder) if config.loss.encoders == 2 else None
