@@ -306,7 +306,7 @@ def test_a_file_of_the_hub_is_asked_for_offline_where_the_hub_does_not_answer(
             module.main(compose(command, ["checkpoint=./here", *(one.format(file) for one in overrides)]))
 
 
-def test_the_command_prints_one_number_for_sentences_that_mean_something_to_hydra(cli: Cli, raw: Path) -> None:
+def test_the_command_prints_one_number_for_sentences_that_mean_something_to_hydra(warm_cli: Cli, raw: Path) -> None:
     strange = 'A man, he\'s (old): {x=1} [$y] "said" \\n, 50%'
-    done = cli(f"checkpoint={raw}", "pooler=cls", f"first={strange}", f"second={strange}", command="similarity")
+    done = warm_cli(f"checkpoint={raw}", "pooler=cls", f"first={strange}", f"second={strange}", command="similarity")
     assert (done.returncode, done.stdout) == (0, "1.0000\n"), done.stderr

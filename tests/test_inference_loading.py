@@ -112,9 +112,9 @@ def test_an_exports_own_pooler_wins_and_a_contradiction_is_announced(
         load(tmp_path / "run")
 
 
-def test_a_checkpoint_of_training_gives_the_vectors_of_its_export_wherever_it_lies(cli: Cli, tmp_path: Path) -> None:
+def test_a_checkpoint_of_training_gives_the_vectors_of_its_export_wherever_it_lies(warm_cli: Cli, tmp_path: Path) -> None:
     options = ("model=tiny", "data=samples", "loss=sup", "pooler=avg", "trainer=cpu", "trainer.max_steps=4")
-    done = cli(*options, "data.batch_size=16", "senteval.from_hub=false", "hydra.run.dir=run", "loss.mlm_weight=0.1")
+    done = warm_cli(*options, "data.batch_size=16", "senteval.from_hub=false", "hydra.run.dir=run", "loss.mlm_weight=0.1")
     assert done.returncode == 0, done.stderr
     (best,) = (tmp_path / "run" / "checkpoints").glob("best-*.ckpt")
     moved = tmp_path / "elsewhere.ckpt"
