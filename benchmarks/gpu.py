@@ -1,11 +1,12 @@
 """BERT-base on a GPU: step time, sentences a second, and the share of the card's measured matmul rate (MFU).
 
-Run: python benchmarks/gpu.py [--blocks N]. Random weights and random tokens of realistic lengths, so neither the Hub nor
-data are needed. Unsupervised: batches of 64 sentences; supervised: 512 triplets; bf16-mixed, dropout 0.1. A step is
-planning, copying to the GPU, forward pass, loss, backward pass, clipping and fused AdamW, on a new batch each time; the
-model and the MultipleNegativesRankingLoss of sentence-transformers take the same steps, without its trainer. Each way takes
-ten steps in turn, A B A B, and the clock is read when the GPU has finished them. The model's FLOPs are 6 x weights of the
-layers x real tokens, and 12 x layers x hidden x length per token for attention; work on padding is not counted as done.
+Run: python benchmarks/gpu.py [--blocks N] [--work KIND] [--without WAY]. Random weights and random tokens of realistic
+lengths, so neither the Hub nor data are needed. Unsupervised: batches of 64 sentences; supervised: 512 triplets;
+bf16-mixed, dropout 0.1. A step is planning, copying to the GPU, forward pass, loss, backward pass, clipping and fused
+AdamW, on a new batch each time; the model and the MultipleNegativesRankingLoss of sentence-transformers take the same
+steps, without its trainer. Each way takes ten steps in turn, A B A B, and the clock is read when the GPU has finished them.
+The model's FLOPs are 6 x weights of the layers x real tokens, and 12 x layers x hidden x length per token for attention;
+work on padding is not counted as done.
 
 Before it is timed, each way's loss and gradient are held against rows padded together, in float32, with a small encoder
 without dropout. `--smoke` shows on a CPU that the script runs, with small encoders; its times mean nothing.
@@ -51,25 +52,30 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, default=5, help="of ten steps, for each way")
+    parser.add_argument("--work", choices=WORK, nargs="+", default=list(WORK))
+    parser.add_argument("--without", choices=PLANS, nargs="*", default=[], help="ways to leave out: compiling takes minutes")
     parser.add_argument("--smoke", action="store_true")
     chosen = parser.parse_args()
     if not chosen.smoke and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here. --smoke --blocks 1 shows on a CPU that the script runs.")
     device = torch.device("cpu" if chosen.smoke else "cuda")
-    plans = {name: how for name, how in PLANS.items() if device.type == "cuda" or "compile" not in name}
+    left_out = {*chosen.without, *(name for name in PLANS if device.type == "cpu" and "compile" in name)}
+    plans = {name: how for name, how in PLANS.items() if name not in left_out}
     errors = {name: error_of(name, plans, device) for name in plans}
     print(*(f"{name}: {error:.1e} from padded rows" for name, error in errors.items()), sep="\n", flush=True)
     rate = matmul_rate(device)
     models = {name: encoder_of(name, BertConfig(**SMALL if chosen.smoke else {}), device) for name in plans}
     rows = []
-    for work, (full, views, mean, deviation) in WORK.items():
+    for work in chosen.work:
+        full, views, mean, deviation = WORK[work]
         examples = 8 if chosen.smoke else full
         batches = [random_batch(examples, views, mean, deviation) for _ in range(BATCHES)]
         tokens = sum(int(mask.sum()) for _, mask in batches)
         padding = 1 - tokens / sum(mask.numel() for _, mask in batches)
-        done = sum(flops(models["padded together"], mask.sum(2)) for _, mask in batches)
+        any_model = next(iter(models.values()))
+        done = sum(flops(any_model, mask.sum(2)) for _, mask in batches)
         ways = {name: block(model, partial(loss_of, model, plans[name], device), batches) for name, model in models.items()}
-        peer = MultipleNegativesRankingLoss(sentence_transformer(models["padded together"].backbone).to(device).train())
+        peer = MultipleNegativesRankingLoss(sentence_transformer(any_model.backbone).to(device).train())
         ways[PEER] = block(peer, partial(peer_loss_of, peer, device), batches)
         for way in ways.values():
             way()  # compiles, records, fills caches

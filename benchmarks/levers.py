@@ -39,13 +39,13 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
     module, data = build(train_config("loss=sup", "data.batch_size=128", *triplets))
     batches = [batch for _, batch in zip(range(2), data.train_dataloader(), strict=False)]
     encoder = module.encoder
-    loop, fused = (torch.optim.AdamW(encoder.parameters(), lr=1e-5, fused=fused) for fused in (False, True))
 
     def step(encode: Callable[[Tensor, Tensor], Tensor], optimizer: torch.optim.Optimizer) -> float | None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for batch in batches:
             views = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)).unflatten(0, (-1, 3))
             contrastive_loss(contrastive_logits(*views.unbind(1), temperature=0.05)).backward()
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
         return None
@@ -53,16 +53,26 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
     def chunked(overhead: int, network: Any, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
         return encode_in_chunks(network, ids_NL, mask_NL, plan(mask_NL, by_length=True, limit=None, overhead=overhead))
 
+    def packed(ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
+        chunks = plan(mask_NL, by_length=False, limit=None, overhead=0, packed=True)
+        return encode_in_chunks(encoder, ids_NL, mask_NL, chunks)
+
+    def adamw(network: SentenceEncoder, *, fused: bool) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(network.parameters(), lr=1e-5, fused=fused)
+
+    loop, fused = adamw(encoder, fused=False), adamw(encoder, fused=True)
     ways: dict[str, Callable[[], float | None]] = {"none: padded together, AdamW": partial(step, encoder, loop)}
     ways["fused AdamW"] = partial(step, encoder, fused)
     for overhead in (32, 96, 256):
         ways[f"length chunks, trainer.chunk_overhead={overhead}"] = partial(step, partial(chunked, overhead, encoder), loop)
+    ways["trainer.length_chunks=packed"] = partial(step, packed, loop)
     ways["length chunks (96) and fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
     if compiled:
         again, _ = build(train_config("loss=sup", "data.batch_size=128", *triplets, "trainer.compile=default"))
         again.encoder.load_state_dict(encoder.state_dict())
-        ways["trainer.compile"] = partial(step, again.encoder, loop)
-        ways["trainer.compile and length chunks (96)"] = partial(step, partial(chunked, 96, again.encoder), loop)
+        own = adamw(again.encoder, fused=False)
+        ways["trainer.compile=default"] = partial(step, again.encoder, own)
+        ways["trainer.compile=default and length chunks (96)"] = partial(step, partial(chunked, 96, again.encoder), own)
     return table("2 sup steps, 128 triplets", alternate(ways, rounds))
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,38 @@ from simcse_lit.config.evaluation import validate_evaluation
 from simcse_lit.config.schema import EvaluateConfig, TrainConfig
 from simcse_lit.config.validation import validate
 
-ROOT = Path(__file__).resolve().parents[1]
+from .warm_start import ROOT, WarmStart
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+DATA = Path(os.environ.pop("SIMCSE_DATA", "") or ROOT.parent / "shared" / "data")  # what is run here does not see it
+
+
+SLOWEST = (  # longest first
+    "test_supervised_miniature_reaches",
+    "test_minilm_reaches_its_published_scores",
+    "test_quickstart_on_bundled_text_alone",
+    "test_quickstart_without_any_data",
+    "test_the_offline_runs_of_a_sweep",
+    "test_sigterm_saves_at_any_step",
+    "test_the_papers_default_runs_on_what_the_hub_serves",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the longest tests out over xdist's workers, each to the start of its share, so that none is left for the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    slow = [item for name in SLOWEST for item in items if name in item.nodeid]
+    rest = iter([item for item in items if item not in slow])
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        share = (len(items) - len(ordered)) // (workers - worker)  # as --dist worksteal cuts
+        own = slow[worker::workers]
+        ordered += [*own, *islice(rest, max(0, share - len(own)))]
+    items[:] = [*ordered, *rest]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,7 +65,7 @@ def _registered() -> None:
 @pytest.fixture(scope="session")
 def simcse_data() -> Path:
     """The folder with SentEval/, nli/ and wiki/. Without it real-data tests are skipped, but on CI they fail."""
-    folder = Path(os.environ.get("SIMCSE_DATA", ROOT.parent / "shared" / "data"))
+    folder = DATA
     if not (folder / "SentEval").is_dir():
         if os.environ.get("CI"):
             pytest.fail(f"CI must have the real data; there is none in {folder} (SIMCSE_DATA)")
@@ -77,18 +107,48 @@ def cli(tmp_path: Path, cache_dir: Path) -> Cli:
         interpreter: str = sys.executable,
         command: str = "train",
     ) -> "subprocess.CompletedProcess[str]":
-        hidden = ("SIMCSE_", "WANDB_", "HF_", "HYDRA_", "COLUMNS")
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
         return subprocess.run(
             [interpreter, "-m", f"simcse_lit.{command}", *arguments],
             cwd=tmp_path,
-            env={**inherited, "SIMCSE_CACHE": str(cache_dir), **(env or {})},
+            env={**inherited(), "SIMCSE_CACHE": str(cache_dir), **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm_start() -> Iterator[WarmStart]:
+    """The process that commands are forked from."""
+    started = WarmStart(inherited())
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def warm_cli(warm_start: WarmStart, tmp_path: Path, cache_dir: Path) -> Cli:
+    """As `cli`, but the libraries are imported already, which saves most of the time that a short command takes."""
+    return forked(warm_start, tmp_path, {**inherited(), "SIMCSE_CACHE": str(cache_dir)})
+
+
+def forked(start: WarmStart, folder: Path, environment: Mapping[str, str]) -> Cli:
+    """Run a command as `cli` does, from a process that is there already."""
+
+    def run(
+        *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300, command: str = "train"
+    ) -> "subprocess.CompletedProcess[str]":
+        whole = [f"simcse_lit.{command}", *arguments]
+        return start.run(whole, cwd=folder, env={**environment, **(env or {})}, timeout=timeout)
+
+    return run
+
+
+def inherited() -> dict[str, str]:
+    """The environment of the tests without what would change a command."""
+    hidden = ("SIMCSE_", "WANDB_", "HF_", "HYDRA_", "COLUMNS")
+    return {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
 
 
 def train_config(*overrides: str) -> TrainConfig:

@@ -66,6 +66,26 @@ def test_compiling_gives_the_same_vectors_and_compiles_no_length_anew(monkeypatc
     assert graphs == [1, 1, 1, 2, 2], "one graph for all shapes, and one for a chunk of a single sentence"
 
 
+def test_both_of_two_encoders_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    module, _ = build(
+        train_config(
+            "model=tiny",
+            "data=samples",
+            "senteval.dir=null",
+            "senteval.from_hub=false",
+            "trainer.compile=default",
+            "loss.encoders=2",
+        )
+    )
+    assert module.second_encoder is not None
+    for encoder in (module.encoder, module.second_encoder):
+        counters.clear()
+        torch.compiler.reset()
+        encoder.eval().embed(*ragged_batch([9, 4, 3]))
+        assert counters["stats"]["unique_graphs"] == 1
+
+
 def test_a_chunk_moves_with_its_rows() -> None:
     moved = Chunk(torch.tensor([2, 0]), 7).to(torch.device("meta"))
     assert (moved.rows_n.device.type, moved.longest) == ("meta", 7)

@@ -1,9 +1,11 @@
 """Changed copies as positives (Table 1), next sentences as positives (Table 2), both drawn anew, but repeatably."""
 
+import pickle
 import random
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, pairwise
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,7 @@ def test_a_file_of_synonyms_that_is_none_is_named(tmp_path: Path, content: str |
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 99)), max_size=40), st.integers(1, 4))
 def test_followers_are_counted_within_the_document_and_the_window(lines: list[int | None], window: int) -> None:
-    rows = [None if number is None else Row(place, (str(number),)) for place, number in enumerate(lines)]
+    rows = [None if number is None else Row(place, (str(number),), "a.txt") for place, number in enumerate(lines)]
     expected = []
     for place, row in enumerate(rows):
         if row is not None:
@@ -188,6 +190,27 @@ def test_what_is_drawn_depends_on_seed_epoch_and_example_alone(texts: Texts, fil
     assert resumed == [expected[1][4:]]
 
 
+@pytest.mark.parametrize("kind", ["crop", "word_deletion", "delete_one_word", "synonym"])
+def test_a_worker_that_is_a_new_process_draws_the_same(texts: Texts, file: Path, kind: str) -> None:
+    """By the start methods `spawn` and `forkserver` it is sent what it works with."""
+    settings = (file, f"augmentation={kind}")
+    loader = texts.module(*settings).train_dataloader()
+    dataset, collate = pickle.loads(ForkingPickler.dumps((loader.dataset, loader.collate_fn)))
+    batches = [collate(dataset.__getitems__([3, 0])), loader.collate_fn(loader.dataset.__getitems__([3, 0]))]  # type: ignore[attr-defined]
+    assert list(texts.pairs(batches[0])) == list(texts.pairs(batches[1]))
+    config = train_config(
+        "model=tiny",
+        "data=stream",
+        "trainer.max_steps=9",
+        "data.batch_size=4",
+        "data.max_length=32",
+        *(f"data.train_file={file}", f"augmentation={kind}"),
+    )
+    stream = StreamedBatches(config.data, texts.tokenizer, seed=3, augment=augmenter(config.augmentation))
+    sent = pickle.loads(ForkingPickler.dumps(stream))
+    assert list(texts.pairs(next(iter(sent)))) == list(texts.pairs(next(iter(stream))))
+
+
 def test_a_stream_changes_its_texts_too_and_goes_on_where_it_was(texts: Texts, file: Path) -> None:
     changes = ("data=stream", f"data.train_file={file}", "trainer.max_steps=9", "augmentation=delete_one_word")
     config = train_config("model=tiny", *changes, "data.batch_size=4", "data.max_length=32").data
@@ -229,3 +252,14 @@ def test_the_positive_is_one_of_the_next_sentences_of_the_document(texts: Texts,
     path.write_text("one\n\ntwo\n")
     with pytest.raises(UserError, match=r"data\.next_sentences: no sentence is followed"):
         texts.epochs(texts.module(path, "data.next_sentences=1"))
+
+
+def test_a_batch_of_next_sentences_names_the_lines_of_its_anchors(texts: Texts, tmp_path: Path) -> None:
+    path = tmp_path / "documents.txt"
+    path.write_text("\n\na 0\na 1\n\nalone\n\nb 0\nb 1\nb 2\n")
+    module = texts.module(path, "data.next_sentences=1", "data.batch_size=2")
+    anchors = [anchor for anchor, _ in texts.epochs(module, last=1)[0]]
+    places = [place for batch in (0, 1) for place in module.places_of(module.rows_of(batch) or []) or []]
+    lines = path.read_text().splitlines()
+    assert [lines[line - 1] for _, line in places] == anchors
+    assert sorted(places) == [(str(path), line) for line in (3, 8, 9)]

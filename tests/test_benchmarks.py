@@ -19,7 +19,7 @@ def test_the_document_quotes_every_result_as_it_was_printed(result: Path) -> Non
 
 
 def test_there_are_results() -> None:
-    assert {"training_step", "train_overhead", "encoding", "evaluation", "startup"} <= {path.stem for path in RESULTS}
+    assert {"training_step", "train_overhead", "encoding", "evaluation", "gpu", "startup"} <= {path.stem for path in RESULTS}
 
 
 def test_the_script_for_gpus_runs_every_way_on_a_cpu() -> None:

@@ -19,7 +19,10 @@ def a_trainer(folder: Path, *, scaler: object | None = None) -> Any:
         log_every_n_steps=5,
         default_root_dir=str(folder),
         precision_plugin=SimpleNamespace(scaler=scaler),
-        datamodule=SimpleNamespace(rows_of=lambda batch: [10 * batch + place for place in range(9)]),
+        datamodule=SimpleNamespace(
+            rows_of=lambda batch: [10 * batch + place for place in range(9)],
+            places_of=lambda rows: [("a.txt" if row < 14 else "b.txt", row + 100) for row in rows],
+        ),
     )
 
 
@@ -35,8 +38,20 @@ def test_on_a_gpu_it_looks_at_logged_steps_and_names_the_first_bad_one(tmp_path:
     steps(FiniteLoss(), trainer, "cuda", [1.0, float("nan"), float("inf"), 1.0])  # the fifth step would be logged
     with pytest.raises(UserError, match="loss of step 2 is nan") as caught:
         steps(FiniteLoss(), trainer, "cuda", [1.0, float("nan"), float("inf"), 1.0, 1.0])
-    assert "10, 11, 12, 13, 14, 15, 16, 17 and 1 more" in str(caught.value)
-    assert json.loads((tmp_path / "nonfinite_batch.json").read_text()) == {"step": 2, "rows": list(range(10, 19))}
+    assert "a.txt, lines 110, 111, 112, 113; b.txt, lines 114, 115, 116, 117 and 1 more" in str(caught.value)
+    assert json.loads((tmp_path / "nonfinite_batch.json").read_text()) == {
+        "step": 2,
+        "rows": list(range(10, 19)),
+        "places": [["a.txt" if row < 14 else "b.txt", row + 100] for row in range(10, 19)],
+    }
+
+
+def test_files_that_have_changed_since_are_not_given_lines(tmp_path: Path) -> None:
+    trainer = a_trainer(tmp_path)
+    trainer.datamodule.places_of = lambda rows: None
+    with pytest.raises(UserError, match="the files have changed since"):
+        steps(FiniteLoss(), trainer, "cpu", [float("nan")])
+    assert json.loads((tmp_path / "nonfinite_batch.json").read_text())["rows"] == list(range(9))
 
 
 def test_on_a_gpu_it_looks_before_a_score_so_that_nothing_bad_is_saved(tmp_path: Path) -> None:

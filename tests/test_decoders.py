@@ -314,7 +314,7 @@ def test_lora_gradient_checkpointing_and_gradient_cache_together_give_the_plain_
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_decoder_with_lora_trains_exports_and_reloads(
-    cli: Cli, decoders_of: dict[str, Path], tmp_path: Path, cache_dir: Path, kind: str
+    warm_cli: Cli, decoders_of: dict[str, Path], tmp_path: Path, cache_dir: Path, kind: str
 ) -> None:
     overrides = [
         *named(decoders_of[kind]), "adapter=lora", "trainer=cpu", "projection=none", "data=samples", "data.batch_size=8",
@@ -324,7 +324,7 @@ def test_a_decoder_with_lora_trains_exports_and_reloads(
     if kind == "gpt2":
         train(train_config(*overrides, "loss=sup", f"run_dir={tmp_path / 'run'}", "senteval.dir=null"))
     else:
-        done = cli(*overrides, "loss=unsup", "model.gradient_checkpointing=true", "hydra.run.dir=run")
+        done = warm_cli(*overrides, "loss=unsup", "model.gradient_checkpointing=true", "hydra.run.dir=run")
         assert done.returncode == 0, done.stderr
         assert "of them trained" in done.stdout
         assert "Warning" not in done.stdout + done.stderr

@@ -1,6 +1,7 @@
 """`python -m simcse_lit.encode` and `.similarity`: formats, order, bad rows, runs that are stopped and go on."""
 
 import csv
+import importlib
 import io
 import json
 import subprocess
@@ -257,7 +258,55 @@ def test_similarities_of_sentences_and_of_files(raw: Path, expected: np.ndarray,
         similar(raw, left, str(write(tmp_path / "right.txt", TEXTS[:4])))
 
 
-def test_the_command_prints_one_number_for_sentences_that_mean_something_to_hydra(cli: Cli, raw: Path) -> None:
+def test_files_of_similarity_are_named_as_those_of_every_command(
+    raw: Path, expected: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "left.txt", TEXTS[:5])
+    here = str(write(tmp_path / "right.txt", TEXTS[3:8]))
+    cosines = pytest.approx((expected[:5] * expected[3:8]).sum(axis=1).tolist(), abs=1e-5)
+    assert similar(raw, "~/left.txt", here) == cosines
+    monkeypatch.setattr("simcse_lit.data.hub.download", lambda name, *_, **__: [tmp_path / Path(name).name])
+    assert similar(raw, "hf://datasets/some/texts/left.txt", here) == cosines
+    sample = "pkg://simcse_lit/data/samples/wikipedia.txt"
+    assert len(similar(raw, sample, str(local_path(sample, "test")))) == 1296
+    for missing, message in (
+        ("~/none.txt", r"first: ~/none\.txt: there is no such file"),
+        ("pkg://simcse_lit/none.txt", r"first: pkg://simcse_lit/none\.txt: the installed package"),
+        ("./none.txt", r"first: \./none\.txt: there is no such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            similar(raw, missing, here)
+    for sentence in ("~ 5 people came.", "~nobody came.", "And/or a slash.", "... and then?", "a\0b"):
+        assert similar(raw, sentence, sentence) == [pytest.approx(1)]
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides"),
+    [
+        ("encode", ["input={}", "output=out.npy"]),
+        ("similarity", ["first={}", "second=b"]),
+        ("index", ["folder=ix", "input={}"]),
+        ("index", ["folder=ix", "add={}"]),
+        ("search", ["folder=ix", "input={}"]),
+        ("serve", ["corpus={}"]),
+    ],
+)
+def test_a_file_of_the_hub_is_asked_for_offline_where_the_hub_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, command: str, overrides: list[str]
+) -> None:
+    module = importlib.import_module(f"simcse_lit.{command}")
+
+    def asked(needed: bool) -> None:
+        raise Killed(needed)
+
+    monkeypatch.setattr(module, "use_cache_when_unreachable", asked)
+    for file, needed in (("hf://datasets/some/texts/a.txt", True), ("a.txt", False)):
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"), pytest.raises(Killed, match=str(needed)):
+            module.main(compose(command, ["checkpoint=./here", *(one.format(file) for one in overrides)]))
+
+
+def test_the_command_prints_one_number_for_sentences_that_mean_something_to_hydra(warm_cli: Cli, raw: Path) -> None:
     strange = 'A man, he\'s (old): {x=1} [$y] "said" \\n, 50%'
-    done = cli(f"checkpoint={raw}", "pooler=cls", f"first={strange}", f"second={strange}", command="similarity")
+    done = warm_cli(f"checkpoint={raw}", "pooler=cls", f"first={strange}", f"second={strange}", command="similarity")
     assert (done.returncode, done.stdout) == (0, "1.0000\n"), done.stderr

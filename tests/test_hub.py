@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,8 +19,9 @@ from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
 from simcse_lit.config.resolvers import local_path
 
-from .conftest import Cli, evaluate_config
+from .conftest import Cli, evaluate_config, forked, inherited
 from .hub_server import HubServer
+from .warm_start import WarmStart
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 SAMPLES = TINY.parent
@@ -97,6 +99,23 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hub_cache")
 
 
+@pytest.fixture(scope="module")
+def from_hub(hub_root: Path, hub_cache: Path) -> Iterator[tuple[WarmStart, dict[str, str]]]:
+    """A process for commands that ask one server: its address is read when the libraries are imported."""
+    with HubServer(hub_root) as server:
+        environment = {**inherited(), **server.environment(hub_cache)}
+        started = WarmStart(environment)
+        yield started, environment
+        started.close()
+
+
+@pytest.fixture
+def hub_cli(from_hub: tuple[WarmStart, dict[str, str]], tmp_path: Path, cache_dir: Path) -> Cli:
+    """As `cli`, with a Hub."""
+    started, environment = from_hub
+    return forked(started, tmp_path, {**environment, "SIMCSE_CACHE": str(cache_dir)})
+
+
 def test_the_papers_default_runs_on_what_the_hub_serves_and_again_without_it(
     cli: Cli, tmp_path: Path, hub_root: Path, hub_cache: Path
 ) -> None:
@@ -123,17 +142,15 @@ def test_the_papers_default_runs_on_what_the_hub_serves_and_again_without_it(
     assert first.splitlines()[1] == second.splitlines()[1]  # the untrained score
 
 
-def test_supervised_training_reads_the_authors_triplets(cli: Cli, hub_root: Path, hub_cache: Path) -> None:
-    with HubServer(hub_root) as server:
-        done = cli(*RUN, "model=roberta-large", "loss=sup", "evaluation.test=false", env=server.environment(hub_cache))
+def test_supervised_training_reads_the_authors_triplets(hub_cli: Cli) -> None:
+    done = hub_cli(*RUN, "model=roberta-large", "loss=sup", "evaluation.test=false")
     assert done.returncode == 0, done.stderr
     assert "805 examples" in done.stdout
     assert "3 views" in done.stdout
 
 
-def test_triplets_are_built_from_raw_snli_and_mnli(cli: Cli, hub_root: Path, hub_cache: Path) -> None:
-    with HubServer(hub_root) as server:
-        done = cli(*RUN, "loss=sup", "data=snli-mnli", "evaluation.test=false", env=server.environment(hub_cache))
+def test_triplets_are_built_from_raw_snli_and_mnli(hub_cli: Cli) -> None:
+    done = hub_cli(*RUN, "loss=sup", "data=snli-mnli", "evaluation.test=false")
     assert done.returncode == 0, done.stderr
     assert "20 examples" in done.stdout
     assert "2 unusable rows" in done.stdout and "label -1" in done.stdout
@@ -151,11 +168,8 @@ def test_triplets_are_built_from_raw_snli_and_mnli(cli: Cli, hub_root: Path, hub
         (("model=tiny", "data=wiki1m", "data.revision=v9"), "data.revision=v9"),
     ],
 )
-def test_what_the_hub_does_not_have_is_said(
-    cli: Cli, hub_root: Path, hub_cache: Path, changes: tuple[str, ...], expected: str
-) -> None:
-    with HubServer(hub_root) as server:
-        done = cli(*RUN, *changes, "senteval.from_hub=false", env=server.environment(hub_cache))
+def test_what_the_hub_does_not_have_is_said(hub_cli: Cli, changes: tuple[str, ...], expected: str) -> None:
+    done = hub_cli(*RUN, *changes, "senteval.from_hub=false")
     assert done.returncode == 1
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -206,11 +220,8 @@ def test_evaluate_fetches_a_release_and_sentevals_archive_and_runs_again_without
         ((f"checkpoint={RELEASE}", "revision=v9"), f"revision=v9: the model {RELEASE} has no such revision"),
     ],
 )
-def test_what_evaluate_does_not_find_on_the_hub_is_said(
-    cli: Cli, hub_root: Path, hub_cache: Path, changes: tuple[str, ...], expected: str
-) -> None:
-    with HubServer(hub_root) as server:
-        done = cli(*changes, "tasks=samples", command="evaluate", env=server.environment(hub_cache))
+def test_what_evaluate_does_not_find_on_the_hub_is_said(hub_cli: Cli, changes: tuple[str, ...], expected: str) -> None:
+    done = hub_cli(*changes, "tasks=samples", command="evaluate")
     assert done.returncode == 1
     assert expected in done.stderr
     assert "Traceback" not in done.stderr

@@ -36,14 +36,14 @@ TEXTS = [
 ]
 
 
-def test_a_file_is_indexed_changed_built_anew_and_searched(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_is_indexed_changed_built_anew_and_searched(cli: Cli, warm_cli: Cli, tmp_path: Path) -> None:
     loaded, _ = trained(tmp_path / "export", "avg", "none")
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:4]))
     (tmp_path / "more.csv").write_text("id,text\n7,Snow.\n8,A dog barks.\n")
     done = cli("folder=ix", "input=texts.txt", "checkpoint=export", "index=hnsw", "index.links=8", command="index")
     assert done.returncode == 0, done.stderr
     assert "ix: 4 sentences, 64 numbers a vector, hnsw" in done.stderr and "recall@10 1.000" in done.stderr
-    done = cli("folder=ix", "add=more.csv", "column=text", "delete=1,2,99", command="index")
+    done = warm_cli("folder=ix", "add=more.csv", "column=text", "delete=1,2,99", command="index")
     assert done.returncode == 0, done.stderr
     assert "Deleted 2 of 3 ids" in done.stderr and "ix: 4 sentences" in done.stderr
     kept = {0: TEXTS[0], 3: TEXTS[3], 4: TEXTS[4], 5: TEXTS[5]}
@@ -57,25 +57,25 @@ def test_a_file_is_indexed_changed_built_anew_and_searched(cli: Cli, tmp_path: P
     assert [(hit["id"], hit["text"]) for hit in answer["hits"]] == [row for _, row in expected]
     assert [hit["score"] for hit in answer["hits"]] == pytest.approx([score for score, _ in expected], abs=1e-5)
     (tmp_path / "queries.txt").write_text("A dog barks.\nSnow.\n")
-    done = cli("folder=ix", "input=queries.txt", "top_k=1", "threshold=0.9999", command="search")
+    done = warm_cli("folder=ix", "input=queries.txt", "top_k=1", "threshold=0.9999", command="search")
     assert done.stdout == "A dog barks.\n   1.000          5  A dog barks.\n\nSnow.\n   1.000          4  Snow.\n\n"
 
 
-def test_vectors_that_encode_wrote_are_indexed_and_another_encoder_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_vectors_that_encode_wrote_are_indexed_and_another_encoder_is_refused(warm_cli: Cli, tmp_path: Path) -> None:
     loaded, _ = trained(tmp_path / "export", "avg", "none")
     trained(tmp_path / "other", "cls", "mlp")
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
     for name in ("v.parquet", "v.npy"):
-        done = cli("input=texts.txt", "checkpoint=export", f"output={name}", command="encode")
+        done = warm_cli("input=texts.txt", "checkpoint=export", f"output={name}", command="encode")
         assert done.returncode == 0, done.stderr
-    done = cli("folder=ix", "vectors=v.npy", "input=texts.txt", "checkpoint=export", command="index")
+    done = warm_cli("folder=ix", "vectors=v.npy", "input=texts.txt", "checkpoint=export", command="index")
     assert done.returncode == 0, done.stderr
     assert "ix: 6 sentences" in done.stderr
-    done = cli("folder=ix", "vectors=v.parquet", "checkpoint=export", command="index")
+    done = warm_cli("folder=ix", "vectors=v.parquet", "checkpoint=export", command="index")
     assert done.returncode == 0, done.stderr
     hits = Index.load(tmp_path / "ix").search(encode(loaded.encoder, loaded.tokenizer, TEXTS), 1)
     assert [(hit.id, hit.text) for (hit,) in hits] == list(enumerate(TEXTS))
-    done = cli("folder=ix", "query=Snow.", "checkpoint=other", command="search")
+    done = warm_cli("folder=ix", "query=Snow.", "checkpoint=other", command="search")
     assert done.returncode == 1
     assert "checkpoint=other: is not what the index was built with" in done.stderr and "built with export" in done.stderr
 

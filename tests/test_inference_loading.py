@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
+from simcse_lit.inference.embedding_cache import fingerprint
 from simcse_lit.inference.encoding import encode
 from simcse_lit.inference.export import Provenance, export
 from simcse_lit.inference.loading import LoadedEncoder, load_encoder
@@ -111,9 +112,9 @@ def test_an_exports_own_pooler_wins_and_a_contradiction_is_announced(
         load(tmp_path / "run")
 
 
-def test_a_checkpoint_of_training_gives_the_vectors_of_its_export_wherever_it_lies(cli: Cli, tmp_path: Path) -> None:
+def test_a_checkpoint_of_training_gives_the_vectors_of_its_export_wherever_it_lies(warm_cli: Cli, tmp_path: Path) -> None:
     options = ("model=tiny", "data=samples", "loss=sup", "pooler=avg", "trainer=cpu", "trainer.max_steps=4")
-    done = cli(*options, "data.batch_size=16", "senteval.from_hub=false", "hydra.run.dir=run", "loss.mlm_weight=0.1")
+    done = warm_cli(*options, "data.batch_size=16", "senteval.from_hub=false", "hydra.run.dir=run", "loss.mlm_weight=0.1")
     assert done.returncode == 0, done.stderr
     (best,) = (tmp_path / "run" / "checkpoints").glob("best-*.ckpt")
     moved = tmp_path / "elsewhere.ckpt"
@@ -162,6 +163,21 @@ def test_a_sentence_transformers_folder_gives_what_that_library_gives(
     assert loaded.pooler == {"mean": "avg", "cls": "cls", "lasttoken": "last_token", "max": "max"}[mode]
     load(tmp_path / "st", pooler="avg_top2")
     assert "pooler=avg_top2 is not used" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_sentence_transformers_folder_of_half_precision_is_computed_in_float32(
+    raw: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    transformer = Transformer(str(raw))
+    dense = Dense(transformer.get_embedding_dimension(), 16)
+    model = SentenceTransformer(modules=[transformer, Pooling(64, pooling_mode="mean"), dense], device="cpu").to(dtype)
+    model.save(str(tmp_path / "st"))
+    expected = torch.from_numpy(model.float().encode(SENTENCES))
+    loaded = load(tmp_path / "st")
+    assert {tensor.dtype for tensor in loaded.encoder.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
+    torch.testing.assert_close(vectors(loaded), expected, rtol=0, atol=1e-5)
+    assert len(fingerprint(loaded, 32, "32-true")) == 64
 
 
 @pytest.mark.parametrize(

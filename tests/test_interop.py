@@ -156,9 +156,9 @@ def test_a_graph_that_is_damaged_or_a_folder_that_is_there_is_named(tmp_path: Pa
         load(tmp_path / "broken")
 
 
-def test_int8_is_small_and_near_and_evaluate_scores_onnx_folders(cli: Cli, as_onnx: tuple[Path, Tensor]) -> None:
+def test_int8_is_small_and_near_and_evaluate_scores_onnx_folders(warm_cli: Cli, as_onnx: tuple[Path, Tensor]) -> None:
     folder, expected = as_onnx
-    done = cli(f"checkpoint={folder}/export", "format=onnx", "int8=true", f"output={folder}/int8", command="export")
+    done = warm_cli(f"checkpoint={folder}/export", "format=onnx", "int8=true", f"output={folder}/int8", command="export")
     assert done.returncode == 0, done.stderr
     names = [{path.name for path in (folder / kind).iterdir()} for kind in ("int8", "onnx")]
     assert names[0] == names[1]
@@ -167,7 +167,7 @@ def test_int8_is_small_and_near_and_evaluate_scores_onnx_folders(cli: Cli, as_on
     cosines = torch.cosine_similarity(vectors(load(folder / "int8")), expected)
     assert 0.95 < cosines.min() < 0.999999  # 1 would be no quantisation at all
     checkpoints = f"checkpoint=[{folder}/export,{folder}/onnx,{folder}/int8]"
-    scored = cli(checkpoints, "tasks=samples", "bootstrap.samples=0", f"hydra.run.dir={folder}/run", command="evaluate")
+    scored = warm_cli(checkpoints, "tasks=samples", "bootstrap.samples=0", f"hydra.run.dir={folder}/run", command="evaluate")
     assert scored.returncode == 0, scored.stderr
     first, second, third = json.loads((folder / "run" / "results.json").read_text())["encoders"]
     assert [one["kind"] for one in (first, second, third)] == ["simcse-lit export", "ONNX float32", "ONNX int8"]

@@ -54,7 +54,9 @@ def read(
 @given(st.lists(st.tuples(st.sampled_from("PQR"), st.integers(0, 2)), max_size=25))
 def test_triplets_equal_a_slow_pairing_of_each_premise(labels: list[tuple[str, int]]) -> None:
     rows = [(premise, f"h{place}", label) for place, (premise, label) in enumerate(labels)]
-    built = list(build_examples(((Row(line, row[:2]), row[2]) for line, row in enumerate(rows, start=2)), LABELS[:2]))
+    built = list(
+        build_examples(((Row(line, row[:2], "a.tsv"), row[2]) for line, row in enumerate(rows, start=2)), LABELS[:2])
+    )
     assert Counter(row.fields for row in built) == slow_triplets(rows)
     for row in built:
         assert rows[row.line - 2] == (row.fields[0], row.fields[1], 0), "a triplet's line is its entailment's"
@@ -108,7 +110,7 @@ def test_any_labels_in_any_places_equal_a_slow_pairing(
     labelled: list[tuple[str, int]], order: list[str], places: int
 ) -> None:
     rows = [(premise, f"h{place}", label) for place, (premise, label) in enumerate(labelled)]
-    built = build_examples(((Row(0, row[:2]), row[2]) for row in rows), order[:places])
+    built = build_examples(((Row(0, row[:2], "a.tsv"), row[2]) for row in rows), order[:places])
     assert Counter(row.fields for row in built) == slow_examples(rows, order[:places])
 
 

@@ -56,11 +56,11 @@ def saved(folder: Path, kind: str, *, mlp: bool, safe: bool = False) -> tuple[Te
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 @pytest.mark.parametrize("name", ["my-unsup-simcse", "my-sup-simcse"])
 def test_unsupervised_is_read_before_the_mlp_and_supervised_behind_it(
-    cli: Cli, tmp_path: Path, kind: str, name: str
+    warm_cli: Cli, tmp_path: Path, kind: str, name: str
 ) -> None:
     cls, projected = saved(tmp_path / name, kind, mlp=True, safe=kind == "roberta")
     if kind == "bert":  # one through the command line, which is slow
-        done = cli(f"checkpoint={name}", "output=imported", command="import_checkpoint")
+        done = warm_cli(f"checkpoint={name}", "output=imported", command="import_checkpoint")
         assert done.returncode == 0, done.stderr
         assert "its name says" in done.stderr and "projection mlp" in done.stderr
         loaded = load_encoder(str(tmp_path / "imported"), revision=None, pooler=None, projection=None)

@@ -47,17 +47,17 @@ class Poison(Callback):
 """
 
 
-def run(cli: Cli, folder: Path, *arguments: str, settings: tuple[str, ...] = SETTINGS) -> Any:
+def run(command: Cli, folder: Path, *arguments: str, settings: tuple[str, ...] = SETTINGS) -> Any:
     modules = folder.parent / "modules"
     modules.mkdir(exist_ok=True)
     (modules / "of_this_test.py").write_text(CALLBACKS)
     path = os.pathsep.join([str(modules), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return cli(*settings, *arguments, env={"PYTHONPATH": path})
+    return command(*settings, *arguments, env={"PYTHONPATH": path})
 
 
-def interrupted(cli: Cli, folder: Path, at: int, number: signal.Signals) -> Any:
+def interrupted(warm_cli: Cli, folder: Path, at: int, number: signal.Signals) -> Any:
     return run(
-        cli,
+        warm_cli,
         folder,
         f"hydra.run.dir={folder}",
         "resume=auto",
@@ -84,58 +84,60 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def reference(cli: Cli, undisturbed: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
-    if not undisturbed["folder"].exists():
+    if not undisturbed["folder"].exists():  # by a new Python, and those that are compared with it by another one
         assert run(cli, undisturbed["folder"], f"hydra.run.dir={undisturbed['folder']}").returncode == 0
     return outcome(undisturbed["folder"])
 
 
 def test_killed_at_three_random_steps_the_weights_and_metrics_are_the_same(
-    cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
+    warm_cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
 ) -> None:
     steps = sorted(random.sample(range(1, STEPS), 3))
     for at in steps:
-        assert interrupted(cli, tmp_path / "run", at, signal.SIGKILL).returncode == -signal.SIGKILL, steps
-    assert run(cli, tmp_path / "run", f"hydra.run.dir={tmp_path / 'run'}", "resume=auto").returncode == 0
+        assert interrupted(warm_cli, tmp_path / "run", at, signal.SIGKILL).returncode == -signal.SIGKILL, steps
+    assert run(warm_cli, tmp_path / "run", f"hydra.run.dir={tmp_path / 'run'}", "resume=auto").returncode == 0
     assert outcome(tmp_path / "run") == reference, f"killed at steps {steps}"
 
 
 def test_sigterm_saves_at_any_step_and_exits_as_schedulers_expect(
-    cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
+    warm_cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
 ) -> None:
     """In the middle, at a step that is scored, and at the end of an epoch."""
     for at in (10, 21, 25):
-        stopped = interrupted(cli, tmp_path / "run", at, signal.SIGTERM)
+        stopped = interrupted(warm_cli, tmp_path / "run", at, signal.SIGTERM)
         assert stopped.returncode == 128 + signal.SIGTERM
         state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
         assert state["global_step"] == at
         assert f"after step {at}. Continue with: resume={tmp_path / 'run'}" in stopped.stdout
     # The folder alone is enough: it remembers what the run was started with.
-    continued = run(cli, tmp_path / "run", f"resume={tmp_path / 'run'}", "~callbacks.signal", settings=())
+    continued = run(warm_cli, tmp_path / "run", f"resume={tmp_path / 'run'}", "~callbacks.signal", settings=())
     assert continued.returncode == 0, continued.stderr
     assert outcome(tmp_path / "run") == reference
-    again = run(cli, tmp_path / "run", f"resume={tmp_path / 'run'}", settings=())
+    again = run(warm_cli, tmp_path / "run", f"resume={tmp_path / 'run'}", settings=())
     assert again.returncode == 0 and "is finished" in again.stdout and "Epoch" not in again.stderr
 
 
-def test_another_run_is_not_continued(cli: Cli, tmp_path: Path, undisturbed: dict[str, Any], reference: Any) -> None:
+def test_another_run_is_not_continued(warm_cli: Cli, tmp_path: Path, undisturbed: dict[str, Any], reference: Any) -> None:
     folder = undisturbed["folder"]
-    refused = run(cli, tmp_path / "run", f"hydra.run.dir={folder}", "resume=auto", "optimizer.lr=1e-3")
+    refused = run(warm_cli, tmp_path / "run", f"hydra.run.dir={folder}", "resume=auto", "optimizer.lr=1e-3")
     assert refused.returncode == 1
     assert "optimizer.lr was 0.0003" in refused.stderr and "hydra.run.dir=DIR" in refused.stderr
-    missing = run(cli, tmp_path / "run", f"resume={tmp_path / 'nowhere'}")
+    missing = run(warm_cli, tmp_path / "run", f"resume={tmp_path / 'nowhere'}")
     assert missing.returncode == 1 and "no run to continue" in missing.stderr
-    elsewhere = run(cli, tmp_path / "run", f"resume={folder}", f"hydra.run.dir={tmp_path / 'other'}", settings=())
+    elsewhere = run(warm_cli, tmp_path / "run", f"resume={folder}", f"hydra.run.dir={tmp_path / 'other'}", settings=())
     assert elsewhere.returncode == 1 and "in its own folder" in elsewhere.stderr
     assert outcome(folder) == reference
 
 
-def test_a_loss_that_is_not_finite_names_step_rows_and_checkpoint_which_stays(cli: Cli, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_step_rows_and_checkpoint_which_stays(warm_cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    failed = run(cli, folder, f"hydra.run.dir={folder}", "+callbacks.poison._target_=of_this_test.Poison")
+    failed = run(warm_cli, folder, f"hydra.run.dir={folder}", "+callbacks.poison._target_=of_this_test.Poison")
     assert failed.returncode == 1
     found = json.loads((folder / "nonfinite_batch.json").read_text())
     assert found["step"] == 10 and len(set(found["rows"])) == 32
-    for part in ("loss of step 10 is nan", str(found["rows"][0]), "last.ckpt", "optimizer.lr"):
+    file, line = found["places"][0]
+    assert [place for _, place in found["places"]] == [row + 2 for row in found["rows"]]  # a header, and lines count from 1
+    for part in ("loss of step 10 is nan", f"{file}, lines {line}, ", "last.ckpt", "optimizer.lr"):
         assert part in failed.stderr
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 7

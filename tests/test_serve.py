@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -243,9 +244,94 @@ def test_a_saved_index_is_served_if_the_encoder_fits(loaded: LoadedEncoder, tmp_
     service.use_index(Index.load(tmp_path / "right"), "right")
     (hits,) = client_of(service, config()).post("/api/search", json={"queries": [CORPUS[3]]}).json()["results"]
     assert (hits[0]["id"], hits[0]["text"]) == (40, CORPUS[3])
-    with pytest.raises(UserError, match="have 3 numbers and the encoder's have 64"):
+    with pytest.raises(UserError, match=r"makes vectors of 64 numbers, and the index holds such of 3\."):
         service.use_index(Index.load(tmp_path / "wrong"), "wrong")
+    other = torch.nn.functional.normalize(torch.randn(4, 64, generator=torch.Generator().manual_seed(0)), dim=1)
+    Index.build(other, CORPUS, model="some/other").save(tmp_path / "other")
+    with pytest.raises(UserError, match=r"is not what the index was built with: .*cosine.*built with some/other\."):
+        service.use_index(Index.load(tmp_path / "other"), "other")
+    with pytest.raises(UserError, match="makes vectors of 64 numbers, and the index holds such of 3"):
+        service.use_index(Index.build(torch.empty(0, 3), []), "empty")
+    long = ["word " * 500, *CORPUS]  # longer than may wait: the server's own question is no request
+    service.use_index(Index.build(torch.from_numpy(unit(loaded, long)), long), "long")
+    assert service.progress.name == "long"
     service.batcher.close()
+
+
+def damaged_table() -> bytes:
+    """A table whose head and metadata are sound, and whose page is not."""
+    whole = table_bytes()
+    return whole[:4] + b"\xff" * 60 + whole[64:]
+
+
+def bomb(texts: pa.Array, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"text": texts}), buffer, compression="zstd", **options)
+    return buffer.getvalue()
+
+
+def test_an_upload_that_is_more_than_it_seems_or_broken_is_refused_before_it_is_read(
+    loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = config("limits.corpus=500", "limits.characters=50", "limits.upload_mb=0.1", "corpus=null")
+    service = service_of(loaded, served)
+    client = client_of(service, served)
+    many = bomb(pa.array(["the same sentence"] * 5_000_000))
+    repeated = bomb(pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["x" * 90_000]).cast(pa.string()))
+    long = bomb(pa.array(["fine", "x" * 20_000_000]))
+    assert max(map(len, (many, repeated, long))) < 100_000
+    for name, content, status, message in (
+        ("a.parquet", many, 413, "a.parquet: 5,000,000 sentences; at most 500 are taken"),
+        ("a.parquet", repeated, 400, "line 1: 90,000 characters; at most 50 are taken"),
+        ("a.parquet", long, 413, "a.parquet: is 20.0 MB, unpacked; at most 0.1 are taken"),
+        ("a.parquet", damaged_table(), 400, "a.parquet"),
+        ("a.parquet", table_bytes()[:-30] + table_bytes()[-8:], 400, "a.parquet: not a Parquet file"),
+        ("a.parquet", table_bytes()[:-8], 400, "a.parquet: not a Parquet file"),
+        ("a.parquet", bomb(pa.array([[1], [2]])), 400, "column text is no text (list<element: int64>)"),
+        ("a.jsonl", b'{"text": "half \\ud83d"}\n', 400, "a.jsonl, line 1: text holds half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": "\\udc00"}\n', 400, "line 2: text holds half of a surrogate pair"),
+        ("a.jsonl", b'{"\\ud83d": "fine", "b": "fine"}\n', 400, "column: a.jsonl has several"),
+        ("a.jsonl", b'{"\\ud83d": 5}\n', 400, "is no text"),
+    ):
+        answer = client.put(f"/api/corpus?name={name}{'&column=text' if name == 'a.parquet' else ''}", content=content)
+        assert answer.status_code == status, answer.text
+        assert message in answer.json()["error"] and len(answer.json()["error"]) < 400
+        assert "/tmp" not in answer.json()["error"]
+    strings = pa.array([*CORPUS, CORPUS[0]])
+    for texts in (strings, strings.cast(pa.large_string()), strings.dictionary_encode(), strings.cast(pa.string_view())):
+        assert client.put("/api/corpus?name=a.parquet", content=bomb(texts)).json() == {"sentences": 5}
+        wait_until_ready(client)
+    service.batcher.close()
+
+
+def test_no_damage_to_an_uploaded_table_is_the_servers_fault(loaded: LoadedEncoder) -> None:
+    served = config("corpus=null")
+    service = service_of(loaded, served)
+    client = client_of(service, served)
+    whole, draw = table_bytes(), random.Random(0)
+    answers = set()
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(draw.choice((1, 1, 8))):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        answers.add(client.put("/api/corpus?name=a.parquet&column=text", content=bytes(damaged)).status_code)
+        while service.progress.state == "encoding":
+            time.sleep(0.001)
+    assert answers == {202, 400}  # what was hit may be a letter of a text
+    service.batcher.close()
+
+
+@pytest.mark.parametrize("body", [{"sentences": ["\ud83d"], "others": ["b"]}, {"queries": ["a \udc00"]}, {"\ud83d": 1}])
+@pytest.mark.parametrize("path", ["encode", "similarity", "search"])
+def test_half_of_a_surrogate_pair_is_refused_wherever_it_stands(client: TestClient, path: str, body: dict[str, Any]) -> None:
+    for content in (
+        body,
+        {**body, "threshold": "\ud83d", "normalize": "\ud83d", "sentences": {"\ud83d": "\ud83d"}},
+        "\ud83d",
+    ):
+        answer = client.post(f"/api/{path}", content=json.dumps(content), headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422, answer.text
+        assert list(answer.json()) == ["error"]
 
 
 def test_requests_that_come_while_the_encoder_is_busy_share_its_next_call() -> None:

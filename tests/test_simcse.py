@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit import SimCSE
-from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.resolvers import local_path, means_file
 from simcse_lit.errors import UserError
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
@@ -219,7 +219,5 @@ def test_two_processes_give_what_one_gives(raw: str, model: SimCSE) -> None:
 
 
 def test_a_sentence_longer_than_a_file_name_is_no_file() -> None:
-    from simcse_lit.similarity import _is_file
-
-    assert not _is_file("very " * 100)
-    assert _is_file(__file__)
+    assert not means_file("very " * 100)
+    assert means_file(__file__)

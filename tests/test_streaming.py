@@ -113,7 +113,7 @@ def test_a_worker_changes_no_batch(tokenizer: PreTrainedTokenizerFast, numbered:
 
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_the_buffer_moves_a_row_forward_by_less_than_its_size(size: int) -> None:
-    rows = [Row(line, ()) for line in range(50)]
+    rows = [Row(line, (), "a.txt") for line in range(50)]
     lines = [row.line for row in shuffled(iter(rows), size, random.Random(0))]
     assert sorted(lines) == list(range(50))
     assert all(line - place < size for place, line in enumerate(lines))
@@ -190,8 +190,8 @@ def test_a_stream_that_fills_no_batch_is_refused_instead_of_read_for_ever(
         next(stream(tokenizer, f"data.train_file={tmp_path}/few.txt", "data.on_bad_row=skip"))
 
 
-def test_a_stream_of_a_local_file_trains(cli: Cli, numbered: Path, tmp_path: Path) -> None:
-    done = cli(
+def test_a_stream_of_a_local_file_trains(warm_cli: Cli, numbered: Path, tmp_path: Path) -> None:
+    done = warm_cli(
         "model=tiny", "data=stream", both(numbered), "trainer.max_steps=3", "data.batch_size=16", "trainer=cpu",
         "data.cache_dir=no_cache", "senteval.from_hub=false", "evaluation.before=false", "evaluation.test=false",
         "trainer.log_every_n_steps=1", "hydra.run.dir=run",

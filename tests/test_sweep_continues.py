@@ -90,6 +90,16 @@ def test_a_job_is_known_by_its_configuration_wherever_it_stands_and_another_one_
     assert len(started(job)) == 1
 
 
+def test_no_data_folder_is_the_same_whether_the_variable_is_empty_or_not_set(job: Path) -> None:
+    assert sweep(job, "seed=1", SIMCSE_DATA="").returncode == 0
+    assert started(job) == ["0.05 1 0 None"]
+    for again in (sweep(job, "seed=1", SIMCSE_DATA=""), sweep(job, "seed=1")):
+        assert "Job 0   finished" in again.stdout, again.stderr
+    assert started(job) == []
+    needed = sweep(job, "seed=1", "data=file", "data.train_file=${oc.env:SIMCSE_DATA}/nli.csv", SIMCSE_DATA="")
+    assert "SIMCSE_DATA is not set" in needed.stderr
+
+
 def test_a_job_that_failed_says_why_in_its_folder_and_goes_on_from_its_checkpoint(job: Path) -> None:
     failed = sweep(job, "seed=1,13")
     assert failed.returncode == 1

@@ -1,6 +1,8 @@
 """Training end to end through the real command line, with random weights of two layers so that a run takes seconds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,17 +20,31 @@ from simcse_lit.inference.export import load_export
 from simcse_lit.model.module import SimCSEModule
 from simcse_lit.train import train
 
-from .conftest import Cli, metrics
+from .conftest import Cli, inherited, metrics
 
 # Two layers of random weights on bundled text; 13 steps.
 TINY = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", "data.batch_size=64", "hydra.run.dir=run")
 SHORT = (*TINY, "loss=sup", "trainer.max_epochs=1", "trainer.val_check_interval=5", "trainer.log_every_n_steps=1")
 
 
-def test_a_run_leaves_everything_that_it_promises(cli: Cli, tmp_path: Path) -> None:
-    done = cli(*SHORT)
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """A run of its own folder, by a new Python as a user starts it, and what it said."""
+    folder = tmp_path_factory.mktemp("a_run")
+    done = subprocess.run(
+        [sys.executable, "-m", "simcse_lit.train", *SHORT],
+        cwd=folder,
+        env={**inherited(), "SIMCSE_CACHE": str(cache_dir)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
-    run = tmp_path / "run"
+    return folder / "run", done
+
+
+def test_a_run_leaves_everything_that_it_promises(a_run: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    run, done = a_run
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "environment.json", "metrics.csv", "training_curve.png", "checkpoints", "export"} <= names
     assert (run / "training_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -62,16 +78,17 @@ def test_a_run_leaves_everything_that_it_promises(cli: Cli, tmp_path: Path) -> N
     assert "Run folder  run" in done.stdout
 
 
-def test_terminal_output_fits_80_columns_and_holds_no_warning(cli: Cli) -> None:
-    done = cli(*SHORT, "trainer.max_steps=3")
-    assert done.returncode == 0, done.stderr
+def test_terminal_output_fits_80_columns_and_holds_no_warning(
+    a_run: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    _, done = a_run
     lines = done.stdout.replace("\r", "\n").splitlines()
     assert not [line for line in lines if len(line) > 80]
     assert "Warning" not in done.stdout + done.stderr
     assert any("loss=" in line and "lr=" in line and "sent/s=" in line for line in lines)
 
 
-def test_the_same_seed_gives_the_same_run_and_scoring_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_and_scoring_changes_nothing(cli: Cli, warm_cli: Cli, tmp_path: Path) -> None:
     runs = {
         "first": (),
         "second": (),
@@ -80,7 +97,8 @@ def test_the_same_seed_gives_the_same_run_and_scoring_changes_nothing(cli: Cli, 
     }
     losses = {}
     for name, changes in runs.items():
-        done = cli(*SHORT, f"hydra.run.dir={name}", "trainer.max_steps=4", *changes)
+        command = cli if name == "first" else warm_cli  # two processes that have nothing in common
+        done = command(*SHORT, f"hydra.run.dir={name}", "trainer.max_steps=4", *changes)
         assert done.returncode == 0, done.stderr
         losses[name] = metrics(tmp_path / name)["train/loss"]
     assert losses["first"] == losses["second"] == losses["unscored"]
@@ -118,33 +136,24 @@ def test_every_objective_and_option_trains(tmp_path: Path, cache_dir: Path, chan
         assert logged["train/loss"] == pytest.approx([contrastive + 0.1 * mlm for contrastive, mlm in parts], rel=1e-5)
 
 
-def test_a_multirun_trains_each_job_in_a_folder_of_its_own(cli: Cli, tmp_path: Path) -> None:
-    done = cli("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "trainer.max_steps=1", "loss=sup", "loss.temperature=0.05,0.5")
-    assert done.returncode == 0, done.stderr
-    jobs = [tmp_path / "sweep" / number for number in "01"]
-    temperatures = [yaml.safe_load((job / "config.yaml").read_text())["loss"]["temperature"] for job in jobs]
-    assert temperatures == [0.05, 0.5]
-    assert all((job / "export" / "model.safetensors").is_file() for job in jobs)
-
-
-def test_a_run_that_fails_on_its_text_leaves_no_cache_and_no_export(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_that_fails_on_its_text_leaves_no_cache_and_no_export(warm_cli: Cli, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("sent0,sent1,hard_neg\na,b,c\nd,,f\n")
     cache = tmp_path / "own_cache"
-    done = cli(*SHORT, "data=file", "data.train_file=bad.csv", f"data.cache_dir={cache}")
+    done = warm_cli(*SHORT, "data=file", "data.train_file=bad.csv", f"data.cache_dir={cache}")
     assert done.returncode == 1
     assert "bad.csv, line 3: sent1 is blank" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(cache.iterdir())
     assert not (tmp_path / "run" / "export").exists()
-    fixed = cli(*SHORT, "data=file", "data.train_file=bad.csv", f"data.cache_dir={cache}", "data.on_bad_row=skip")
+    fixed = warm_cli(*SHORT, "data=file", "data.train_file=bad.csv", f"data.cache_dir={cache}", "data.on_bad_row=skip")
     assert fixed.returncode == 0, fixed.stderr
     assert "line 3: sent1 is blank" in fixed.stdout
 
 
-def test_your_own_text_file_trains_unsupervised(cli: Cli, tmp_path: Path) -> None:
+def test_your_own_text_file_trains_unsupervised(warm_cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("".join(f"sentence number {i} of mine\n" for i in range(40)))
-    done = cli(*TINY, "data=file", "data.train_file=mine.txt", "trainer.max_steps=1", "data.batch_size=16")
+    done = warm_cli(*TINY, "data=file", "data.train_file=mine.txt", "trainer.max_steps=1", "data.batch_size=16")
     assert done.returncode == 0, done.stderr
     assert "40 examples" in done.stdout
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
@@ -87,6 +88,8 @@ def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_image
     digests = set()
     for number, seed in ((0, 1), (1, 2)):
         folder = tmp_path / "multirun" / "my" / "sweep" / str(number)
+        assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == seed  # each job trains in a folder of its own
+        assert (folder / "export" / "model.safetensors").is_file()
         (path,) = folder.rglob("*.wandb")
         assert str(path.parent) in done.stdout
         found = list(records(path))
@@ -144,8 +147,8 @@ def test_a_run_is_named_by_what_differs_and_its_seed_and_a_sweep_by_its_place(tm
     assert reporting.sweep_name("/scratch/me/temperatures") == "temperatures"
 
 
-def test_going_online_without_a_key_is_refused_with_the_way_out(cli: Cli, tmp_path: Path) -> None:
-    done = cli(*TINY, "logger=wandb", "logger.wandb.mode=online", "hydra.run.dir=run", env={"HOME": str(tmp_path)})
+def test_going_online_without_a_key_is_refused_with_the_way_out(warm_cli: Cli, tmp_path: Path) -> None:
+    done = warm_cli(*TINY, "logger=wandb", "logger.wandb.mode=online", "hydra.run.dir=run", env={"HOME": str(tmp_path)})
     assert done.returncode == 1
     assert "no API key. Log in with: wandb login;" in done.stderr
     assert "Traceback" not in done.stderr

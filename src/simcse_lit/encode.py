@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import EncodeConfig
 from simcse_lit.config.use import STDIN, reads, validate_encode
 from simcse_lit.errors import UserError
@@ -23,7 +23,7 @@ TEXTS = ("checkpoint", "input", "output", "column")
 def main(composed: DictConfig) -> None:
     """Encode the file that a composed configuration names."""
     config = validate_encode(composed)
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or str(config.input).startswith("hf://"))
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or files_need_hub([config.input]))
     encode(config)
 
 
@@ -31,8 +31,19 @@ def encode(config: EncodeConfig) -> None:
     """Write the vectors of every text of a file, in their order, block by block; go on with what a stopped run left.
 
     Raises:
-        UserError: the input, the output or the encoder cannot be used.
+        UserError: the input, the output or the encoder cannot be used, the input changes meanwhile, or another run is
+            writing the output.
     """
+    from simcse_lit.inference.vector_file import writing
+    from simcse_lit.reporting.console import quiet_libraries
+
+    quiet_libraries()
+    output = Path(str(config.output)).expanduser()
+    with writing(output):
+        _encode(config, output)
+
+
+def _encode(config: EncodeConfig, output: Path) -> None:
     import time
     from itertools import islice
 
@@ -42,13 +53,10 @@ def encode(config: EncodeConfig) -> None:
     from simcse_lit.inference.embedding_cache import fingerprint
     from simcse_lit.inference.files import TextFile
     from simcse_lit.inference.loading import load_encoder
-    from simcse_lit.inference.vector_file import VectorFile, refuse_to_replace
+    from simcse_lit.inference.memory import give_back_freed_memory
+    from simcse_lit.inference.vector_file import VectorFile
     from simcse_lit.inference.vectors import Settings, vectors
-    from simcse_lit.reporting.console import quiet_libraries
 
-    quiet_libraries()
-    output = Path(str(config.output)).expanduser()
-    refuse_to_replace(output)
     copy = output.with_name(f"{output.name}.partial.txt")  # of standard input
     if config.input == STDIN:
         _copy_stdin(copy)
@@ -76,9 +84,12 @@ def encode(config: EncodeConfig) -> None:
     lines = islice(texts.texts(), first, None)
     with tqdm(total=len(texts), initial=first, desc="Encoding", unit=" lines", ncols=78, leave=False) as bar:
         while block := list(islice(lines, config.block)):
-            file.append(vectors(loaded, block, settings).numpy())
+            vectors_BH = vectors(loaded, block, settings).numpy()
+            texts.check_unchanged()
+            file.append(vectors_BH)
             bar.update(len(block))
-    file.finish(texts.rows(), config.block)
+            give_back_freed_memory()
+    file.finish(texts.rows(), config.block, texts.check_unchanged)
     copy.unlink(missing_ok=True)
     seconds = time.perf_counter() - start
     log.info("%s: %s vectors; %.0f lines/s", output, f"{len(texts):,}", (len(texts) - first) / seconds)
@@ -92,7 +103,6 @@ def _copy_stdin(path: Path) -> None:
     if sys.stdin.isatty():
         raise UserError("input=-: standard input is the terminal. Pipe a file into it, or name one: input=FILE.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
     except OSError as error:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
 from simcse_lit.config.index import is_index, validate_index
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import BuildIndexConfig
 from simcse_lit.errors import UserError
 
@@ -28,23 +28,34 @@ LISTS = ("delete",)
 def main(composed: DictConfig) -> None:
     """Build or change the index that a composed configuration names."""
     config = validate_index(composed)
-    use_cache_when_unreachable(models_need_hub([config.checkpoint] if config.checkpoint else []))
+    files = files_need_hub([config.input, config.add])
+    use_cache_when_unreachable(models_need_hub([config.checkpoint] if config.checkpoint else []) or files)
     index(config)
 
 
 def index(config: BuildIndexConfig) -> None:
-    """Build an index, block by block, or add to one and delete from it.
+    """Build an index, block by block, or add to one and delete from it; nobody else writes to its folder meanwhile.
 
     Raises:
-        UserError: the input, the encoder or the folder cannot be used.
+        UserError: the input, the encoder or the folder cannot be used, or another is writing there.
     """
-    from simcse_lit.inference.files import TextFile
-    from simcse_lit.inference.index import Index
-    from simcse_lit.inference.index_encoder import IndexEncoder, encoded_blocks
-    from simcse_lit.reporting.console import log, quiet_libraries
+    from simcse_lit.inference.index_folder import check_is_index, writing
+    from simcse_lit.reporting.console import quiet_libraries
 
     quiet_libraries()
     folder = Path(str(config.folder)).expanduser()
+    if not (config.input or config.vectors):
+        check_is_index(folder)
+    with writing(folder):
+        _build_or_change(config, folder)
+
+
+def _build_or_change(config: BuildIndexConfig, folder: Path) -> None:
+    from simcse_lit.inference.files import TextFile
+    from simcse_lit.inference.index import Index
+    from simcse_lit.inference.index_encoder import IndexEncoder, encoded_blocks
+    from simcse_lit.reporting.console import log
+
     if config.input or config.vectors:
         model = config.checkpoint
         if config.vectors:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
 from simcse_lit.config.index import validate_search
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import SearchConfig
 from simcse_lit.config.use import STDIN
 
@@ -28,7 +28,8 @@ def main(composed: DictConfig) -> None:
     import json
 
     config = validate_search(composed)
-    use_cache_when_unreachable(models_need_hub([config.checkpoint] if config.checkpoint else []))
+    files = files_need_hub([config.input])
+    use_cache_when_unreachable(models_need_hub([config.checkpoint] if config.checkpoint else []) or files)
     for query, hits in search(config):
         if config.output == "jsonl":
             found = [{"id": hit.id, "score": round(hit.score, 6), "text": hit.text} for hit in hits]

@@ -9,7 +9,7 @@ import socket
 from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import ServeConfig
 from simcse_lit.config.use import reads, validate_serve
 from simcse_lit.errors import UserError
@@ -23,7 +23,7 @@ TEXTS = ("checkpoint", "folder", "corpus", "column")
 def main(composed: DictConfig) -> None:
     """Serve what a composed configuration names, until it is stopped."""
     config = validate_serve(composed)
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]))
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or files_need_hub([config.corpus]))
     serve(config)
 
 

@@ -5,12 +5,12 @@ Torch is imported inside `similarity`, once the configuration has been found rig
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from simcse_lit.config.cli import run
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.resolvers import means_file
 from simcse_lit.config.schema import SimilarityConfig
 from simcse_lit.config.use import reads, validate_similarity
 from simcse_lit.errors import UserError
@@ -23,7 +23,8 @@ BLOCK = 2048  # lines of two files that are encoded at a time
 def main(composed: DictConfig) -> None:
     """Print the similarities that a composed configuration asks for."""
     config = validate_similarity(composed)
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]))
+    files = files_need_hub([config.first, config.second])
+    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or files)
     for cosine in similarity(config):
         print(f"{cosine:.4f}")
 
@@ -44,7 +45,7 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
 
     quiet_libraries()
     given = {"first": str(config.first), "second": str(config.second)}
-    files = {key: TextFile(name, config.column, key=key) for key, name in given.items() if _is_file(name)}
+    files = {key: TextFile(name, config.column, key=key) for key, name in given.items() if means_file(name)}
     if len(files) == 1:
         (other,) = given.keys() - files.keys()
         raise UserError(f"{other}: {given[other]}: there is no such file, and a file is compared with a file only.")
@@ -58,13 +59,6 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
     while block := list(islice(left, BLOCK)):
         both_NH = vectors(loaded, [*block, *islice(right, len(block))], settings)
         yield from (both_NH[: len(block)] * both_NH[len(block) :]).sum(dim=1).tolist()
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except OSError:  # a sentence longer than a file's name may be
-        return False
 
 
 if __name__ == "__main__":

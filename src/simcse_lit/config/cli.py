@@ -51,6 +51,8 @@ def run(
     schema.register()
     resolvers.register()
     full_stack = processes.FULL_ERROR not in ("", "0")
+    if not os.environ.get("SIMCSE_DATA"):
+        os.environ.pop("SIMCSE_DATA", None)  # set and empty is not set, here and in the jobs of a sweep
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
     rank, parent = ranks.rank(), handover.take()
     if parent:

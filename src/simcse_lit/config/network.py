@@ -24,11 +24,7 @@ LIMIT_S = 5.0
 def training_needs_hub(config: TrainConfig) -> bool:
     """Whether a run would ask the Hub for weights, text or SentEval's files."""
     files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
-    return (
-        not is_local(config.model.name_or_path)
-        or any(file.startswith("hf://") for file in files)
-        or _senteval_needs_hub(config.senteval)
-    )
+    return not is_local(config.model.name_or_path) or files_need_hub(files) or _senteval_needs_hub(config.senteval)
 
 
 def evaluation_needs_hub(config: EvaluateConfig) -> bool:
@@ -39,6 +35,11 @@ def evaluation_needs_hub(config: EvaluateConfig) -> bool:
 def models_need_hub(names: Sequence[str]) -> bool:
     """Whether one of these encoders would be asked of the Hub."""
     return any(not (is_local(name) or name.endswith(".ckpt")) for name in names)
+
+
+def files_need_hub(files: Sequence[str | None]) -> bool:
+    """Whether one of these files, where given, would be asked of the Hub."""
+    return any(file is not None and file.startswith("hf://") for file in files)
 
 
 def _senteval_needs_hub(config: SentEvalConfig) -> bool:

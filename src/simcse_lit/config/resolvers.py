@@ -24,6 +24,16 @@ def is_local(name: str) -> bool:
     return by_form or Path(name).is_dir()
 
 
+def means_file(name: str) -> bool:
+    """Whether what may be a sentence too is a file: one that is there, `pkg://` or `hf://`."""
+    if name.startswith(("pkg://", "hf://")):
+        return True
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long for a file's name, a zero byte, ~ and nobody's name
+        return False
+
+
 def local_path(location: str, key: str) -> Path:
     """Resolve a plain path or `pkg://PACKAGE/PATH` (a file or folder inside an installed package).
 

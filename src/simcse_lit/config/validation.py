@@ -82,7 +82,7 @@ def typed(composed: DictConfig, schema: type[C]) -> C:
     except OmegaConfBaseException as error:
         raise UserError(explain_value_error(error)) from error
     if (senteval := getattr(config, "senteval", None)) is not None:
-        senteval.dir = senteval.dir or None  # SIMCSE_DATA may be set and empty
+        senteval.dir = senteval.dir or None  # `senteval.dir=` is none
     return config
 
 

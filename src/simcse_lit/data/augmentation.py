@@ -6,6 +6,7 @@ a run repeats itself, and one that is resumed draws what it would have drawn. Ca
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -23,20 +24,25 @@ Augment = Callable[[str, random.Random], str]
 def augmenter(config: AugmentationConfig) -> Augment | None:
     """What changes a text, or None for `augmentation=none`. Words are what stands between blanks.
 
+    It can be pickled: a data loader's worker may be a new process that gets it that way.
+
     Raises:
         UserError: the file of synonyms cannot be read.
     """
     rate = config.rate
     if config.name == "crop":
-        return lambda text, generator: " ".join(crop(text.split(), rate or 0.0, generator))
+        return partial(_change_words, crop, rate or 0.0)
     if config.name == "word_deletion":
-        return lambda text, generator: " ".join(delete_words(text.split(), rate or 0.0, generator))
+        return partial(_change_words, delete_words, rate or 0.0)
     if config.name == "delete_one_word":
-        return lambda text, generator: " ".join(delete_words(text.split(), 0.0, generator))
+        return partial(_change_words, delete_words, 0.0)
     if config.name == "synonym":
-        synonyms = read_synonyms(config.synonyms or "")
-        return lambda text, generator: " ".join(replace_by_synonym(text.split(), synonyms, generator))
+        return partial(_change_words, replace_by_synonym, read_synonyms(config.synonyms or ""))
     return None
+
+
+def _change_words(change: Callable[..., list[str]], how: Any, text: str, generator: random.Random) -> str:
+    return " ".join(change(text.split(), how, generator))
 
 
 def removed(words: int, rate: float) -> int:

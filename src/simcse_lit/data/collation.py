@@ -86,6 +86,10 @@ class Corpus(TorchDataset[Any]):
     def __getitems__(self, indices: list[int]) -> pa.Table:
         return self.dataset[indices]
 
+    def row(self, index: int) -> int:
+        """The row of the tokenised corpus that holds an example."""
+        return index
+
     def generator(self, index: int) -> random.Random:
         """What an example's views are drawn from in this epoch."""
         return random.Random(derived_seed(self.order.seed, self.order.epoch, index))

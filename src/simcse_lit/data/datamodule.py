@@ -19,7 +19,7 @@ from simcse_lit.data.collation import EVALUATION_LENGTH, Corpus, SentenceBatches
 from simcse_lit.data.documents import NextSentenceCorpus
 from simcse_lit.data.order import EpochOrder, RankBatches
 from simcse_lit.data.streaming import StreamedBatches
-from simcse_lit.data.tokenisation import tokenised_corpus
+from simcse_lit.data.tokenisation import places, tokenised_corpus
 from simcse_lit.evaluation.suite import Suite, unique_sentences
 from simcse_lit.evaluation.task import Task
 from simcse_lit.objective.gather import world
@@ -129,12 +129,16 @@ class SimCSEDataModule(pl.LightningDataModule):
         )
 
     def rows_of(self, batch: int) -> list[int] | None:
-        """The rows of the corpus in a batch of the current epoch, of all processes together; None for a stream."""
+        """The rows of the tokenised corpus in a batch of the current epoch, of all processes together; None for a stream."""
         if self.config.streaming:
             return None
         order = EpochOrder(len(self.corpus), self.seed, self.trainer.current_epoch if self.trainer else 0).permutation()
         size = self.config.batch_size
-        return [int(row) for row in order[batch * size : (batch + 1) * size]]
+        return [self.corpus.row(int(example)) for example in order[batch * size : (batch + 1) * size]]
+
+    def places_of(self, rows: Sequence[int]) -> list[tuple[str, int]] | None:
+        """File and line of rows of the tokenised corpus; None if the files have changed since it was made."""
+        return places(self.corpus.dataset, rows, self.config, self.tokenizer)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The unique sentences of the development task."""

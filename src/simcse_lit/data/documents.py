@@ -63,6 +63,10 @@ class NextSentenceCorpus(Corpus):
     def __len__(self) -> int:
         return len(self._anchors)
 
+    def row(self, index: int) -> int:
+        """The row of an example's sentence, not of the one that follows."""
+        return int(self._anchors[index])
+
     def __getitems__(self, indices: list[int]) -> pa.Table:
         rows, following = [int(row) for row in self._anchors[indices]], []
         for index, row in zip(indices, rows, strict=True):

@@ -105,7 +105,7 @@ class HubShard:
                     f"{self.key.rpartition('.')[0]}.columns: {self.name}: has no column {', '.join(missing)}; its columns "
                     f"are {', '.join(row)}.\nName those to read, in the order of [{', '.join(columns)}]."
                 )
-            yield Row(line, tuple(row[column] for column in columns))
+            yield Row(line, tuple(row[column] for column in columns), self.name)
 
 
 def open_stream(location: str, revision: str | None, columns: Sequence[str], *, key: str) -> list[HubShard]:

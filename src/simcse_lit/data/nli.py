@@ -31,14 +31,14 @@ def build_examples(rows: Iterable[tuple[Row, int]], labels: Sequence[str]) -> It
         labels: that of the positive, then those of the hard negatives; `all` as the only one takes every hypothesis.
 
     Yields:
-        Rows (premise, hypothesis ...) in the order of the premises' first positives; their line is that of the positive.
+        Rows (premise, hypothesis ...) in the order of the premises' first positives; their line and file are the positive's.
 
     Source: SimCSE section 4.1 (entailment and contradiction), Table 4 (which label makes the positive), Table 7 (neutral as
         a hard negative).
     """
     wanted = [None if label == "all" else LABELS[label] for label in labels]
     if len(wanted) == 1:  # nothing has to be paired
-        yield from (Row(row.line, row.fields[:2]) for row, label in rows if wanted[0] in (None, label))
+        yield from (Row(row.line, row.fields[:2], row.file) for row, label in rows if wanted[0] in (None, label))
         return
     by_place: list[dict[str, list[Row]]] = [{} for _ in wanted]
     for row, label in rows:
@@ -47,4 +47,4 @@ def build_examples(rows: Iterable[tuple[Row, int]], labels: Sequence[str]) -> It
     for premise, positives in by_place[0].items():
         others = [hypotheses.get(premise, []) for hypotheses in by_place[1:]]
         for hypotheses in zip(positives, *others, strict=False):
-            yield Row(hypotheses[0].line, (premise, *(row.fields[1] for row in hypotheses)))
+            yield Row(hypotheses[0].line, (premise, *(row.fields[1] for row in hypotheses)), hypotheses[0].file)

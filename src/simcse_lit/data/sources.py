@@ -23,10 +23,11 @@ SHOWN = 5  # bad rows named one by one before the rest is counted
 
 @dataclass(frozen=True)
 class Row:
-    """One example: its fields in the order of the columns asked for, and where it stands."""
+    """One example: its fields in the order of the columns asked for, and where it stands: the line, and the file's name."""
 
     line: int
     fields: tuple[Any, ...]
+    file: str
 
 
 class Readable(Protocol):
@@ -68,7 +69,7 @@ class Source:
         if suffix == ".txt":
             return None
         if suffix == ".parquet":
-            return [str(name) for name in _parquet(self).schema_arrow.names]
+            return [str(name) for name in open_parquet(self).schema_arrow.names]
         if suffix == ".jsonl":
             first = next(((line, text) for line, text in enumerate(_lines(self), start=1) if text.strip()), None)
             if first is None:
@@ -92,7 +93,7 @@ class Source:
         """
         header = self.header()
         if header is None:
-            yield from (Row(line, (text,)) for line, text in enumerate(_lines(self), start=1))
+            yield from (Row(line, (text,), self.name) for line, text in enumerate(_lines(self), start=1))
             return
         missing = [column for column in columns if column not in header]
         if missing:
@@ -230,7 +231,7 @@ def _delimited_rows(source: Source, header: list[str], columns: Sequence[str]) -
         elif len(fields) != len(header):
             yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)})")
         else:
-            yield Row(line, tuple(fields[place] for place in places))
+            yield Row(line, tuple(fields[place] for place in places), source.name)
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -257,17 +258,23 @@ def _jsonl_rows(source: Source, columns: Sequence[str]) -> Iterator[Row | tuple[
         if absent:
             yield line, BadRow(f"no field {', '.join(absent)}")
         else:
-            yield Row(line, tuple(value[column] for column in columns))
+            yield Row(line, tuple(value[column] for column in columns), source.name)
 
 
-def _parquet(source: Source) -> Any:
+def open_parquet(source: Source) -> Any:
+    """A `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
     import pyarrow
     from pyarrow import parquet
 
     try:
         return parquet.ParquetFile(source.path)
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{source.key}: {source.name}: not a Parquet file: {error}") from error
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{source.key}: {source.name}: not a Parquet file, or a damaged one: {reason}") from error
 
 
 def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
@@ -275,10 +282,10 @@ def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
 
     line = 0
     try:
-        for batch in _parquet(source).iter_batches(columns=list(columns)):
+        for batch in open_parquet(source).iter_batches(columns=list(columns)):
             for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
                 line += 1
-                yield Row(line, fields)
+                yield Row(line, fields, source.name)
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source.key}: {source.name}, after row {line}: the file is damaged: {reason}") from error

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -66,6 +67,37 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, 
     finally:
         partial.unlink(missing_ok=True)
     return Dataset.from_file(str(path))
+
+
+def places(
+    dataset: Dataset, rows: Sequence[int], config: DataConfig, tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[str, int]] | None:
+    """Where some rows of a tokenised corpus came from, found by reading its files once more.
+
+    Args:
+        dataset: what `tokenised_corpus` made of `config` and `tokenizer`.
+        rows: their numbers, from 0.
+        config: the group `data` of `conf/`.
+        tokenizer: the model's.
+
+    Returns:
+        File and line of each; None if the files are no longer what the corpus was made from.
+    """
+    try:
+        sources = open_sources(config.train_file, config.revision, key="data.train_file")
+        digest, _ = _fingerprint(sources, config, tokenizer, TEXT in dataset.column_names)
+        if not Path(dataset.cache_files[0]["filename"]).stem.endswith(f"-{digest[:16]}"):
+            return None
+        found: dict[int, Row] = {}
+        wanted = set(rows)
+        for number, row in enumerate(_rows(sources, config)):
+            if number in wanted:
+                found[number] = row
+                if len(found) == len(wanted):
+                    break
+    except (UserError, OSError):
+        return None
+    return [(found[number].file, found[number].line) for number in rows]
 
 
 def examples(
@@ -138,6 +170,14 @@ def _unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
     return None
 
 
+def _rows(sources: Sequence[Source], config: DataConfig) -> Iterator[Row]:
+    """The rows of the tokenised corpus, in its order; with `next_sentences` the last field counts those that follow."""
+    if not config.next_sentences:
+        return examples(sources, config.columns, config.on_bad_row, config.nli_labels)
+    sentences = chain.from_iterable(sentences_of_documents(source) for source in sources)
+    return (replace(row, fields=(*row.fields, count)) for row, count in followed(sentences, config.next_sentences))
+
+
 def _write(
     path: Path,
     sources: Sequence[Source],
@@ -151,10 +191,7 @@ def _write(
     fields += [(TEXT, pa.string())] if keep_text else []
     fields += [(FOLLOWERS, pa.int32())] if config.next_sentences else []
     schema = pa.schema(fields)
-    rows = examples(sources, config.columns, config.on_bad_row, config.nli_labels)
-    if config.next_sentences:
-        sentences = chain.from_iterable(sentences_of_documents(source) for source in sources)
-        rows = (Row(row.line, (*row.fields, count)) for row, count in followed(sentences, config.next_sentences))
+    rows = _rows(sources, config)
     written = 0
     with (
         pa.OSFile(str(path), "wb") as file,

@@ -107,21 +107,38 @@ class Structure:
         return cls(native, rows, config, path)
 
     def save(self, path: Path) -> None:
-        """Write it to a file."""
+        """Write it to a file.
+
+        Raises:
+            UserError: the file that it is mapped from is gone.
+        """
         import faiss
 
         if self.path is not None:  # mapped cells would be written as a reference to this file, not as what they hold
+            self.check_there()
             shutil.copyfile(self.path, path)
         else:
             faiss.write_index(self._native, str(path))
 
     def add(self, block_BH: Tensor) -> None:
-        """Take in more rows; what was mapped is read into memory first, since faiss adds to nothing else."""
+        """Take in more rows; what was mapped is read into memory first, since faiss adds to nothing else.
+
+        Raises:
+            UserError: the file that it is mapped from is gone.
+        """
         if self.path is not None:
             import faiss
 
+            self.check_there()
             self._native, self.path = faiss.read_index(str(self.path)), None
         self._native.add(block_BH.numpy())
+
+    def check_there(self) -> None:
+        """Raises:
+        UserError: the file that it is mapped from is gone.
+        """
+        if self.path is not None and not self.path.is_file():
+            raise UserError(f"index: {self.path}: is gone: the index was written anew since it was opened. Open it again.")
 
     def nearest(self, queries_QH: Tensor, k: int, alive_N: np.ndarray) -> tuple[Tensor, Tensor]:
         """As `Rows.nearest`, but of the candidates that the structure proposes; a place is -1 where there is none."""

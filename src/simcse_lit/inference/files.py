@@ -5,6 +5,7 @@ Used by `encode`, `similarity` and `serve`; `data/sources.py` reads the formats.
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from simcse_lit.data.sources import BadRows, Row, Source, open_sources
 from simcse_lit.data.tokenisation import text_rows
@@ -32,6 +33,8 @@ class TextFile:
         if len(sources) > 1:
             raise UserError(f"{key}: {location}: is {len(sources)} files; name one of them.")
         self._source = Source(sources[0].path, name or sources[0].name, key)
+        self._state = _state(self._source.path)
+        self._digest: str | None = None
         self._column = _column(self._source, column)
         bad = BadRows(on_bad_row, key, "on_bad_row" if key == "input" else None)
         self._count = sum(1 for _ in text_rows(self._source, [self._column], bad))
@@ -51,12 +54,52 @@ class TextFile:
         return (row.fields[0] for row in self.rows())
 
     def digest(self) -> str:
-        """SHA-256 of the file and of which column is read."""
+        """SHA-256 of the file and of which column is read.
+
+        Raises:
+            UserError: the file has changed since it was opened.
+        """
+        if self._digest is None:
+            digest = self._read_digest()
+            if _state(self._source.path) != self._state:
+                raise self._changed()
+            self._digest = digest
+        return self._digest
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that is not what `digest` read. What was read before this call was then of the same file.
+
+        Raises:
+            UserError: as above.
+        """
+        state = _state(self._source.path)
+        if state == self._state:
+            return
+        if state is None or self._read_digest() != self.digest():
+            raise self._changed()
+        self._state = state  # touched, or written anew as it was
+
+    def _read_digest(self) -> str:
         digest = hashlib.sha256(f"{self._source.path.suffix}\0{self._column}\0".encode())
         with self._source.path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
+
+    def _changed(self) -> UserError:
+        return UserError(
+            f"{self._source.key}: {self._source.name}: has changed while it was read.\n"
+            "Run the command again once nobody writes to the file."
+        )
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What tells a changed file without reading it, or None if it is gone; mtime can be set back, ctime cannot."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _column(source: Source, column: str | None) -> str:

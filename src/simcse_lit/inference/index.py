@@ -7,7 +7,6 @@ faiss removes nothing from a graph.
 Shapes: N rows, Q queries, C candidates, H width.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain
@@ -22,7 +21,7 @@ from simcse_lit.config.index import index_config
 from simcse_lit.config.schema import IndexConfig
 from simcse_lit.errors import UserError
 from simcse_lit.inference.approximate import Structure, find_faiss
-from simcse_lit.inference.index_folder import Parts, make_index_folder, new_path, read_index, write_index
+from simcse_lit.inference.index_folder import Parts, check_unchanged, new_path, read_index, write_index, writing
 from simcse_lit.inference.segments import (
     BLOCK,
     Rows,
@@ -58,6 +57,7 @@ class Index:
         self._ids_N = rows.ids()
         self._alive_N = np.ones(len(rows), bool)
         self._structure: Structure | None = None
+        self._stored: tuple[Path, str] | None = None  # the folder that it was read from or last written to, its manifest
 
     @classmethod
     def build(
@@ -101,17 +101,17 @@ class Index:
             model: what made the vectors, for the record.
 
         Raises:
-            UserError: as `build`, or the folder cannot be written or holds something else.
+            UserError: as `build`, the folder cannot be written or holds something else, or another is writing there.
         """
-        make_index_folder(folder)
-        stream = iter(blocks)
-        first = next(stream, None)
-        if first is None:
-            raise UserError("index: there are no sentences to index.")
-        index = cls(Rows(width_of(first[0])), config, model)
-        index._append(chain([first], stream), new_path(folder, "rows", "arrow"))
-        index._build_structure()
-        index.save(folder)
+        with writing(folder):
+            stream = iter(blocks)
+            first = next(stream, None)
+            if first is None:
+                raise UserError("index: there are no sentences to index.")
+            index = cls(Rows(width_of(first[0])), config, model)
+            index._append(chain([first], stream), new_path(folder, "rows", "arrow"))
+            index._build_structure()
+            index.save(folder)
         return index
 
     def __len__(self) -> int:
@@ -141,9 +141,12 @@ class Index:
             ids: their numbers, none of which is in the index; consecutive after the largest if not given.
 
         Raises:
-            UserError: as `build`, the vectors have another width than the index's, or its kind needs faiss, which is absent.
+            UserError: as `build`, the vectors have another width than the index's, its kind needs faiss, which is absent, or
+                the folder that it is mapped from was written anew.
         """
         self._check_changeable()
+        if self._structure is not None:
+            self._structure.check_there()
         before = len(self._rows.vectors)
         self._append([(vectors_NH, texts, ids)], None)
         if self._structure is not None:
@@ -175,7 +178,7 @@ class Index:
         return [self._rows.row(int(place))[1] for place in places], self._rows.gather(torch.from_numpy(places))
 
     def search(self, queries_QH: Tensor, k: int) -> list[list[Hit]]:
-        """The k most similar sentences of each query, most similar first; fewer if the index has fewer.
+        """The k most similar sentences of each query, most similar first; fewer only if the index has fewer.
 
         Args:
             queries_QH: vectors of any length, (Q, H).
@@ -185,34 +188,51 @@ class Index:
             UserError: the queries have another width than the index's vectors, or one is zero or not finite.
         """
         unit_QH = unit_vectors(queries_QH, self.width, "query")
+        k = min(k, len(self))
         found = []
         for start in range(0, len(unit_QH), QUERIES):
-            nearest = (self._structure or self._rows).nearest(unit_QH[start : start + QUERIES], k, self._alive_N)
-            for scores, places in zip(*(values.tolist() for values in nearest), strict=True):
-                hits = zip(scores, places, strict=True)
-                found.append([Hit(*self._rows.row(place), score) for score, place in hits if score > -math.inf])
+            products_QK, places_QK = self._nearest(unit_QH[start : start + QUERIES], k)
+            for scores, places in zip(products_QK.tolist(), places_QK.tolist(), strict=True):
+                found.append([Hit(*self._rows.row(place), score) for score, place in zip(scores, places, strict=True)])
         return found
 
     def save(self, folder: Path) -> None:
         """Write what is new to `folder`; the index that is there stays whole until this one is.
 
         Raises:
-            UserError: the folder cannot be written or holds something else, or the kind needs faiss, which is absent.
+            UserError: the folder cannot be written or holds something else, another is writing there or has done so since
+                this index was read from it, or the kind needs faiss, which is absent.
         """
         self._check_changeable()
-        write_index(folder, Parts(self._rows, self.config, self.model, ~self._alive_N, self._structure))
+        with writing(folder):
+            if self._stored and self._stored[0] == folder.resolve():
+                check_unchanged(*self._stored)
+            parts = Parts(self._rows, self.config, self.model, ~self._alive_N, self._structure)
+            self._stored = folder.resolve(), write_index(folder, parts)
 
     @classmethod
     def load(cls, folder: Path) -> "Index":
-        """Open an index; its vectors, texts and structure are mapped from the files, not read.
+        """Open an index; its vectors, texts and structure are mapped from the files, not read. It stays what it is when
+        another writes to the folder.
 
         Raises:
             UserError: there is no such folder, it is no index, or it is damaged.
         """
-        parts = read_index(folder)
+        parts, manifest = read_index(folder)
         index = cls(parts.rows, parts.config, parts.model)
-        index._alive_N, index._structure = ~parts.deleted_N, parts.structure
+        index._alive_N, index._structure, index._stored = ~parts.deleted_N, parts.structure, (folder.resolve(), manifest)
         return index
+
+    def _nearest(self, queries_QH: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Products and places of the k nearest that are not deleted, both (Q, K), for k up to their number."""
+        if self._structure is None or k == len(self):
+            return self._rows.nearest(queries_QH, k, self._alive_N)
+        products_QK, places_QK = self._structure.nearest(queries_QH, k, self._alive_N)
+        # Few cells or a graph full of deletions may propose fewer than k: those queries are compared with every row.
+        short_Q = (products_QK == -torch.inf).any(dim=1)
+        if short_Q.any():
+            products_QK[short_Q], places_QK[short_Q] = self._rows.nearest(queries_QH[short_Q], k, self._alive_N)
+        return products_QK, places_QK
 
     def _append(self, blocks: Iterable[Block], path: Path | None) -> None:
         """Check rows and take them in; with a path they are written there and mapped from it."""

@@ -1,9 +1,9 @@
 """What an index is fed with: the texts of a file by an encoder that fits it, or vectors that `encode` wrote.
 
-Called by the commands `index` and `search`.
+Called by the commands `index` and `search`; the server checks its encoder here too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -43,29 +43,40 @@ class IndexEncoder:
         self._loaded.encoder.to(find_device(config.device))
         self._settings = Settings(config.max_length, config.token_budget, config.precision, normalize=True)
         if index:
-            self._check(index, source)
+            check_encoder(index, self, source)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors, (N, H)."""
         return vectors(self._loaded, texts, self._settings)
 
-    def _check(self, index: Index, source: str) -> None:
-        texts, stored_NH = index.first(3)
-        if not texts:
-            return
-        now_NH = self(texts)
-        built = f" It was built with {index.model}." if index.model and index.model != source else ""
-        if now_NH.shape != stored_NH.shape:
-            raise UserError(
-                f"checkpoint={source}: makes vectors of {now_NH.shape[1]} numbers, and the index holds such of "
-                f"{stored_NH.shape[1]}.{built}"
-            )
-        cosine = float((now_NH * stored_NH).sum(dim=1).mean())
-        if cosine < SAME_MODEL:
-            raise UserError(
-                f"checkpoint={source}: is not what the index was built with: the same texts have other vectors "
-                f"(cosine {cosine:.2f}).{built}"
-            )
+
+def check_encoder(index: Index, encode: Callable[[list[str]], Tensor], source: str) -> None:
+    """Refuse an encoder that gives other vectors than those of the index's first texts.
+
+    Args:
+        index: what is to be searched or added to.
+        encode: texts to unit vectors, (N, H).
+        source: the encoder's name.
+
+    Raises:
+        UserError: as above, or the vectors have another width.
+    """
+    texts, stored_NH = index.first(3)
+    now_NH = encode(texts or ["A sentence."])
+    built = f" It was built with {index.model}." if index.model and index.model != source else ""
+    if now_NH.shape[1] != index.width:
+        raise UserError(
+            f"checkpoint={source}: makes vectors of {now_NH.shape[1]} numbers, and the index holds such of "
+            f"{index.width}.{built}"
+        )
+    if not texts:
+        return
+    cosine = float((now_NH * stored_NH).sum(dim=1).mean())
+    if cosine < SAME_MODEL:
+        raise UserError(
+            f"checkpoint={source}: is not what the index was built with: the same texts have other vectors "
+            f"(cosine {cosine:.2f}).{built}"
+        )
 
 
 def encoded_blocks(path: Path, texts: TextFile | None, rows: int) -> Iterator[Block]:

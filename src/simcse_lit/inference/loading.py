@@ -226,7 +226,7 @@ def _sentence_transformers(source: str, path: Path, pooler: str | None, projecti
     return LoadedEncoder(
         source,
         "sentence-transformers",
-        SentenceTransformerEncoder(model).eval(),
+        SentenceTransformerEncoder(model.float()).eval(),
         model.tokenizer,
         ours,
         "none",

@@ -6,7 +6,8 @@ all of them.
 Shapes: N rows, M some of them, B rows of a block, Q queries, K found, H width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -169,26 +170,50 @@ class SegmentWriter:
     Args:
         path: of the new file.
         width: H.
+
+    Raises:
+        UserError: the file cannot be written; at every step.
     """
 
     def __init__(self, path: Path, width: int) -> None:
         self._path = path
-        self._file = pa.OSFile(str(path), "wb")
+        with explained(path.parent):
+            self._file = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._file, _schema(width))
 
     def write(self, segment: Segment) -> None:
         """Append rows."""
-        for block in segment.blocks:
-            self._writer.write_batch(block)
+        with explained(self._path.parent):
+            for block in segment.blocks:
+                self._writer.write_batch(block)
 
     def __enter__(self) -> "SegmentWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None) -> None:
-        self._writer.close()
-        self._file.close()
-        if error is not None:
-            self._path.unlink()
+        whole = False
+        try:
+            if error is None:
+                with explained(self._path.parent):
+                    self._writer.close()  # writes what stands at the end, for which there may be no room
+                whole = True
+        finally:
+            self._file.close()
+            if not whole:
+                self._path.unlink()
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """What an index's folder refuses, for people.
+
+    Raises:
+        UserError: instead of what the system, Arrow or faiss say.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # faiss raises the latter
+        raise UserError(f"index: {folder}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def _schema(width: int) -> pa.Schema:

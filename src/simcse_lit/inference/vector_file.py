@@ -11,8 +11,9 @@ Shapes: N texts, B texts of a block, H hidden.
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,12 +21,13 @@ import numpy as np
 
 from simcse_lit.data.sources import Row
 from simcse_lit.errors import UserError
+from simcse_lit.inference.lock import only_writer
 
 FLOAT = np.dtype("<f4")
 
 
 class VectorFile:
-    """An output that is being written.
+    """An output that is being written, by the one who is `writing`.
 
     Args:
         path: .npy, .safetensors or .parquet.
@@ -33,7 +35,7 @@ class VectorFile:
         made_of: what decides the bytes, by the name of the configuration key; a run goes on only with the same.
 
     Raises:
-        UserError: there is such a file already, or a part of one that was made of something else.
+        UserError: a part of it is there that was made of something else.
     """
 
     def __init__(self, path: Path, rows: int, made_of: Mapping[str, Any]) -> None:
@@ -44,9 +46,7 @@ class VectorFile:
         self._width: int | None = None
         self._partial = path.with_name(f"{path.name}.partial")
         self._record = path.with_name(f"{path.name}.partial.json")
-        refuse_to_replace(path)
         with _explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             if self._record.is_file() and self._partial.is_file():
                 self._go_on()
 
@@ -56,6 +56,7 @@ class VectorFile:
             if self._width is None:
                 self._width = vectors_BH.shape[1]
                 self._partial.write_bytes(self._header())
+            self._check_size()
             with self._partial.open("r+b") as file:
                 file.truncate(self._size())  # a kill may have left half a block
                 file.seek(self._size())
@@ -69,18 +70,21 @@ class VectorFile:
                 _to_disk(file)
             fresh.replace(self._record)
 
-    def finish(self, rows: Iterable[Row], block: int) -> None:
+    def finish(self, rows: Iterable[Row], block: int, check: Callable[[], None]) -> None:
         """Give the file its name, and remove what was beside it.
 
         Args:
             rows: the N texts and their lines, for Parquet.
             block: rows of a row group of Parquet.
+            check: raises if the input is no longer what the vectors were made of; the output is then not made.
         """
+        check()
         assert self.done == self.rows, "not all rows were appended"
         with _explained(self.path):
+            self._check_size()
             if self.path.suffix == ".parquet":
                 whole = self.path.with_name(f"{self.path.name}.partial.parquet")
-                self._write_parquet(whole, rows, block)
+                self._write_parquet(whole, rows, block, check)
                 whole.replace(self.path)
                 self._partial.unlink()
             else:
@@ -105,6 +109,13 @@ class VectorFile:
         else:
             self._width = None
 
+    def _check_size(self) -> None:
+        if (size := self._partial.stat().st_size) < self._size():
+            raise UserError(
+                f"output: {self._partial}: is shorter than what was written to it ({size:,} and {self._size():,} bytes).\n"
+                "Run the command again; it starts anew."
+            )
+
     def _size(self, rows: int | None = None) -> int:
         """Bytes of the header and so many rows; of those that are safe if not told."""
         assert self._width is not None
@@ -126,7 +137,7 @@ class VectorFile:
             return len(text).to_bytes(8, "little") + text
         return b""
 
-    def _write_parquet(self, path: Path, rows: Iterable[Row], block: int) -> None:
+    def _write_parquet(self, path: Path, rows: Iterable[Row], block: int, check: Callable[[], None]) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -136,7 +147,8 @@ class VectorFile:
         with self._partial.open("rb") as file, parquet.ParquetWriter(path, schema, use_dictionary=False) as writer:
             for start in range(0, self.rows, block):
                 count = min(block, self.rows - start)
-                group = [next(remaining) for _ in range(count)]
+                group = list(islice(remaining, count))
+                check()
                 numbers = np.frombuffer(file.read(count * self._width * FLOAT.itemsize), FLOAT)
                 columns = [
                     pa.array([row.line for row in group], pa.int64()),
@@ -146,7 +158,23 @@ class VectorFile:
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=block)
 
 
-def refuse_to_replace(path: Path) -> None:
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Be the only one that writes an output, whose folder is made if need be.
+
+    Raises:
+        UserError: there is such a file already, another process is writing it, or its folder cannot be written.
+    """
+    _refuse_to_replace(path)
+    with ExitStack() as stack:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_writer(path.with_name(f"{path.name}.partial.lock"), f"output: {path}"))
+        _refuse_to_replace(path)  # another may just have finished it
+        yield
+
+
+def _refuse_to_replace(path: Path) -> None:
     """Raises:
     UserError: there is such a file already.
     """

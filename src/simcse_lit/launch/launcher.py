@@ -20,9 +20,10 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from simcse_lit.config.resume import Finished, can_continue, finished_runs, identity, is_another
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.validation import typed
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover
 from simcse_lit.launch.command import job_arguments
@@ -252,9 +253,9 @@ def _resolved(config: DictConfig, run_dir: Path) -> dict[str, Any] | None:
     if "resume" not in own:
         return None
     own.run_dir = str(run_dir)
-    try:
-        resolved: Any = OmegaConf.to_container(own, resolve=True)
-    except OmegaConfBaseException:
+    try:  # what the job's config.yaml will hold
+        resolved: Any = OmegaConf.to_container(OmegaConf.structured(typed(own, TrainConfig)), resolve=True)
+    except UserError:
         return None
     return dict(resolved)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from simcse_lit.config.resume import LAST
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
+
+SHOWN = 8  # examples that a message names
 
 
 class FinalValidation(Callback):
@@ -66,21 +69,33 @@ class FiniteLoss(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             log.warning("Step %d: the loss is %s in half precision; the step was left out.", step, float(loss))
             return
-        rows = trainer.datamodule.rows_of(batch)  # type: ignore[attr-defined]  # a connector sets it
+        data = trainer.datamodule  # type: ignore[attr-defined]  # a connector sets it
+        rows = data.rows_of(batch)
         folder = Path(trainer.default_root_dir)
         last = folder / LAST
         if rows is None:
             examples = f"Its examples are batch {batch} of the stream, counted from 0.\n"
         else:
-            (folder / "nonfinite_batch.json").write_text(json.dumps({"step": step, "rows": rows}) + "\n", encoding="utf-8")
-            shown = ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
-            examples = f"Its examples, rows of the corpus from 0: {shown} (all in {folder / 'nonfinite_batch.json'}).\n"
+            places = data.places_of(rows)
+            found = {"step": step, "rows": rows, "places": places}
+            (folder / "nonfinite_batch.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+            shown = listed(places) if places else "the files have changed since, so where they stood is not known"
+            examples = f"Its examples: {shown} (all in {folder / 'nonfinite_batch.json'}).\n"
         raise UserError(
             f"The loss of step {step} is {float(loss)}, so training has diverged.\n"
             + examples
             + (f"Last good checkpoint: {last}\n" if last.is_file() else "No checkpoint had been written yet.\n")
             + "Train with a lower optimizer.lr, a higher loss.temperature, or trainer.precision=32-true."
         )
+
+
+def listed(places: Sequence[tuple[str, int]]) -> str:
+    """The first of some places, file by file: `a.txt, lines 7, 2; b.txt, line 3 and 40 more`."""
+    lines: dict[str, list[str]] = {}
+    for file, line in places[:SHOWN]:
+        lines.setdefault(file, []).append(str(line))
+    shown = "; ".join(f"{file}, line{'s' * (len(those) > 1)} {', '.join(those)}" for file, those in lines.items())
+    return shown + (f" and {len(places) - SHOWN} more" if len(places) > SHOWN else "")
 
 
 class Throughput(Callback):

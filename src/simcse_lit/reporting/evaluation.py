@@ -16,7 +16,6 @@ from simcse_lit.evaluation.results import Comparison, EncoderResult, as_json
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Task
 from simcse_lit.inference.loading import LoadedEncoder
-from simcse_lit.reporting import figures
 from simcse_lit.reporting.run_folder import device_name, git_commit
 from simcse_lit.reporting.tables import latex_table, markdown_table, score_table, shortened
 
@@ -171,6 +170,8 @@ def write(
         (folder / "table.md").write_text(markdown_table(rows) + "\n", encoding="utf-8")
         (folder / "table.tex").write_text(latex_table(rows) + "\n", encoding="utf-8")
     for name in encoders[0].analyses:
+        from simcse_lit.reporting import figures  # with Matplotlib, which tables do without
+
         by_label = {encoder["label"]: dict(encoder["analyses"][name]) for encoder in content["encoders"]}
         _write_json(folder / f"{name}.json", by_label)
         for encoder in encoders:

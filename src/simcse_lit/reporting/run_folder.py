@@ -8,14 +8,16 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import OmegaConf
-from pytorch_lightning.loggers import CSVLogger
 
 import simcse_lit
 from simcse_lit.errors import UserError
+
+if TYPE_CHECKING:  # an evaluation needs no Lightning, which takes two seconds to import
+    from pytorch_lightning.loggers import CSVLogger
 
 LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "hydra-core", "omegaconf", "scipy")
 
@@ -63,7 +65,7 @@ def read_scores(folder: Path) -> dict[str, dict[str, float]]:
     return scores
 
 
-def keep_earlier_metrics(logger: CSVLogger, steps: int) -> None:
+def keep_earlier_metrics(logger: "CSVLogger", steps: int) -> None:
     """Let `metrics.csv` of a continued run begin with what its first part logged in its first `steps` steps.
 
     Lightning's logger starts with an empty file; what was logged after the checkpoint will be logged again.

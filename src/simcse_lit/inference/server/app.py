@@ -5,7 +5,6 @@ Everything that the page needs lies in static/: it works without a network and a
 
 import asyncio
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from torch import Tensor
 
 from simcse_lit import __version__
 from simcse_lit.config.schema import LimitsConfig, ServeConfig
-from simcse_lit.data.sources import FORMATS
 from simcse_lit.errors import UserError
-from simcse_lit.inference.files import TextFile
 from simcse_lit.inference.server.batcher import Busy
 from simcse_lit.inference.server.guard import Guard, error
-from simcse_lit.inference.server.service import Service, corpus_texts
+from simcse_lit.inference.server.service import Service
+from simcse_lit.inference.server.upload import uploaded
 from simcse_lit.inference.vectors import unencodable
 
 log = logging.getLogger(__name__)
@@ -230,27 +228,3 @@ def check(key: str, sentences: list[str], limits: LimitsConfig, most: int) -> No
         reason = "is blank" if not sentence.strip() else unencodable(sentence)
         if reason:
             raise HTTPException(422, f"{key}.{place}: {reason}.")
-
-
-def uploaded(body: bytes, name: str, column: str | None, limits: LimitsConfig) -> list[str]:
-    """The sentences of an uploaded file.
-
-    Raises:
-        HTTPException: it is empty, no text, of an unknown format, or holds too many sentences.
-        UserError: a row cannot be used.
-    """
-    name = Path(name).name
-    suffix = Path(name).suffix.lower()
-    if suffix not in FORMATS:
-        raise HTTPException(415, f"{name}: unknown format {suffix!r}; known are {', '.join(FORMATS)}.")
-    if not body.strip():
-        raise HTTPException(400, f"{name}: the file is empty.")
-    if suffix != ".parquet" and b"\0" in body:
-        raise HTTPException(400, f"{name}: holds zero bytes, so it is no text file.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"corpus{suffix}")
-        path.write_bytes(body)
-        file = TextFile(str(path), column, key="corpus", name=name)
-        if len(file) > limits.corpus:
-            raise HTTPException(413, f"{name}: {len(file):,} sentences; at most {limits.corpus:,} are taken.")
-        return corpus_texts(file, limits.characters)

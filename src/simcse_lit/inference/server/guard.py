@@ -79,8 +79,8 @@ class Guard:
 
 
 def error(status: int, message: str, **headers: str) -> JSONResponse:
-    """How every refusal looks: {"error": message}."""
-    content: dict[str, Any] = {"error": message}
+    """How every refusal looks: {"error": message}. Half of a surrogate pair, which JSON may bring, stands escaped."""
+    content: dict[str, Any] = {"error": message.encode(errors="backslashreplace").decode()}
     return JSONResponse(content, status, headers)
 
 

@@ -12,11 +12,11 @@ from threading import Lock, Thread
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from simcse_lit.errors import UserError
-from simcse_lit.inference.files import TextFile
 from simcse_lit.inference.index import Index
+from simcse_lit.inference.index_encoder import check_encoder
 from simcse_lit.inference.loading import LoadedEncoder
 from simcse_lit.inference.server.batcher import Batcher, Busy
 from simcse_lit.inference.vectors import Settings, vectors
@@ -67,13 +67,9 @@ class Service:
         """Search a saved index.
 
         Raises:
-            UserError: its vectors have another width than the encoder's.
+            UserError: it was built with another encoder.
         """
-        if index.width != self.width:
-            raise UserError(
-                f"folder: {name}: its vectors have {index.width} numbers and the encoder's have {self.width}.\n"
-                "It was built with another model; build it again, or name that model as checkpoint."
-            )
+        check_encoder(index, lambda texts: F.normalize(self._patiently(texts), dim=-1), self.loaded.source)
         self.index = index
         self.progress = Progress("ready", name, len(index), len(index))
 
@@ -120,7 +116,7 @@ class Service:
         self.progress = Progress("ready", name, done, done)
 
     def _patiently(self, texts: list[str]) -> Tensor:
-        """The vectors of a part of the corpus, which waits where a request would be told to come back."""
+        """Vectors for the server itself, as of a part of the corpus; it waits where a request would be told to come back."""
         while True:
             try:
                 return self.batcher.submit(texts).result()
@@ -130,17 +126,3 @@ class Service:
     def _vectors(self, texts: Sequence[str]) -> Tensor:
         with torch.inference_mode():
             return vectors(self.loaded, texts, self._settings)
-
-
-def corpus_texts(file: TextFile, longest: int) -> list[str]:
-    """The texts of a corpus.
-
-    Raises:
-        UserError: one is longer than `longest` characters.
-    """
-    texts = []
-    for row in file.rows():
-        if len(row.fields[0]) > longest:
-            raise UserError(f"corpus: line {row.line}: {len(row.fields[0]):,} characters; at most {longest:,} are taken.")
-        texts.append(row.fields[0])
-    return texts
