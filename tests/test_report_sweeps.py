@@ -82,9 +82,9 @@ def test_each_encoder_before_training_has_a_row(tmp_path: Path) -> None:
         )
     page = report(tmp_path / "two")
     text = (page.parent / "report.md").read_text()
-    for model, before in (("bert-base", "40.00"), ("roberta-base", "30.00")):
-        assert f"| before training, {model} | – | {before} |" in text
-        assert re.search(rf"before training, {model}</th><td></td><td>{before}</td>", page.read_text())
+    for model, shown in (("bert-base", "40.00"), ("roberta-base", "30.00")):
+        assert f"| before training, {model} | – | {shown} |" in text
+        assert re.search(rf"before training, {model}</th><td></td><td>{shown}</td>", page.read_text())
 
 
 def test_the_markdown_says_on_what_and_of_what_its_numbers_are(tmp_path: Path) -> None:
