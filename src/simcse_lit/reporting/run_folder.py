@@ -95,7 +95,9 @@ def git_commit() -> str | None:
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     commit = git("rev-parse", "HEAD")
-    return f"{commit}-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else commit
+    # Benchmarks write their results one after the other; the code that prints the next is the same all the same.
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)benchmarks/results")
+    return f"{commit}-dirty" if commit and changes else commit
 
 
 def device_name(device: torch.device) -> str:
