@@ -59,6 +59,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     from simcse_lit.model.encoder import SentenceEncoder, second_encoder
     from simcse_lit.model.loading import check_fit, load_backbone
     from simcse_lit.model.module import SimCSEModule
+    from simcse_lit.model.replacement import load_replacement
 
     optimizer = instantiate(
         {
@@ -76,6 +77,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     suite = load_suite(config)
     backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
     check_fit(config, backbone, tokenizer)
+    replacement = load_replacement(config, tokenizer)
     encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
     add_adapter(encoder.backbone, config.adapter)
     if views_are_alike(config) and not encoder.has_dropout:
@@ -107,6 +109,7 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
         micro_batch_size=config.trainer.micro_batch_size,
         seed=config.seed,
         second_encoder=second,
+        replacement=replacement,
     )
     return module, data
 

@@ -24,7 +24,8 @@ LIMIT_S = 5.0
 def training_needs_hub(config: TrainConfig) -> bool:
     """Whether a run would ask the Hub for weights, text or SentEval's files."""
     files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
-    return not is_local(config.model.name_or_path) or files_need_hub(files) or _senteval_needs_hub(config.senteval)
+    models = [name for name in (config.model.name_or_path, config.augmentation.model) if name is not None]
+    return not all(map(is_local, models)) or files_need_hub(files) or _senteval_needs_hub(config.senteval)
 
 
 def evaluation_needs_hub(config: EvaluateConfig) -> bool:

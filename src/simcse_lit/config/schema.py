@@ -77,6 +77,7 @@ class AugmentationConfig:
     name: str = MISSING
     rate: float | None = MISSING
     synonyms: str | None = MISSING
+    model: str | None = MISSING
 
 
 @dataclass

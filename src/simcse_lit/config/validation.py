@@ -29,7 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "adapter.name": ("none", "lora"),
     "projection.name": ("mlp", "mlp_train_only", "none"),
     "loss.similarity": ("cosine", "dot"),
-    "augmentation.name": ("none", "crop", "word_deletion", "delete_one_word", "synonym"),
+    "augmentation.name": ("none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"),
     "data.on_bad_row": ("error", "skip"),
     "optimizer.schedule": ("linear", "constant", "cosine"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),

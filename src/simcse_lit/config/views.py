@@ -3,7 +3,7 @@
 Called by `validation.py`.
 """
 
-from simcse_lit.config.schema import AugmentationConfig, TrainConfig
+from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
@@ -22,7 +22,7 @@ def check_views(config: TrainConfig) -> None:
         UserError: as above.
     """
     _check_columns(config)
-    _check_augmentation(config.augmentation)
+    _check_augmentation(config)
     _check_positives(config)
     _check_encoders(config)
 
@@ -61,18 +61,26 @@ def _check_columns(config: TrainConfig) -> None:
         )
 
 
-def _check_augmentation(config: AugmentationConfig) -> None:
-    name, rate = config.name, config.rate
-    if name in ("crop", "word_deletion"):
+def _check_augmentation(config: TrainConfig) -> None:
+    name, rate = config.augmentation.name, config.augmentation.rate
+    synonyms, model = config.augmentation.synonyms, config.augmentation.model
+    if name in ("crop", "word_deletion", "mlm"):
         if rate is None or not 0 < rate < 1:
             raise UserError(f"augmentation.rate={rate}: must be greater than 0 and below 1, a share of the words.")
     elif rate is not None:
-        raise UserError(f"augmentation.rate={rate}: {name} has none; augmentation=crop and word_deletion have.")
+        raise UserError(f"augmentation.rate={rate}: {name} has none; augmentation=crop, word_deletion and mlm have.")
     if name == "synonym":
-        if not config.synonyms:
+        if not synonyms:
             raise UserError("augmentation.synonyms: has no value. Name a file of lines word<TAB>synonym[<TAB>synonym...].")
-    elif config.synonyms is not None:
-        raise UserError(f"augmentation.synonyms={config.synonyms}: {name} has none; augmentation=synonym has.")
+    elif synonyms is not None:
+        raise UserError(f"augmentation.synonyms={synonyms}: {name} has none; augmentation=synonym has.")
+    if model is not None and name != "mlm":
+        raise UserError(f"augmentation.model={model}: {name} has none; augmentation=mlm has.")
+    if name == "mlm" and model is None and not config.model.pretrained:
+        raise UserError(
+            "augmentation=mlm model.pretrained=false: a backbone of random weights can guess nothing.\n"
+            "Name a trained masked language model with the same tokenizer: augmentation.model=HUB_ID_OR_FOLDER."
+        )
 
 
 def _check_positives(config: TrainConfig) -> None:

@@ -2,6 +2,7 @@
 
 A change is made to the text, before it is tokenised, and drawn anew in every epoch from (seed, epoch, place of the example):
 a run repeats itself, and one that is resumed draws what it would have drawn. Called by `datamodule.py` and `streaming.py`.
+`augmentation=mlm` changes tokens in the training step instead (`model/replacement.py`).
 """
 
 import random
@@ -22,7 +23,7 @@ Augment = Callable[[str, random.Random], str]
 
 
 def augmenter(config: AugmentationConfig) -> Augment | None:
-    """What changes a text, or None for `augmentation=none`. Words are what stands between blanks.
+    """What changes a text, or None for `augmentation=none` and `mlm`. Words are what stands between blanks.
 
     It can be pickled: a data loader's worker may be a new process that gets it that way.
 

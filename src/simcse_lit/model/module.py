@@ -26,6 +26,7 @@ from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
 from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.model.packing import Packing
+from simcse_lit.model.replacement import Replacement
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows, mean_over_ranks, world
 from simcse_lit.objective.gradient_cache import Chunk, in_chunks
@@ -55,6 +56,7 @@ class SimCSEModule(pl.LightningModule):
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.
+        replacement: replaces tokens of the positives (`replacement.py`); None to leave them as they are.
     """
 
     def __init__(
@@ -75,11 +77,13 @@ class SimCSEModule(pl.LightningModule):
         micro_batch_size: int | None,
         seed: int,
         second_encoder: SentenceEncoder | None = None,
+        replacement: Replacement | None = None,
     ) -> None:
         super().__init__()
         self._special_ids: Tensor
         self.encoder = encoder
         self.second_encoder = second_encoder
+        self.replacement = replacement
         self.loss_config = loss
         self.length_chunks = length_chunks
         self.packed = packed
@@ -123,6 +127,8 @@ class SimCSEModule(pl.LightningModule):
 
         Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
         """
+        if self.replacement is not None:
+            batch = batch | {"input_ids": self.replacement(batch["input_ids"], batch["attention_mask"])}
         vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"], batch["chunks"])
         vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
         first = world()[0] * len(vectors_BVH)
