@@ -48,25 +48,42 @@ def main() -> None:
         lambda size: lambda: tokenise(tokenizer, size),
         lambda size: lambda: permute(size),
     ]
-    figure, axes = plt.subplots(1, len(SIZES), figsize=(16, 3.2), layout="constrained")
-    rows = []
-    for (name, sizes), make, axis in zip(SIZES.items(), makers, axes, strict=True):
+    costs: dict[str, list[float]] = {}
+    for (name, sizes), make in zip(SIZES.items(), makers, strict=True):
         seconds = alternate({str(size): make(size) for size in sizes}, rounds)
-        cost = np.array([min(seconds[str(size)]) for size in sizes])
-        exponent, offset = np.polyfit(np.log(sizes), np.log(cost), 1)
-        axis.loglog(sizes, cost, "ko")
-        axis.loglog(sizes, np.exp(offset) * np.array(sizes) ** exponent, "k--", label=f"size^{exponent:.2f}")
-        axis.set(title=name.partition(" (")[0], xlabel=name, ylabel="seconds")
-        axis.legend()
-        rows.append([name, " ".join(f"{size:,}" for size in sizes), " ".join(f"{value:.3g}" for value in cost),
-                     f"{exponent:.2f}"])  # fmt: skip
-    RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / "scaling.png", dpi=110)
+        costs[name] = [min(seconds[str(size)]) for size in sizes]
+    rows = [[name, " ".join(f"{size:,}" for size in SIZES[name]), " ".join(f"{value:.3g}" for value in cost),
+             f"{fitted(SIZES[name], cost)[0]:.2f}"] for name, cost in costs.items()]  # fmt: skip
+    draw(costs)
     with tempfile.TemporaryDirectory() as folder:
         rates = {name: sentences_per_second(folder, name, *overrides) for name, overrides in PROCESSES.items()}
     one, two = rates.values()
     rows.append(["processes (sentences/s of `train`)", "1 2", f"{one:.0f} {two:.0f}", f"{two / one:.2f} times the rate"])
     report("scaling", "Cost against size", ["size", "values", "seconds (best)", "exponent"], rows, machine("transformers"))
+
+
+def fitted(sizes: list[int], cost: list[float]) -> tuple[float, float]:
+    """k and log c of cost = c x size^k."""
+    exponent, offset = np.polyfit(np.log(sizes), np.log(cost), 1)
+    return float(exponent), float(offset)
+
+
+def draw(costs: dict[str, list[float]]) -> None:
+    """Seconds against size, both logarithmic, and the line that was fitted."""
+    figure, axes = plt.subplots(1, len(costs), figsize=(15, 3.2), layout="constrained")
+    for (name, cost), axis in zip(costs.items(), axes, strict=True):
+        sizes = SIZES[name]
+        exponent, offset = fitted(sizes, cost)
+        axis.loglog(sizes, cost, "ko")
+        axis.loglog(sizes, np.exp(offset) * np.array(sizes) ** exponent, "k--", label=f"size^{exponent:.2f}")
+        axis.set_xticks(sizes, [f"{size:,}" if size < 10**5 else f"{size:.0e}".replace("+0", "") for size in sizes])
+        axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        what, _, rest = name.partition(" (")
+        axis.set(title=what, xlabel=rest.removesuffix(")"))
+        axis.legend()
+    axes[0].set_ylabel("seconds")
+    RESULTS.mkdir(exist_ok=True)
+    figure.savefig(RESULTS / "scaling.png", dpi=100)
 
 
 def step(pairs: int, length: int, width: int) -> Callable[[], None]:
