@@ -46,7 +46,8 @@ def language_model() -> BertForMaskedLM:
     assert isinstance(model, BertForMaskedLM)
     with torch.no_grad():
         model.cls.predictions.bias[[0, FIRST, LAST, MASK, 95]] += 50
-    return model.train()
+    model.train()
+    return model
 
 
 def replacement(rate: float = 0.15) -> Replacement:

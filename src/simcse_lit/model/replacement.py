@@ -77,7 +77,7 @@ class Replacement:
     def _move_to(self, device: torch.device) -> None:
         if self._special_ids.device != device:
             self._special_ids = self._special_ids.to(device)
-            self.language_model.to(device)  # type: ignore[arg-type]
+            self.language_model.to(device)
 
 
 def choose(replaceable_NL: Tensor, rate: float) -> Tensor:
