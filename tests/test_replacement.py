@@ -260,12 +260,12 @@ def test_a_language_model_of_the_hub_is_asked_of_the_hub(folder: Path) -> None:
     assert training_needs_hub(train_config(*local, "augmentation.model=owner/name"))
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(warm_cli: Cli, tmp_path: Path, folder: Path) -> None:
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(cli: Cli, tmp_path: Path, folder: Path) -> None:
     settings = (*SHORT, "loss=unsup", "augmentation=mlm", f"augmentation.model={folder}", "data.max_length=24")
     short = ("trainer.max_steps=6", "evaluation.before=false", "evaluation.test=false")
 
     def start(name: str, *changes: str) -> Any:
-        return run(warm_cli, tmp_path / name, *short, f"hydra.run.dir={name}", *changes, settings=settings)
+        return run(cli, tmp_path / name, *short, f"hydra.run.dir={name}", *changes, settings=settings)
 
     done = start("whole")
     assert done.returncode == 0, done.stderr

@@ -55,9 +55,9 @@ def run(command: Cli, folder: Path, *arguments: str, settings: tuple[str, ...] =
     return command(*settings, *arguments, env={"PYTHONPATH": path})
 
 
-def interrupted(warm_cli: Cli, folder: Path, at: int, number: signal.Signals) -> Any:
+def interrupted(cli: Cli, folder: Path, at: int, number: signal.Signals) -> Any:
     return run(
-        warm_cli,
+        cli,
         folder,
         f"hydra.run.dir={folder}",
         "resume=auto",
@@ -84,36 +84,36 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def reference(cli: Cli, undisturbed: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
-    if not undisturbed["folder"].exists():  # by a new Python, and those that are compared with it by another one
+    if not undisturbed["folder"].exists():
         assert run(cli, undisturbed["folder"], f"hydra.run.dir={undisturbed['folder']}").returncode == 0
     return outcome(undisturbed["folder"])
 
 
 def test_killed_at_three_random_steps_the_weights_and_metrics_are_the_same(
-    warm_cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
+    cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
 ) -> None:
     steps = sorted(random.sample(range(1, STEPS), 3))
     for at in steps:
-        assert interrupted(warm_cli, tmp_path / "run", at, signal.SIGKILL).returncode == -signal.SIGKILL, steps
-    assert run(warm_cli, tmp_path / "run", f"hydra.run.dir={tmp_path / 'run'}", "resume=auto").returncode == 0
+        assert interrupted(cli, tmp_path / "run", at, signal.SIGKILL).returncode == -signal.SIGKILL, steps
+    assert run(cli, tmp_path / "run", f"hydra.run.dir={tmp_path / 'run'}", "resume=auto").returncode == 0
     assert outcome(tmp_path / "run") == reference, f"killed at steps {steps}"
 
 
 def test_sigterm_saves_at_any_step_and_exits_as_schedulers_expect(
-    warm_cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
+    cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
 ) -> None:
     """In the middle, at a step that is scored, and at the end of an epoch."""
     for at in (10, 21, 25):
-        stopped = interrupted(warm_cli, tmp_path / "run", at, signal.SIGTERM)
+        stopped = interrupted(cli, tmp_path / "run", at, signal.SIGTERM)
         assert stopped.returncode == 128 + signal.SIGTERM
         state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
         assert state["global_step"] == at
         assert f"after step {at}. Continue with: resume={tmp_path / 'run'}" in stopped.stdout
     # The folder alone is enough: it remembers what the run was started with.
-    continued = run(warm_cli, tmp_path / "run", f"resume={tmp_path / 'run'}", "~callbacks.signal", settings=())
+    continued = run(cli, tmp_path / "run", f"resume={tmp_path / 'run'}", "~callbacks.signal", settings=())
     assert continued.returncode == 0, continued.stderr
     assert outcome(tmp_path / "run") == reference
-    again = run(warm_cli, tmp_path / "run", f"resume={tmp_path / 'run'}", settings=())
+    again = run(cli, tmp_path / "run", f"resume={tmp_path / 'run'}", settings=())
     assert again.returncode == 0 and "is finished" in again.stdout and "Epoch" not in again.stderr
 
 

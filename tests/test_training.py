@@ -88,7 +88,7 @@ def test_terminal_output_fits_80_columns_and_holds_no_warning(
     assert any("loss=" in line and "lr=" in line and "sent/s=" in line for line in lines)
 
 
-def test_the_same_seed_gives_the_same_run_and_scoring_changes_nothing(cli: Cli, warm_cli: Cli, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run_and_scoring_changes_nothing(cli: Cli, tmp_path: Path) -> None:
     runs = {
         "first": (),
         "second": (),
@@ -97,8 +97,7 @@ def test_the_same_seed_gives_the_same_run_and_scoring_changes_nothing(cli: Cli, 
     }
     losses = {}
     for name, changes in runs.items():
-        command = cli if name == "first" else warm_cli  # two processes that have nothing in common
-        done = command(*SHORT, f"hydra.run.dir={name}", "trainer.max_steps=4", *changes)
+        done = cli(*SHORT, f"hydra.run.dir={name}", "trainer.max_steps=4", *changes)
         assert done.returncode == 0, done.stderr
         losses[name] = metrics(tmp_path / name)["train/loss"]
     assert losses["first"] == losses["second"] == losses["unscored"]
