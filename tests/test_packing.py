@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.utils import counters
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
 from simcse_lit.errors import UserError
@@ -147,3 +148,30 @@ def test_cuda_graphs_are_for_packed_passes_on_a_gpu() -> None:
     for key in ("trainer.length_chunks=never", "trainer.micro_batch_size=4"):
         with pytest.raises(UserError, match=r"trainer\.micro_batch_size=null"):
             chunking(train_config("trainer.compile=cuda_graphs", key).trainer, bert, on_cpu=False)
+
+
+def test_cuda_graphs_compile_packed_passes_once_for_any_number_of_rows_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The graph is the same, but no code is generated from it, and a CPU has no graphs to record.
+    asked = []
+
+    def compiled(function: Any, **how: Any) -> Any:
+        asked.append(how)
+        return plainly(function, backend="eager")
+
+    plainly = torch.compile
+    monkeypatch.setattr(torch, "compile", compiled)
+    encoder = SentenceEncoder(small_bert(), "cls", "mlp").double().eval()
+    encoder.compile_backbone("cuda_graphs")
+    assert asked == [{"mode": "reduce-overhead"}]
+    counters.clear()
+    for lengths in ([9, 4, 3], [30] * 9, [12, 7] * 20, [28] * 21):
+        ids, mask = ragged_batch(lengths)
+        graphs = counters["stats"]["unique_graphs"]
+        with torch.no_grad():
+            expected = encoder(ids, mask)
+            assert counters["stats"]["unique_graphs"] == graphs, "padded rows are not compiled"
+            chunks = plan(mask, by_length=False, limit=None, overhead=0, packed=True)
+            torch.testing.assert_close(encode_in_chunks(encoder, ids, mask, chunks), expected, rtol=0, atol=1e-12)
+    assert counters["stats"]["unique_graphs"] == 2, "one for a single row, one for any more"
