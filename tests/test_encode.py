@@ -4,6 +4,7 @@ import csv
 import importlib
 import io
 import json
+import random
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from simcse_lit.config.schema import EncodeConfig
 from simcse_lit.config.use import validate_encode, validate_similarity
 from simcse_lit.encode import encode
 from simcse_lit.errors import UserError
+from simcse_lit.inference.memory import KERNELS
 from simcse_lit.inference.vector_file import VectorFile
 from simcse_lit.similarity import similarity
 
@@ -310,3 +312,20 @@ def test_the_command_prints_one_number_for_sentences_that_mean_something_to_hydr
     strange = 'A man, he\'s (old): {x=1} [$y] "said" \\n, 50%'
     done = warm_cli(f"checkpoint={raw}", "pooler=cls", f"first={strange}", f"second={strange}", command="similarity")
     assert (done.returncode, done.stdout) == (0, "1.0000\n"), done.stderr
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN")
+def test_kernels_of_shapes_long_past_are_not_kept(raw: Path, tmp_path: Path, warm_cli: Cli) -> None:
+    """oneDNN says when it makes a kernel; the second half has the shapes of the first, more of them than are kept."""
+    draw = random.Random(0)
+    half = [" ".join(draw.choices(["river", "hill"], k=draw.randint(1, 60))) for _ in range(50 * 48)]
+    file = write(tmp_path / "in.txt", half * 2)
+    made = {}
+    for kept, env in {"ours": {}, "the user's": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "5000"}}.items():
+        settings = [f"checkpoint={raw}", "pooler=cls", "block=48", f"input={file}", f"output={kept}.npy"]
+        done = warm_cli(*settings, command="encode", env={"ONEDNN_VERBOSE": "profile_create", **env})
+        assert done.returncode == 0, done.stderr
+        made[kept] = done.stdout.count("create:cache_miss")
+    assert made["the user's"] > KERNELS
+    assert made["ours"] > 1.5 * made["the user's"]
+    np.testing.assert_array_equal(np.load(tmp_path / "ours.npy"), np.load(tmp_path / "the user's.npy"))

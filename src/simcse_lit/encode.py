@@ -13,6 +13,7 @@ from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache
 from simcse_lit.config.schema import EncodeConfig
 from simcse_lit.config.use import STDIN, reads, validate_encode
 from simcse_lit.errors import UserError
+from simcse_lit.inference.memory import give_back_freed_memory, keep_few_kernels
 
 log = logging.getLogger("simcse_lit.encode")  # with python -m, __name__ is another
 
@@ -24,6 +25,7 @@ def main(composed: DictConfig) -> None:
     """Encode the file that a composed configuration names."""
     config = validate_encode(composed)
     use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or files_need_hub([config.input]))
+    keep_few_kernels()
     encode(config)
 
 
@@ -53,7 +55,6 @@ def _encode(config: EncodeConfig, output: Path) -> None:
     from simcse_lit.inference.embedding_cache import fingerprint
     from simcse_lit.inference.files import TextFile
     from simcse_lit.inference.loading import load_encoder
-    from simcse_lit.inference.memory import give_back_freed_memory
     from simcse_lit.inference.vector_file import VectorFile
     from simcse_lit.inference.vectors import Settings, vectors
 

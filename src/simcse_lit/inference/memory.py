@@ -1,8 +1,19 @@
-"""Gives memory that was freed back to the system. Called by the command `encode`, after each block."""
+"""Holds the memory of a process that runs for long where it is. Called by the command `encode`."""
 
 import ctypes
+import os
 from collections.abc import Callable
 from functools import cache
+
+KERNELS = 64  # several times what one batch needs; a kernel is about 100 KB, and made in half a millisecond
+
+
+def keep_few_kernels() -> None:
+    """Let oneDNN keep the kernels of the last shapes only, before it makes its first; a choice of the user's stands.
+
+    It makes kernels for the shape of a batch and keeps 1,024, and batches of a long file have ever new shapes.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 
 
 def give_back_freed_memory() -> None:
