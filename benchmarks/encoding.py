@@ -1,11 +1,11 @@
 """6,000 STS sentences through our encoder, sentence-transformers and the reference's tool.
 
-Run: python benchmarks/encoding.py [--rounds N]
+Run: python benchmarks/encoding.py [--rounds N] [--precision bf16-mixed]
 
 Each peer with its defaults and with ours on the same weights: sentence-transformers against mean pooling, `simcse` (which
-only reads the first token) against `cls_before_pooler`; the vectors must agree. A random sample of the unique sentences of
-the seven STS sets, tokenising included, A B A B in one run, medians. Needs `pip install --no-deps simcse==0.4`, which pins
-a numpy and a scipy of years ago.
+only reads the first token) against `cls_before_pooler`; how far the vectors are apart is printed. A random sample of the
+unique sentences of the seven STS sets, tokenising included, A B A B in one run, medians. Needs `pip install --no-deps
+simcse==0.4`, which pins a numpy and a scipy of years ago.
 """
 
 import argparse
@@ -33,7 +33,8 @@ SENTENCES = 6000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"), help="ours")
+    chosen = parser.parse_args()
     from sentence_transformers import SentenceTransformer
 
     config = train_config("loss=unsup", "tasks=sts", f"senteval.dir={real_data('SentEval')}")
@@ -50,11 +51,11 @@ def main() -> None:
         vectors[name] = F.normalize(made.float(), dim=-1)
 
     ways = {
-        "ours, mean": lambda: keep("ours, mean", encode(mean, tokenizer, sentences)),
+        "ours, mean": lambda: keep("ours, mean", encode(mean, tokenizer, sentences, precision=chosen.precision)),
         "sentence-transformers": lambda: keep(
             "sentence-transformers", theirs.encode(sentences, convert_to_tensor=True, show_progress_bar=False)
         ),
-        "ours, CLS": lambda: keep("ours, CLS", encode(first, tokenizer, sentences)),
+        "ours, CLS": lambda: keep("ours, CLS", encode(first, tokenizer, sentences, precision=chosen.precision)),
     }
     if find_spec("simcse"):
         import simcse.tool
@@ -62,8 +63,8 @@ def main() -> None:
         simcse.tool.tqdm = lambda steps: tqdm(steps, disable=True)
         tool = simcse.SimCSE(folder, device="cpu", pooler="cls_before_pooler")
         ways["simcse"] = lambda: keep("simcse", tool.encode(sentences))
-    encode(mean, tokenizer, sentences[:100])  # warms up
-    seconds = alternate(ways, rounds, warm_up=False)
+    encode(mean, tokenizer, sentences[:100], precision=chosen.precision)  # warms up
+    seconds = alternate(ways, chosen.rounds, warm_up=False)
     pairs = [("sentence-transformers", "ours, mean"), ("simcse", "ours, CLS")]
     rows = []
     for peer, ours in pairs:
@@ -73,10 +74,11 @@ def main() -> None:
                          f"{SENTENCES / statistics.median(seconds[ours]):.0f}", f"{worst:.0e}"])  # fmt: skip
     report(
         "encoding",
-        f"Encode {SENTENCES:,} STS sentences, all-MiniLM-L6-v2, float32",
+        f"Encode {SENTENCES:,} STS sentences, all-MiniLM-L6-v2, {chosen.precision}",
         ["peer, its defaults", "s", "ours, s", "faster", "ours, sentences/s", "largest distance of unit vectors"],
         rows,
         machine("transformers", "sentence-transformers", "simcse"),
+        precision=chosen.precision,
     )
 
 

@@ -110,12 +110,17 @@ def machine(*packages: str) -> str:
     return f"{name}, {torch.get_num_threads()} threads, {', '.join(versions)}, commit {git_commit()}, {date.today()}"
 
 
-def report(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: str) -> None:
-    """Print a Markdown table under what it was measured on, and keep it as benchmarks/results/NAME.md."""
-    lines = [f"**{title}** (`python benchmarks/{name}.py`; {about})", ""]
+def report(
+    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: str, *, precision: str = "32-true"
+) -> None:
+    """Print a Markdown table under what it was measured on, and keep it as benchmarks/results/NAME.md, of another
+    precision than float32 as NAME_PRECISION.md."""
+    half = precision != "32-true"
+    option = f" --precision {precision}" if half else ""
+    lines = [f"**{title}** (`python benchmarks/{name}.py{option}`; {about})", ""]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     text = "\n".join(lines) + "\n"
     print("\n" + text)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    (RESULTS / f"{name}{f'_{precision}' if half else ''}.md").write_text(text, encoding="utf-8")

@@ -66,9 +66,9 @@ def main() -> None:
         "ours",
         "of it",
     ]
-    suffix = "" if chosen.precision == "32-true" else "_bf16"
     about = machine("pytorch-lightning", "transformers", "sentence-transformers")
-    report(f"training_step{suffix}", f"A training step, all-MiniLM-L6-v2, {chosen.precision}", columns, rows, about)
+    title = f"A training step, all-MiniLM-L6-v2, {chosen.precision}"
+    report("training_step", title, columns, rows, about, precision=chosen.precision)
 
 
 def configuration(work: str, precision: str) -> TrainConfig:

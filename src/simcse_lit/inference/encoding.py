@@ -102,6 +102,7 @@ def encode(
     *,
     max_length: int = EVALUATION_LENGTH,
     token_budget: int = 4096,
+    precision: str = "32-true",
 ) -> Tensor:
     """The vectors of some sentences in their order, (len(sentences), H), float32 on the CPU.
 
@@ -111,6 +112,7 @@ def encode(
         sentences: texts; one that stands twice is encoded once.
         max_length: tokens after which a sentence is cut.
         token_budget: padded tokens of a batch; changes speed, not the vectors.
+        precision: 32-true, bf16-mixed or 16-mixed.
     """
     unique = list(dict.fromkeys(sentences))
     embeddings = Embeddings(unique)
@@ -122,7 +124,7 @@ def encode(
         range(len(unique)),
         max_length=min(max_length, tokenizer.model_max_length),
         token_budget=token_budget,
-        precision="32-true",
+        precision=precision,
         progress=None,
     )
     return embeddings(sentences)
