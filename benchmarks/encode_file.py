@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.reporting.run_folder import device_name, git_commit
 
-GROWTH_MB = 100  # of anonymous memory from the second tenth to the last
+GROWTH_MB = 30  # of anonymous memory from the second tenth to the last
 
 
 def main() -> int:

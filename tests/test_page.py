@@ -12,7 +12,7 @@ from simcse_lit.inference.loading import load_encoder
 from simcse_lit.inference.server.app import create_app
 from simcse_lit.serve import _listen
 
-from .test_serve import config, raw_model, service_of
+from .served import config, raw_model, service_of
 
 HOSTILE = [
     "<script>document.title = 'hacked'</script>",

@@ -1,9 +1,7 @@
 """The server: its API against numpy, what it refuses, requests that share a call of the encoder, and the real command."""
 
-import io
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -16,35 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from hydra import compose, initialize_config_dir
-from pyarrow import parquet
-from transformers import AutoTokenizer, BertConfig, BertModel
 
-from simcse_lit.config.cli import CONF_DIR
-from simcse_lit.config.resolvers import local_path
-from simcse_lit.config.schema import ServeConfig
-from simcse_lit.config.use import validate_serve
 from simcse_lit.errors import UserError
 from simcse_lit.inference.index import Index
 from simcse_lit.inference.loading import LoadedEncoder, load_encoder
-from simcse_lit.inference.server.app import create_app
 from simcse_lit.inference.server.batcher import Batcher, Busy
-from simcse_lit.inference.server.service import Service
 from simcse_lit.inference.vectors import Settings, vectors
 
-TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
-CORPUS = ["A dog barks at the moon.", "It rains all day.", "The ship sails at dawn.", "A cat sleeps."]
-
-
-def raw_model(folder: Path) -> Path:
-    torch.manual_seed(0)
-    BertModel(BertConfig.from_pretrained(TINY)).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
-    return folder
+from .served import CORPUS, client_of, config, raw_model, service_of, wait_until_ready
 
 
 @pytest.fixture(scope="module")
@@ -55,28 +35,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def loaded(raw: Path) -> LoadedEncoder:
     return load_encoder(str(raw), revision=None, pooler="avg", projection=None)
-
-
-def config(*overrides: str) -> ServeConfig:
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return validate_serve(compose("serve", ["checkpoint=unused", *overrides]))
-
-
-def service_of(loaded: LoadedEncoder, served: ServeConfig) -> Service:
-    return Service(loaded, Settings(128, 4096, "32-true", normalize=False), served.limits.waiting)
-
-
-def client_of(service: Service, served: ServeConfig) -> TestClient:
-    return TestClient(create_app(service, served), "http://127.0.0.1:8000", raise_server_exceptions=False)
-
-
-def wait_until_ready(client: TestClient) -> dict[str, Any]:
-    for _ in range(500):
-        health: dict[str, Any] = client.get("/health").json()
-        if health["corpus"]["state"] in ("ready", "failed"):
-            return health
-        time.sleep(0.01)
-    raise AssertionError("the corpus was not ready within 5 s")
 
 
 @pytest.fixture(scope="module")
@@ -179,64 +137,6 @@ def test_other_sites_and_other_names_are_refused(client: TestClient) -> None:
     assert "default-src 'none'" in client.get("/nowhere").headers["Content-Security-Policy"]
 
 
-def table_bytes() -> bytes:
-    buffer = io.BytesIO()
-    parquet.write_table(pa.table({"text": CORPUS, "number": [1, 2, 3, 4]}), buffer)
-    return buffer.getvalue()
-
-
-def test_an_uploaded_corpus_is_searched_once_it_is_ready(loaded: LoadedEncoder) -> None:
-    served = config("limits.corpus=5", "limits.characters=50", "limits.upload_mb=0.01", "corpus=null")
-    service = service_of(loaded, served)
-    client = client_of(service, served)
-    assert client.get("/health").json()["corpus"]["state"] == "empty"
-    nothing = client.post("/api/search", json={"queries": ["A dog."]})
-    assert (nothing.status_code, "upload a corpus" in nothing.json()["error"]) == (409, True)
-    for name, content, asked in (
-        ("one.txt", "\r\n".join(CORPUS).encode(), ""),
-        ("two.csv", b"number,text\n" + b"".join(b'1,"%s"\n' % text.encode() for text in CORPUS), "&column=text"),
-        ("three.parquet", table_bytes(), "&column=text"),
-        ("<b>four</b>.jsonl", b"".join(json.dumps({"text": text}).encode() + b"\n" for text in CORPUS), ""),
-    ):
-        answer = client.put(f"/api/corpus?name={name}{asked}", content=content)
-        assert (answer.status_code, answer.json()) == (202, {"sentences": 4}), answer.text
-        assert wait_until_ready(client)["corpus"]["name"] == Path(name).name
-        (hits,) = client.post("/api/search", json={"queries": [CORPUS[2]], "top_k": 1}).json()["results"]
-        assert hits == [{"id": 2, "text": CORPUS[2], "score": pytest.approx(1, abs=1e-5)}]
-    for name, content, status, message in (
-        ("a.exe", b"x", 415, "a.exe: unknown format '.exe'; known are .txt"),
-        ("a.txt", b" \n ", 400, "a.txt: the file is empty"),
-        ("a.txt", b"\x00\x01", 400, "a.txt: holds zero bytes, so it is no text file"),
-        ("a.txt", b"caf\xe9", 400, "corpus: a.txt, line 1: not UTF-8"),
-        ("a.txt", b"fine\n\nfine\n", 400, "corpus: 1 row cannot be used:\n  a.txt, line 2: text is blank"),
-        ("a.txt", b"fine\n" * 6, 413, "a.txt: 6 sentences; at most 5"),
-        ("a.txt", b"fine\n" + b"a" * 51, 400, "line 2: 51 characters; at most 50"),
-        ("a.txt", b"a\n" * 6000, 413, "longer than 0.01 MB"),
-        ("a.csv", b"one,two\n1,2\n", 400, "column: a.csv has several: one, two"),
-        ("a.csv", b'text\n"unclosed\n', 400, "malformed CSV"),
-        ("a.jsonl", b"nonsense\n", 400, "not JSON"),
-        ("a.parquet", b"nonsense", 400, "not a Parquet file"),
-        ("../../a.txt%00", b"x", 415, "unknown format"),
-    ):
-        answer = client.put(f"/api/corpus?name={name}", content=content)
-        assert answer.status_code == status, answer.text
-        assert message in answer.json()["error"]
-        assert "/tmp" not in answer.json()["error"]
-    assert client.put("/api/corpus", content=b"x").json() == {"error": "name: Field required."}
-    (hits,) = client.post("/api/search", json={"queries": [CORPUS[2]], "top_k": 1}).json()["results"]
-    assert hits[0]["text"] == CORPUS[2]
-    service.batcher.close()
-
-
-def test_upload_false_takes_no_corpus(loaded: LoadedEncoder) -> None:
-    served = config("upload=false")
-    service = service_of(loaded, served)
-    client = client_of(service, served)
-    assert client.put("/api/corpus?name=a.txt", content=b"x").status_code == 404
-    assert "/api/corpus" not in client.get("/openapi.json").json()["paths"]
-    service.batcher.close()
-
-
 def test_a_saved_index_is_served_if_the_encoder_fits(loaded: LoadedEncoder, tmp_path: Path) -> None:
     Index.build(torch.from_numpy(unit(loaded, CORPUS)), CORPUS, ids=[10, 20, 30, 40]).save(tmp_path / "right")
     Index.build(torch.eye(3), CORPUS[:3]).save(tmp_path / "wrong")
@@ -255,69 +155,6 @@ def test_a_saved_index_is_served_if_the_encoder_fits(loaded: LoadedEncoder, tmp_
     long = ["word " * 500, *CORPUS]  # longer than may wait: the server's own question is no request
     service.use_index(Index.build(torch.from_numpy(unit(loaded, long)), long), "long")
     assert service.progress.name == "long"
-    service.batcher.close()
-
-
-def damaged_table() -> bytes:
-    """A table whose head and metadata are sound, and whose page is not."""
-    whole = table_bytes()
-    return whole[:4] + b"\xff" * 60 + whole[64:]
-
-
-def bomb(texts: pa.Array, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    parquet.write_table(pa.table({"text": texts}), buffer, compression="zstd", **options)
-    return buffer.getvalue()
-
-
-def test_an_upload_that_is_more_than_it_seems_or_broken_is_refused_before_it_is_read(
-    loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = config("limits.corpus=500", "limits.characters=50", "limits.upload_mb=0.1", "corpus=null")
-    service = service_of(loaded, served)
-    client = client_of(service, served)
-    many = bomb(pa.array(["the same sentence"] * 5_000_000))
-    repeated = bomb(pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["x" * 90_000]).cast(pa.string()))
-    long = bomb(pa.array(["fine", "x" * 20_000_000]))
-    assert max(map(len, (many, repeated, long))) < 100_000
-    for name, content, status, message in (
-        ("a.parquet", many, 413, "a.parquet: 5,000,000 sentences; at most 500 are taken"),
-        ("a.parquet", repeated, 400, "line 1: 90,000 characters; at most 50 are taken"),
-        ("a.parquet", long, 413, "a.parquet: is 20.0 MB, unpacked; at most 0.1 are taken"),
-        ("a.parquet", damaged_table(), 400, "a.parquet"),
-        ("a.parquet", table_bytes()[:-30] + table_bytes()[-8:], 400, "a.parquet: not a Parquet file"),
-        ("a.parquet", table_bytes()[:-8], 400, "a.parquet: not a Parquet file"),
-        ("a.parquet", bomb(pa.array([[1], [2]])), 400, "column text is no text (list<element: int64>)"),
-        ("a.jsonl", b'{"text": "half \\ud83d"}\n', 400, "a.jsonl, line 1: text holds half of a surrogate pair"),
-        ("a.jsonl", b'{"text": "fine"}\n{"text": "\\udc00"}\n', 400, "line 2: text holds half of a surrogate pair"),
-        ("a.jsonl", b'{"\\ud83d": "fine", "b": "fine"}\n', 400, "column: a.jsonl has several"),
-        ("a.jsonl", b'{"\\ud83d": 5}\n', 400, "is no text"),
-    ):
-        answer = client.put(f"/api/corpus?name={name}{'&column=text' if name == 'a.parquet' else ''}", content=content)
-        assert answer.status_code == status, answer.text
-        assert message in answer.json()["error"] and len(answer.json()["error"]) < 400
-        assert "/tmp" not in answer.json()["error"]
-    strings = pa.array([*CORPUS, CORPUS[0]])
-    for texts in (strings, strings.cast(pa.large_string()), strings.dictionary_encode(), strings.cast(pa.string_view())):
-        assert client.put("/api/corpus?name=a.parquet", content=bomb(texts)).json() == {"sentences": 5}
-        wait_until_ready(client)
-    service.batcher.close()
-
-
-def test_no_damage_to_an_uploaded_table_is_the_servers_fault(loaded: LoadedEncoder) -> None:
-    served = config("corpus=null")
-    service = service_of(loaded, served)
-    client = client_of(service, served)
-    whole, draw = table_bytes(), random.Random(0)
-    answers = set()
-    for _ in range(200):
-        damaged = bytearray(whole)
-        for _ in range(draw.choice((1, 1, 8))):
-            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-        answers.add(client.put("/api/corpus?name=a.parquet&column=text", content=bytes(damaged)).status_code)
-        while service.progress.state == "encoding":
-            time.sleep(0.001)
-    assert answers == {202, 400}  # what was hit may be a letter of a text
     service.batcher.close()
 
 
