@@ -30,7 +30,7 @@ from simcse_lit.evaluation.suite import make_task
 from simcse_lit.inference.loading import LoadedEncoder, load_encoder
 
 BATCH = 128  # pairs
-OURS, LOOP = "evaluate", "loop"
+OURS, LOOP = "evaluate", "loop in float32"
 
 
 def main() -> None:
