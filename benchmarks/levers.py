@@ -27,7 +27,7 @@ PAIRS = 500
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
     chosen = parser.parse_args()
     rows = [*training(chosen.rounds, chosen.compile), *encoding(chosen.rounds)]
