@@ -1,5 +1,6 @@
 """Rows to padded batches, token by token; sentences cut by a budget; and an order of training that only the seed decides."""
 
+import math
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import Corpus, SentenceBatches, ViewCollator, length_sorted, pad
-from simcse_lit.data.datamodule import SimCSEDataModule
+from simcse_lit.data.datamodule import SimCSEDataModule, dealt
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import Suite
 
@@ -246,3 +247,12 @@ def test_evaluation_reads_each_sentence_once_and_cuts_it_at_the_model_limit(
                 rows[place] = real_tokens(ids, mask)
         expected = [tokenizer(text, truncation=True, max_length=64)["input_ids"] for text in sentences]
         assert [rows[place] for place in sorted(rows)] == expected
+
+
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_every_batch_to_score_is_some_processs_and_all_processes_have_as_many(batches: int, processes: int) -> None:
+    dealt_out = [dealt(batches, rank, processes) for rank in range(processes)]
+    assert {batch for own in dealt_out for batch in own} == set(range(batches))
+    assert {len(own) for own in dealt_out} == {math.ceil(batches / processes)}
+    if batches % processes == 0:  # none twice
+        assert sum(map(len, dealt_out)) == batches

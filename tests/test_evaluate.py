@@ -198,10 +198,11 @@ def test_a_missing_set_is_named_and_the_others_are_scored(
 ) -> None:
     data = tmp_path / "data"
     (data / "STS").mkdir(parents=True)
-    (data / "STS" / "STSBenchmark").symlink_to(simcse_data / "SentEval" / "STS" / "STSBenchmark")
+    for folder in ("STS/STSBenchmark", "SICK"):
+        (data / folder).symlink_to(simcse_data / "SentEval" / folder)
     checkpoint = f"checkpoint={models / '0' / 'export'}"
     done = warm_cli(
-        checkpoint, "pooler=cls", "tasks=STS-B,STS12,MR", "hydra.run.dir=run", command="evaluate",
+        checkpoint, "pooler=cls", "tasks=STS-B,SICK-R,STS12,MR", "hydra.run.dir=run", command="evaluate",
         env={"SIMCSE_DATA": str(data)},
     )  # fmt: skip
     assert done.returncode == 1
@@ -209,12 +210,41 @@ def test_a_missing_set_is_named_and_the_others_are_scored(
     assert "STS.input.MSRpar.txt: there is no such file" in done.stderr and "SIMCSE_DATA" in done.stderr
     assert "Traceback" not in done.stderr
     content = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert list(content["encoders"][0]["tasks"]) == ["STS-B"]
+    assert list(content["encoders"][0]["tasks"]) == ["STS-B", "SICK-R"]
     assert set(content["missing"]) == {"STS12", "MR"}
-    assert content["encoders"][0]["averages"] == {}
+    assert content["encoders"][0]["averages"] == {}  # of two of the three sets that were asked for
+    assert "SICK-R" in done.stdout and "Avg" not in done.stdout
+    table = (tmp_path / "run" / "table.md").read_text()
+    assert "SICK-R" in table and "Avg" not in table
     nothing = warm_cli(checkpoint, "pooler=cls", "senteval.from_hub=false", "hydra.run.dir=none", command="evaluate")
     assert nothing.returncode == 1
     assert "tasks: 7 could not be scored" in nothing.stderr and nothing.stderr.count("not on this machine") == 1
+
+
+@pytest.mark.parametrize(
+    ("lacking", "averages"),
+    [
+        ("tasks=[samples,STS12]", set()),
+        ("tasks=[samples,MR]", {"Avg."}),
+        ("+tasks.lacking={_target_: tests.test_evaluate.of_no_known_family}", set()),
+        ("+tasks.lacking={_target_: tests.test_evaluate.there_is_no_such_function}", set()),
+    ],
+)
+def test_a_family_has_no_average_where_one_of_its_tasks_is_missing(
+    models: Path, tmp_path: Path, lacking: str, averages: set[str]
+) -> None:
+    (tmp_path / "own.tsv").write_text("a\tb\tgold\nA man plays.\tSnow fell.\t1\nA dog\tA man\t2\nRain\tSnow\t3\n")
+    own = f"_target_: simcse_lit.evaluation.sts.file, path: {tmp_path / 'own.tsv'}, columns: [a, b, gold], in_average: true"
+    asked = (lacking, f"+tasks.own={{{own}}}", f"senteval.dir={tmp_path}", "bootstrap.samples=0")
+    with pytest.raises(UserError, match="tasks: 1 could not be scored"):
+        run(tmp_path, f"checkpoint={models / '0' / 'export'}", *asked)
+    (encoder,) = json.loads((tmp_path / "results.json").read_text())["encoders"]
+    assert list(encoder["tasks"]) == ["Pairs", "own"]
+    assert set(encoder["averages"]) == averages
+
+
+def of_no_known_family(files: Any, name: str):  # type: ignore[no-untyped-def]
+    raise UserError(f"{name}: there are no files")
 
 
 def test_a_vector_that_is_no_number_fails_the_run_with_the_sentence(models: Path, tmp_path: Path) -> None:

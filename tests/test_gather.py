@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import simcse_lit.model.module as module_of_training
 from simcse_lit.config.schema import LossConfig
+from simcse_lit.errors import UserError
+from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.model.module import SimCSEModule
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
@@ -177,6 +179,7 @@ def work(rank: int, processes: int, folder: str) -> None:
         for attribute, function in originals.items():
             setattr(module_of_training, attribute, function)
     results["reductions"] = torch.tensor([reductions(rank, size) for size in (None, 1)])
+    results["shared"], results["not shared"] = shared(rank)
     if rank == 0:
         torch.save(results, Path(folder) / "results.pt")
     dist.destroy_process_group()
@@ -200,6 +203,20 @@ def reductions(rank: int, micro_batch_size: int | None) -> int:
         calls = 0
         wrapped({name: tensor.chunk(2)[rank] for name, tensor in batch_of(3).items()}).backward()
     return calls
+
+
+def shared(rank: int) -> tuple[Tensor, str]:
+    """Vectors after two processes have shared them, of which both had added one; and what is said of one that none had."""
+    embeddings = Embeddings(["a", "b", "c"])
+    embeddings.add(torch.tensor([[0, 1], [2, 1]][rank]), torch.tensor([[1.0], [2.0]]) + 10 * rank)
+    embeddings.share(torch.device("cpu"))
+    incomplete = Embeddings(["a", "b", "c"])
+    incomplete.add(torch.tensor([2 * rank]), torch.ones(1, 1))
+    try:
+        incomplete.share(torch.device("cpu"))
+    except UserError as error:
+        return embeddings(["a", "b", "c"]), str(error)
+    return embeddings(["a", "b", "c"]), "nothing"
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +271,13 @@ def test_the_spliced_gather_halves_the_gradient_and_scaling_breaks_the_temperatu
 
 def test_gradient_cache_reduces_gradients_once_a_step(two_processes: dict[str, Any]) -> None:
     assert two_processes["reductions"].tolist() == [1, 1]
+
+
+def test_vectors_are_shared_the_lowest_ranks_where_several_have_one_and_a_missing_one_is_named(
+    two_processes: dict[str, Any],
+) -> None:
+    assert two_processes["shared"].tolist() == [[1.0], [2.0], [11.0]]
+    assert two_processes["not shared"].startswith("1 of 3 sentences to score were not encoded, the first: 'b'\n")
 
 
 @pytest.mark.parametrize("half", [False, True])

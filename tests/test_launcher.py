@@ -326,8 +326,12 @@ def test_a_users_own_configuration_reaches_the_jobs(job: Path) -> None:
 
 
 def test_training_with_two_processes_leaves_what_one_process_leaves(cli: Cli, job: Path) -> None:
-    done = cli(*TINY, "trainer=ddp_cpu", "trainer.max_steps=2", "evaluation.before=false", "evaluation.test=false")
+    (job / "own.tsv").write_text("a\tb\tgold\nRain\tSnow\t1\nSnow\tWind\t5\n")  # one batch to score, for two processes
+    own = "_target_: simcse_lit.evaluation.sts.file, path: own.tsv, columns: [a, b, gold]"
+    short = ("trainer.max_steps=2", "evaluation.before=false", "~dev.STS-B-dev", f"+dev.own={{{own}}}")
+    done = cli(*TINY, "trainer=ddp_cpu", *short)
     assert done.returncode == 0, done.stderr
+    assert set(json.loads((job / "run/scores.json").read_text())["after"]) == {"own", "Pairs"}
     assert done.stdout.count("Encoder ") == done.stdout.count("Run folder") == 1
     promised = {
         *HYDRAS_OWN,
@@ -339,4 +343,4 @@ def test_training_with_two_processes_leaves_what_one_process_leaves(cli: Cli, jo
     }
     assert files(job / "run") >= promised
     assert [name for name in files(job) if name.endswith(".log")] == ["run/train.log"]
-    assert {path.name for path in job.iterdir()} == {"job.py", "run"}
+    assert {path.name for path in job.iterdir()} == {"job.py", "own.tsv", "run"}

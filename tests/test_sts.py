@@ -66,6 +66,13 @@ def test_a_vector_that_is_no_number_names_its_sentence() -> None:
         embeddings(["fine", "broken"])
 
 
+def test_a_sentence_that_was_never_encoded_is_named_and_not_called_divergence() -> None:
+    embeddings = Embeddings(["there", "forgotten"])
+    embeddings.add(torch.tensor([0]), torch.ones(1, 2))
+    with pytest.raises(UserError, match="1 of 2 sentences to score were not encoded, the first: 'forgotten'"):
+        embeddings.share(torch.device("cpu"))
+
+
 def test_sets_are_read_from_sentevals_layout_in_full(simcse_data: Path) -> None:
     tests = sets(simcse_data, "sts")
     assert {task.name: len(task.pairs) for task in tests} == SIZES

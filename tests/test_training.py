@@ -150,6 +150,13 @@ def test_a_run_that_fails_on_its_text_leaves_no_cache_and_no_export(warm_cli: Cl
     assert "line 3: sent1 is blank" in fixed.stdout
 
 
+def test_a_run_without_tasks_is_scored_on_the_development_set_alone(warm_cli: Cli, tmp_path: Path) -> None:
+    done = warm_cli(*TINY, "tasks=[]", "trainer.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert {label: list(row) for label, row in scores.items()} == {"before": ["Pairs-dev"], "after": ["Pairs-dev"]}
+
+
 def test_your_own_text_file_trains_unsupervised(warm_cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("".join(f"sentence number {i} of mine\n" for i in range(40)))
     done = warm_cli(*TINY, "data=file", "data.train_file=mine.txt", "trainer.max_steps=1", "data.batch_size=16")

@@ -31,6 +31,7 @@ SIZES = {
     "MRPC": [4076, 1725],
 }
 L2 = [1e-1, 1e-2, 1e-3]
+WEAKEST_FIRST = [1e-3, 1e-2, 1e-1]
 CLASSIFIER = Classifier(l2=L2, folds=3, seed=1111, held_out=0.1, tol=1e-7, max_iter=10_000)
 EASY = Classifier(l2=[1e-3], folds=2, seed=0, held_out=0.0, tol=1e-4, max_iter=1000)
 
@@ -69,14 +70,16 @@ def folds(y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(StratifiedKFold(3, shuffle=True, random_state=1111).split(y[:, None], y))
 
 
+def first_best(accuracies: list[float]) -> tuple[float, float]:
+    """SentEval: scores.append(round(100*np.mean(regscores), 2)) for reg in regs, weakest first; regs[np.argmax(scores)]."""
+    scores = [round(100 * accuracy, 2) for accuracy in accuracies]
+    place = scores.index(max(scores))
+    return WEAKEST_FIRST[place], accuracies[place]
+
+
 def chosen_by_folds(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """The penalty of the best mean accuracy over the folds, and that accuracy, one fit after the other."""
-    best = (-1.0, 0.0)
-    for l2 in L2:
-        accuracy = float(np.mean([fit(x[a], y[a], l2).score(x[b], y[b]) for a, b in folds(y)]))
-        if accuracy > best[0]:
-            best = (accuracy, l2)
-    return best[1], best[0]
+    """The penalty of the best mean accuracy over the folds, and that accuracy."""
+    return first_best([float(np.mean([fit(x[a], y[a], l2).score(x[b], y[b]) for a, b in folds(y)])) for l2 in WEAKEST_FIRST])
 
 
 def without_held_out(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,12 +125,24 @@ def test_a_dev_set_chooses_the_penalty_and_all_of_train_is_trained_on() -> None:
     (train, dev, test), embed = noisy([100, 90, 80])
     classifier = replace(CLASSIFIER, held_out=0.5)
     result = TransferTask("toy", {"train": train, "dev": dev, "test": test}, classifier).score(embed)
-    accuracies = [fit(*arrays(train, embed), l2).score(*arrays(dev, embed)) for l2 in L2]
-    best = int(np.argmax(accuracies))
-    assert result.score == pytest.approx(100 * fit(*arrays(train, embed), L2[best]).score(*arrays(test, embed)))
-    assert result.metrics["dev_accuracy"] == pytest.approx(100 * max(accuracies))
-    assert result.metrics["l2"] == L2[best]
+    l2, best = first_best([fit(*arrays(train, embed), l2).score(*arrays(dev, embed)) for l2 in WEAKEST_FIRST])
+    assert result.score == pytest.approx(100 * fit(*arrays(train, embed), l2).score(*arrays(test, embed)))
+    assert result.metrics["dev_accuracy"] == pytest.approx(100 * best)
+    assert result.metrics["l2"] == l2
     assert result.metrics["n"] == 80
+
+
+@pytest.mark.parametrize("sizes", [[60], [60, 30], [60, 30, 30]])
+def test_of_equally_good_penalties_the_weakest_is_chosen(sizes: list[int]) -> None:
+    parts, embed = noisy(sizes, signal=20.0)
+    sets = dict(zip(("train", "dev", "test") if len(sizes) == 3 else ("train", "test"), parts, strict=False))
+    result = TransferTask("toy", sets, CLASSIFIER).score(embed)
+    assert (result.metrics["dev_accuracy"], result.metrics["l2"]) == (100, [1e-3] * 3 if len(sizes) == 1 else 1e-3)
+
+
+def test_accuracies_that_differ_in_the_third_decimal_are_equal() -> None:
+    assert CLASSIFIER.choose(np.array([0.80004, 0.80001, 0.79])) == 1
+    assert CLASSIFIER.choose(np.array([0.80006, 0.80004, 0.79])) == 0
 
 
 def test_random_labels_give_chance_and_the_same_score_twice() -> None:

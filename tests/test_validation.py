@@ -263,6 +263,10 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
         {"trainer.extra.accumulate_grad_batches": 2},
         ["trainer.extra.accumulate_grad_batches", "in-batch negatives", "trainer.micro_batch_size"],
     ),
+    *[
+        ("unsup", {f"trainer.extra.{key}": 1}, [f"trainer.extra.{key}", "needs all", "trainer.max_steps", "tasks=samples"])
+        for key in ("limit_val_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "num_sanity_val_steps")
+    ],
     ("unsup", {"trainer.extra.max_epochs": 2}, ["trainer.extra.max_epochs", "trainer.max_epochs"]),
     ("unsup", {"optimizer.extra.lr": 1.0}, ["optimizer.extra.lr", "optimizer.lr"]),
     ("unsup", {"demo.queries": ["a man"]}, ["demo.queries", "demo.corpus=FILE"]),

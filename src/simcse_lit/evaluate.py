@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simcse_lit.evaluation.embeddings import Embeddings
     from simcse_lit.evaluation.results import EncoderResult
     from simcse_lit.evaluation.sts import STSTask
+    from simcse_lit.evaluation.suite import MissingTask
     from simcse_lit.evaluation.task import Embed, Task
     from simcse_lit.inference.loading import LoadedEncoder
 
@@ -51,7 +52,7 @@ def evaluate(config: EvaluateConfig) -> float | None:
     from simcse_lit.evaluation.results import compare, labels, over_seeds
     from simcse_lit.evaluation.senteval import SentEval
     from simcse_lit.evaluation.sts import STSTask
-    from simcse_lit.evaluation.suite import make_task
+    from simcse_lit.evaluation.suite import make_task, missing_task
     from simcse_lit.inference.device import find_device
     from simcse_lit.reporting import console
     from simcse_lit.reporting import evaluation as report
@@ -62,12 +63,14 @@ def evaluate(config: EvaluateConfig) -> float | None:
     files = SentEval(config.senteval)
     tasks: list[Task] = []
     analysed: STSTask | None = None
+    absent: list[MissingTask] = []
     missing: dict[str, str] = {}
     for name, entry in config.tasks.items():
         try:
             tasks.append(make_task(name, entry, files))
         except UserError as error:
             missing[name] = str(error)
+            absent.append(missing_task(name, entry))
     for name, entry in (config.analysed if config.analyses else {}).items():
         try:
             pairs = make_task(name, entry, files)
@@ -86,7 +89,7 @@ def evaluate(config: EvaluateConfig) -> float | None:
     found: dict[str, EncoderResult] = {}
     try:
         for source, label in zip(sources, labels(sources), strict=True):
-            found[source] = _score(source, label, config, device, tasks, analysed, analyses)
+            found[source] = _score(source, label, config, device, tasks, absent, analysed, analyses)
     except BaseException:
         if found:  # what was scored is not lost with the encoder that could not be
             report.write(run_dir, config, list(found.values()), tasks, None, {}, missing)
@@ -111,6 +114,7 @@ def _score(
     config: EvaluateConfig,
     device: "torch.device",
     tasks: "Sequence[Task]",
+    absent: "Sequence[MissingTask]",
     analysed: "STSTask | None",
     analyses: Sequence[Any],
 ) -> "EncoderResult":
@@ -151,7 +155,7 @@ def _score(
         encoding,
         results,
         resampled,
-        averages(tasks, {name: result.score for name, result in results.items()}),
+        averages([*tasks, *absent], {name: result.score for name, result in results.items()}),
         [task.name for task in tasks if task.family == "sts" and task.in_average],
         measured,
     )

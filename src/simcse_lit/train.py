@@ -227,7 +227,7 @@ def fit_and_score(
     elif config.evaluation.before:
         module.untrained = True
         scores["before"] = {data.suite.dev.name: trainer.validate(module, data, verbose=False)[0]["val/sts"]}
-        if config.evaluation.test:
+        if data.suite.test:
             trainer.test(module, data, verbose=False)
             scores["before"] |= module.test_scores
         module.untrained = False
@@ -246,7 +246,7 @@ def fit_and_score(
     if best is None:  # no checkpoint was kept: these are the last weights
         best = trainer.validate(module, data, verbose=False)[0]["val/sts"]
     scores["after"] = {data.suite.dev.name: float(best)}
-    if config.evaluation.test:
+    if data.suite.test:
         scored = deepcopy(module) if sharded else module  # scoring would take it to pieces again
         trainer.test(scored, data, verbose=False)
         scores["after"] |= scored.test_scores

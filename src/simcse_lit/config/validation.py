@@ -47,6 +47,8 @@ POSITIVE = (
     "evaluation.token_budget",
 )
 NOT_NEGATIVE = ("trainer.chunk_overhead", "loss.mlm_weight", "optimizer.weight_decay", "data.num_workers")
+# Arguments of Lightning's Trainer that leave sentences of the scored sets out.
+PARTIAL_SCORES = ("limit_val_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "num_sanity_val_steps")
 
 
 def validate(composed: DictConfig) -> TrainConfig:
@@ -192,6 +194,13 @@ def _check_combinations(config: TrainConfig) -> None:
             "each part sees only its own in-batch negatives.\n"
             "The gradient cache gives the large batch's own gradient in little memory: trainer.micro_batch_size=N."
         )
+    for key in PARTIAL_SCORES:
+        if key in config.trainer.extra:
+            raise UserError(
+                f"trainer.extra.{key}: leaves out sentences of the sets that are scored, and a score needs all of its set.\n"
+                "For a short run: trainer.max_steps=N; for few sentences to score: tasks=samples tasks@dev=samples-dev, or "
+                "evaluation.test=false."
+            )
     if len(config.dev) != 1:
         raise UserError(f"tasks@dev: the best checkpoint is chosen on one task, not on {len(config.dev)}.")
     if config.demo.queries and config.demo.corpus is None:

@@ -151,8 +151,14 @@ class SimCSEDataModule(pl.LightningDataModule):
     def _sentences(self, tasks: Sequence[Task]) -> DataLoader[dict[str, Tensor]]:
         length = min(EVALUATION_LENGTH, self.tokenizer.model_max_length)
         batches = SentenceBatches(unique_sentences(tasks), self.tokenizer, max_length=length, token_budget=self.token_budget)
-        rank, processes = world()
         # A generator of its own: scoring must not move the random state that dropout draws from.
-        return DataLoader(
-            batches, batch_size=None, sampler=range(rank, len(batches), processes), generator=torch.Generator()
-        )
+        return DataLoader(batches, batch_size=None, sampler=dealt(len(batches), *world()), generator=torch.Generator())
+
+
+def dealt(batches: int, rank: int, processes: int) -> list[int]:
+    """The batches that a process scores: dealt out in turn, and again from the first until all have as many.
+
+    A process without a batch would end the run, and one that waits while another encodes can encode as well.
+    """
+    rounds = -(-batches // processes)
+    return [(rank + turn * processes) % batches for turn in range(rounds)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from simcse_lit.errors import UserError
-from simcse_lit.objective.gather import sum_over_ranks, world
+from simcse_lit.objective.gather import min_over_ranks, sum_over_ranks, world
 
 
 class Embeddings:
@@ -23,28 +23,39 @@ class Embeddings:
         self._sentences = sentences
         self._place = {sentence: place for place, sentence in enumerate(sentences)}
         self._vectors_NH: Tensor | None = None
-        self._added: list[int] = []
+        self._added_N = torch.zeros(len(sentences), dtype=torch.bool)
 
     def add(self, index: Tensor, vectors_NH: Tensor) -> None:
         """Store the vectors of the sentences at the places `index`, (N,), in float32 on the CPU."""
         if self._vectors_NH is None:
             self._vectors_NH = torch.full((len(self._sentences), vectors_NH.shape[1]), torch.nan)
-        self._vectors_NH[index.cpu()] = vectors_NH.detach().float().cpu()
-        self._added += index.tolist()
+        places = index.cpu()
+        self._vectors_NH[places] = vectors_NH.detach().float().cpu()
+        self._added_N[places] = True
 
-    def share(self, hidden: int, device: torch.device) -> None:
-        """Give every process the vectors that the others have added; each sentence was encoded by one of them.
+    def share(self, device: torch.device) -> None:
+        """Give every process the vectors that the others have added; of a sentence that several have, the lowest rank's.
 
         Args:
-            hidden: H, for a process that had no sentence.
             device: where processes can talk to each other.
+
+        Raises:
+            UserError: no process has added some sentence; the message quotes it.
         """
-        if world()[1] == 1:
+        rank, processes = world()
+        owner_N = torch.where(self._added_N, rank, processes)
+        owner_N = min_over_ranks(owner_N.to(device)).cpu()
+        left_out = (owner_N == processes).nonzero()
+        if len(left_out):
+            raise UserError(
+                f"{len(left_out)} of {len(self._sentences)} sentences to score were not encoded, "
+                f"the first: {self._sentences[int(left_out[0])]!r}\n"
+                "Something leaves evaluation batches out, e.g. a callback. Take it out: a score needs them all."
+            )
+        if processes == 1:
             return
-        mine_N = torch.zeros(len(self._sentences), dtype=torch.bool)
-        mine_N[self._added] = True
-        own_NH = torch.zeros(len(self._sentences), hidden) if self._vectors_NH is None else self._vectors_NH
-        self._vectors_NH = sum_over_ranks(own_NH.masked_fill(~mine_N[:, None], 0).to(device)).cpu()
+        assert self._vectors_NH is not None, "every process encodes some sentences"
+        self._vectors_NH = sum_over_ranks(self._vectors_NH.masked_fill((owner_N != rank)[:, None], 0).to(device)).cpu()
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
         """The vectors of these sentences, in their order, (len(sentences), H).

@@ -1,9 +1,10 @@
 """From the entries of `conf/tasks/` to tasks: what training is validated and tested on, and what `evaluate` scores."""
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -82,16 +83,41 @@ def load_suite(config: TrainConfig) -> Suite:
     return Suite(dev, test, origin)
 
 
+@dataclass(frozen=True)
+class MissingTask:
+    """A task that was asked for and could not be made: its family has no average.
+
+    Args:
+        name: its key.
+        family: as of `Task`; None if its function does not say.
+    """
+
+    name: str
+    family: str | None
+    in_average: ClassVar[bool] = True
+
+
+def missing_task(name: str, entry: Mapping[str, Any]) -> MissingTask:
+    """An entry's task without its data; its family is that of what its function says it returns."""
+    try:
+        make = instantiate({"_target_": entry["_target_"], "_partial_": True}).func
+    except InstantiationException:
+        return MissingTask(name, None)
+    made = make if inspect.isclass(make) else inspect.signature(make).return_annotation
+    family = getattr(made, "family", None)
+    return MissingTask(name, family if isinstance(family, str) else None)
+
+
 def unique_sentences(tasks: Iterable[Task]) -> list[str]:
     """Every sentence that the tasks need, once, in the order of first use."""
     return list(dict.fromkeys(sentence for task in tasks for sentence in task.sentences()))
 
 
-def averages(tasks: Iterable[Task], scores: Mapping[str, float]) -> dict[str, float]:
+def averages(tasks: Sequence[Task | MissingTask], scores: Mapping[str, float]) -> dict[str, float]:
     """Mean score of each family that has more than one task in its average and all of them scored.
 
     Args:
-        tasks: all tasks asked for.
+        tasks: all tasks asked for; a missing one of no known family counts in each.
         scores: score by name, of those that could be scored.
 
     Returns:
@@ -99,7 +125,7 @@ def averages(tasks: Iterable[Task], scores: Mapping[str, float]) -> dict[str, fl
     """
     means = {}
     for family, label in (("sts", "Avg."), ("transfer", "Avg. transfer")):
-        names = [task.name for task in tasks if task.family == family and task.in_average]
+        names = [task.name for task in tasks if task.family in (family, None) and task.in_average]
         if len(names) > 1 and all(name in scores for name in names):
             means[label] = sum(scores[name] for name in names) / len(names)
     return means

@@ -26,9 +26,7 @@ from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.task import Embed, Result
 
 log = logging.getLogger(__name__)
-
 PROTOCOLS = (("train",), ("train", "test"), ("train", "dev", "test"))
-
 Example = tuple[tuple[str, ...], int]  # a sentence or two, and the class
 Places = np.ndarray  # rows of the features, as integers
 
@@ -75,6 +73,11 @@ class Classifier:
         shuffled = np.random.RandomState(self.seed).permutation(len(train))
         return train[shuffled[int(self.held_out * len(train)) :]]
 
+    def choose(self, dev_R: np.ndarray) -> int:
+        """Place of the best accuracy in % to two decimals; of equals the weakest penalty. SentEval's validation.py."""
+        percent_R = np.round(100 * dev_R, 2)
+        return max(range(len(self.l2)), key=lambda place: (percent_R[place], -self.l2[place]))
+
     def path(self, x_ND: np.ndarray, y_N: np.ndarray, l2: Sequence[float]) -> Iterator[LogisticRegression]:
         """The classifier of each penalty, one object fitted again and again, each time from where it stands."""
         model = LogisticRegression(tol=self.tol, max_iter=self.max_iter, warm_start=True)
@@ -117,8 +120,7 @@ class TransferTask:
 
         def accuracies(inner: tuple[Places, Places]) -> list[float]:
             train, dev = inner
-            x_dev, y_dev = x_ND[dev], y_N[dev]
-            return [model.score(x_dev, y_dev) for model in self.classifier.path(x_ND[train], y_N[train], l2)]
+            return [model.score(x_ND[dev], y_N[dev]) for model in self.classifier.path(x_ND[train], y_N[train], l2)]
 
         def predict(part: Part, penalty: float) -> np.ndarray:
             train = part.train if "dev" in self.sets else self.classifier.kept(part.train)
@@ -129,14 +131,14 @@ class TransferTask:
         with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
             dev = list(pool.map(accuracies, (inner for part in parts for inner in part.inner)))
             dev_PR = np.array(dev).reshape(len(parts), -1, len(l2)).mean(1)
-            chosen = [l2[place] for place in dev_PR.argmax(1).tolist()]
-            predicted = list(pool.map(predict, parts, chosen))
+            places = [self.classifier.choose(dev_R) for dev_R in dev_PR]
+            predicted = list(pool.map(predict, parts, [l2[place] for place in places]))
         truth = [y_N[part.test] for part in parts]
         accuracy = 100 * float(np.mean([(p == t).mean() for p, t in zip(predicted, truth, strict=True)]))
         metrics = {
             "accuracy": accuracy,
-            "dev_accuracy": 100 * float(dev_PR.max(1).mean()),
-            "l2": chosen if len(parts) > 1 else chosen[0],
+            "dev_accuracy": 100 * float(dev_PR[range(len(parts)), places].mean()),
+            "l2": [l2[place] for place in places] if len(parts) > 1 else l2[places[0]],
             "n": sum(map(len, truth)),
         }
         if len(examples[0][0]) == 2 and y_N.max() == 1:

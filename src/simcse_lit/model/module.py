@@ -288,7 +288,7 @@ class SimCSEModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure."""
         assert self._embeddings is not None
-        self._embeddings.share(self.encoder.hidden, self.device)
+        self._embeddings.share(self.device)
         dev = self._suite.dev
         self.log("val/sts", dev.score(self._embeddings).score, prog_bar=True)
         for analysis in self._analyses:
@@ -299,7 +299,7 @@ class SimCSEModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Score the test tasks; log each, and the averages, under `test/` (or `before/`)."""
         assert self._embeddings is not None
-        self._embeddings.share(self.encoder.hidden, self.device)
+        self._embeddings.share(self.device)
         self.test_scores = {task.name: task.score(self._embeddings).score for task in self._suite.test}
         self.test_scores |= averages(self._suite.test, self.test_scores)
         self._embeddings = None

@@ -41,6 +41,14 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return total
 
 
+def min_over_ranks(value: Tensor) -> Tensor:
+    """The smallest of each entry of a tensor over all processes, without gradient."""
+    least = value.detach().clone()
+    if world()[1] > 1:
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+    return least
+
+
 def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes, without gradient."""
     return sum_over_ranks(value) / world()[1]
