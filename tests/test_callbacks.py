@@ -61,6 +61,14 @@ def test_on_a_gpu_it_looks_before_a_score_so_that_nothing_bad_is_saved(tmp_path:
         callback.on_validation_start(trainer, SimpleNamespace())  # type: ignore[arg-type]
 
 
+def test_on_a_gpu_it_looks_before_any_checkpoint_is_written(tmp_path: Path) -> None:
+    callback, trainer = FiniteLoss(), a_trainer(tmp_path)
+    steps(callback, trainer, "cuda", [1.0, float("nan")])
+    module: Any = SimpleNamespace()
+    with pytest.raises(UserError, match="loss of step 2 is nan"):
+        callback.on_save_checkpoint(trainer, module, {})
+
+
 def test_on_a_cpu_it_looks_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No checkpoint had been written yet"):
         steps(FiniteLoss(), a_trainer(tmp_path), "cpu", [float("nan")])

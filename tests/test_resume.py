@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from simcse_lit.config.resume import LAST, checkpoint_to_resume
+from simcse_lit.errors import UserError
 from simcse_lit.model.checkpoints import AtomicCheckpointIO
 
-from .conftest import Cli
+from .conftest import Cli, train_config
 
 STEPS = 50  # two epochs of 25
 SETTINGS = (
@@ -29,7 +32,9 @@ SETTINGS = (
 )
 CALLBACKS = """
 import os, torch
+from types import SimpleNamespace
 from pytorch_lightning.callbacks import Callback
+from simcse_lit.model.callbacks import FiniteLoss
 
 class Signal(Callback):
     def __init__(self, step, number):
@@ -44,6 +49,13 @@ class Poison(Callback):
         if trainer.global_step == 9:
             with torch.no_grad():
                 next(module.encoder.parameters()).fill_(torch.nan)
+
+class AsOnGpu(FiniteLoss):
+    def on_train_batch_end(self, trainer, module, *step):
+        super().on_train_batch_end(trainer, SimpleNamespace(device=torch.device("cuda")), *step)
+
+    def on_exception(self, trainer, module, exception):
+        print("stopped by", type(exception).__name__)
 """
 
 
@@ -55,7 +67,9 @@ def run(command: Cli, folder: Path, *arguments: str, settings: tuple[str, ...] =
     return command(*settings, *arguments, env={"PYTHONPATH": path})
 
 
-def interrupted(cli: Cli, folder: Path, at: int, number: signal.Signals) -> Any:
+def interrupted(
+    cli: Cli, folder: Path, at: int, number: signal.Signals, *arguments: str, settings: tuple[str, ...] = SETTINGS
+) -> Any:
     return run(
         cli,
         folder,
@@ -64,6 +78,8 @@ def interrupted(cli: Cli, folder: Path, at: int, number: signal.Signals) -> Any:
         "+callbacks.signal._target_=of_this_test.Signal",
         f"+callbacks.signal.step={at}",
         f"+callbacks.signal.number={int(number)}",
+        *arguments,
+        settings=settings,
     )
 
 
@@ -142,6 +158,79 @@ def test_a_loss_that_is_not_finite_names_step_rows_and_checkpoint_which_stays(wa
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 7
     assert all(value.isfinite().all() for value in state["state_dict"].values())
+
+
+def test_sigterm_does_not_save_what_has_diverged_since_losses_were_looked_at(warm_cli: Cli, tmp_path: Path) -> None:
+    """On a GPU that is now and then; here the tenth loss is NaN, and the signal comes one step later."""
+    folder = tmp_path / "run"
+    as_on_gpu = ("callbacks.finite_loss._target_=of_this_test.AsOnGpu", "trainer.log_every_n_steps=50")
+    poison = "+callbacks.poison._target_=of_this_test.Poison"
+    failed = interrupted(warm_cli, folder, 11, signal.SIGTERM, *as_on_gpu, poison)
+    assert failed.returncode == 1 and "loss of step 10 is nan" in failed.stderr
+    assert "stopped by UserError" in failed.stdout  # as by any other failure, so that Lightning puts everything back
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 7
+    assert all(value.isfinite().all() for value in state["state_dict"].values())
+
+
+def of_a_file(text: Path) -> tuple[str, ...]:
+    """Settings of a run of 20 steps on a text of 100 lines."""
+    return (
+        "model=tiny", "trainer=cpu", "data=file", f"data.train_file={text}", "data.batch_size=10", "trainer.max_epochs=2",
+        "trainer.val_check_interval=7", "senteval.from_hub=false", "evaluation.before=false", "evaluation.test=false",
+    )  # fmt: skip
+
+
+def test_a_run_is_not_continued_on_another_text(warm_cli: Cli, tmp_path: Path) -> None:
+    text, folder = tmp_path / "train.txt", tmp_path / "run"
+    lines = [f"sentence {number} of a hundred\n" for number in range(100)]
+    text.write_text("".join(lines))
+    settings, resume = of_a_file(text), (f"hydra.run.dir={folder}", "resume=auto")
+    assert interrupted(warm_cli, folder, 12, signal.SIGTERM, settings=settings).returncode == 128 + signal.SIGTERM
+    for other in ([*lines, *lines[:20]], lines[::-1]):
+        text.write_text("".join(other))
+        refused = run(warm_cli, folder, *resume, settings=settings)
+        assert refused.returncode == 1
+        for part in ("data.train_file", f"100 examples then, {len(other)} now", str(text), "hydra.run.dir=DIR"):
+            assert part in refused.stderr
+        assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
+    text.write_text("".join(lines))
+    free = ("data.on_bad_row=skip", f"data.cache_dir={tmp_path / 'cache'}")
+    continued = run(warm_cli, folder, *resume, *free, settings=settings)
+    assert continued.returncode == 0, continued.stderr
+    assert "from step 12" in continued.stdout
+
+
+def test_a_checkpoint_of_an_earlier_version_which_does_not_know_its_text_is_continued(warm_cli: Cli, tmp_path: Path) -> None:
+    text, folder = tmp_path / "train.txt", tmp_path / "run"
+    text.write_text("a line\n" * 100)
+    settings = of_a_file(text)
+    assert interrupted(warm_cli, folder, 8, signal.SIGTERM, settings=settings).returncode == 128 + signal.SIGTERM
+    path = folder / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)
+    assert state.pop("SimCSEDataModule")["examples"] == 100
+    torch.save(state, path)
+    text.write_text("another line\n" * 100)
+    continued = run(warm_cli, folder, f"hydra.run.dir={folder}", "resume=auto", settings=settings)
+    assert continued.returncode == 0, continued.stderr
+
+
+def test_another_revision_is_refused_where_the_text_is_not_compared(tmp_path: Path) -> None:
+    """That of a stream is not; of any other corpus it is, and a revision may be what brings the old text back."""
+    stream = ("data=stream", "data.train_file=hf://datasets/some/thing", "trainer.max_steps=9")
+    for name, options in (("stored", ("data=wiki1m",)), ("stream", stream)):
+        folder = tmp_path / name
+        settings = ("model=tiny", *options, f"run_dir={folder}", "resume=auto")
+        (folder / LAST).parent.mkdir(parents=True)
+        (folder / LAST).touch()
+        OmegaConf.save(OmegaConf.structured(train_config(*settings)), folder / "config.yaml", resolve=True)
+        assert checkpoint_to_resume(train_config(*settings)) == folder / LAST
+        changed = train_config(*settings, "data.revision=v2")
+        if name == "stored":
+            assert checkpoint_to_resume(changed) == folder / LAST
+        else:
+            with pytest.raises(UserError, match=r"data\.revision was None .* and is v2 now"):
+                checkpoint_to_resume(changed)
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """The STS protocol: loaders of every layout, correlations and their aggregation, and where the sets come from."""
 
+import io
+import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +13,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 
 from simcse_lit.config.schema import SentEvalConfig
+from simcse_lit.data import hub
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.senteval import NoSentEval, SentEval
@@ -97,6 +103,45 @@ def test_missing_folder_and_missing_set_say_where_they_were_looked_for_and_how_t
         sets(tmp_path, "STS12")
     with pytest.raises(NoSentEval, match=r"senteval\.from_hub=true"):
         _ = files(None).root
+
+
+def test_an_archive_that_another_process_unpacked_meanwhile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = from_hub(tmp_path, monkeypatch)
+    make: Callable[..., str] = tempfile.mkdtemp
+    others: list[str] = []
+
+    def slowly(**options: Any) -> str:
+        folder = make(**options)
+        if not others:
+            others.append(folder)
+            others.append(str(SentEval(config).root))
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", slowly)
+    root = SentEval(config).root
+    assert str(root) == others[1] and (root / "STS" / "file").read_text() == "text"
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["senteval-0123456789ab"]
+
+
+def test_an_archive_that_cannot_be_unpacked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = from_hub(tmp_path, monkeypatch)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "senteval-0123456789ab").touch()
+    with pytest.raises(UserError, match=r"senteval\.cache_dir=.*cannot be unpacked there"):
+        _ = SentEval(config).root
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["senteval-0123456789ab"]
+
+
+def from_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SentEvalConfig:
+    """A configuration by which an archive of one file is fetched and unpacked."""
+    archive = folder / "0123456789abcdef" / "senteval.tar"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w") as tar:
+        member = tarfile.TarInfo("STS/file")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"text"))
+    monkeypatch.setattr(hub, "download", lambda location, revision, key: [archive])
+    return SentEvalConfig(None, from_hub=True, cache_dir=str(folder / "cache"))
 
 
 def layout(root: Path) -> Path:

@@ -20,6 +20,7 @@ from simcse_lit.data.documents import NextSentenceCorpus
 from simcse_lit.data.order import EpochOrder, RankBatches
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import places, tokenised_corpus
+from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite, unique_sentences
 from simcse_lit.evaluation.task import Task
 from simcse_lit.objective.gather import world
@@ -91,6 +92,30 @@ class SimCSEDataModule(pl.LightningDataModule):
             self._corpus = NextSentenceCorpus(dataset, self.seed)
         else:
             self._corpus = Corpus(dataset, self.seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the corpus: digests of its files, and its length. Nothing of a stream."""
+        if self.config.streaming:
+            return {}
+        return {"files": self.corpus.dataset.info.download_checksums, "examples": len(self.corpus)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See that a run goes on with the corpus that it began with. Lightning calls this if the checkpoint keeps one.
+
+        Raises:
+            UserError: it is another one, whose batches would be others.
+        """
+        now = self.state_dict()
+        if now == state_dict:
+            return
+        before, after = state_dict["files"], now["files"]
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        raise UserError(
+            f"data.train_file: the run began with another corpus: {state_dict['examples']:,} examples then, "
+            f"{now['examples']:,} now.\nWhat has changed: {', '.join(changed) or 'how this version reads the files'}.\n"
+            "Put that back as it was (files of the Hub: data.revision=COMMIT), or start a new run in another\n"
+            "folder: hydra.run.dir=DIR."
+        )
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's part of the training batches, from where a resumed run left off (`order.py`)."""

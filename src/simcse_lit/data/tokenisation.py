@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
@@ -41,18 +41,19 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, 
 
     Returns:
         A memory-mapped data set with the columns view0 [, view1 [, view2 ...]], lists of int32, and perhaps `text` and
-        `followers` (`documents.py`).
+        `followers` (`documents.py`). Its `info.download_checksums` are the digests of the files, by name.
 
     Raises:
         UserError: the text cannot be used (see `sources.py`), is empty, or the cache cannot be written.
     """
     sources = open_sources(config.train_file, config.revision, key="data.train_file")
-    digest, lines = _fingerprint(sources, config, tokenizer, keep_text)
+    digest, checksums, lines = _fingerprint(sources, config, tokenizer, keep_text)
+    info = DatasetInfo(download_checksums=checksums)
     folder = Path(config.cache_dir).expanduser()
     path = folder / f"{sources[0].path.stem}-{digest[:16]}.arrow"
     if path.is_file():
         log.info("Tokenised corpus from the cache, %s", path.name)
-        return Dataset.from_file(str(path))
+        return Dataset.from_file(str(path), info=info)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, 
         raise UserError(f"data.cache_dir={folder}: {where}: {error.strerror or error}.") from error
     finally:
         partial.unlink(missing_ok=True)
-    return Dataset.from_file(str(path))
+    return Dataset.from_file(str(path), info=info)
 
 
 def places(
@@ -85,7 +86,7 @@ def places(
     """
     try:
         sources = open_sources(config.train_file, config.revision, key="data.train_file")
-        digest, _ = _fingerprint(sources, config, tokenizer, TEXT in dataset.column_names)
+        digest, _, _ = _fingerprint(sources, config, tokenizer, TEXT in dataset.column_names)
         if not Path(dataset.cache_files[0]["filename"]).stem.endswith(f"-{digest[:16]}"):
             return None
         found: dict[int, Row] = {}
@@ -233,8 +234,8 @@ def _token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length:
 
 def _fingerprint(
     sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast, keep_text: bool
-) -> tuple[str, int]:
-    """Digest of everything that decides the token ids, and the number of lines for the progress bar."""
+) -> tuple[str, dict[str, str], int]:
+    """Digest of everything that decides the token ids, that of each file, and the number of lines for the progress bar."""
     digest = hashlib.sha256()
     # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
     backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
@@ -242,11 +243,15 @@ def _fingerprint(
     kept = (str(keep_text), str(config.next_sentences), *config.nli_labels)
     for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kept, *kind):
         digest.update(f"{part}\0".encode())
+    checksums: dict[str, str] = {}
     lines = 0
     for source in sources:
-        digest.update(f"{source.path.suffix}\0".encode())
+        content = hashlib.sha256()
         with source.path.open("rb") as file:
             while block := file.read(1 << 20):
-                digest.update(block)
+                content.update(block)
                 lines += block.count(b"\n")
-    return digest.hexdigest(), lines
+        digest.update(f"{source.path.suffix}\0{content.hexdigest()}\0".encode())
+        # Two files of a data set of the Hub may have one name.
+        checksums[source.name] = checksums.get(source.name, "") + content.hexdigest()
+    return digest.hexdigest(), checksums, lines

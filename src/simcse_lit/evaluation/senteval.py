@@ -76,7 +76,7 @@ class SentEval:
                 try:
                     with tarfile.open(archive) as tar:
                         tar.extractall(partial, filter="data")
-                    partial.rename(folder)
+                    _take_place(partial, folder)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
         except (OSError, tarfile.TarError) as error:
@@ -120,6 +120,15 @@ class SentEval:
 def normalised(sentence: str) -> str:
     """As SentEval reads a sentence: whitespace folded, and a full stop for an empty one."""
     return " ".join(sentence.split()) or "."
+
+
+def _take_place(partial: Path, folder: Path) -> None:
+    """Name an unpacked archive as it is looked for, unless another process was first, whose archive is the same."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _layout(given: Path) -> Path | None:

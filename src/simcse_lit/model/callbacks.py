@@ -37,8 +37,8 @@ class FinalValidation(Callback):
 class FiniteLoss(Callback):
     """Stops a run whose loss is NaN or infinite, before anything of it is saved, and names the step and its examples.
 
-    On a GPU losses are looked at when loggers are, and before each validation, so that no step waits. Under 16-mixed the
-    scaler leaves such a step out by itself and lowers its scale.
+    On a GPU losses are looked at when loggers are, before each validation and before each checkpoint, so that no other step
+    waits. Under 16-mixed the scaler leaves such a step out by itself and lowers its scale.
     """
 
     def __init__(self) -> None:
@@ -51,17 +51,26 @@ class FiniteLoss(Callback):
         self._losses.append((trainer.global_step, batch_idx, outputs["loss"].detach()))
         logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]  # set by a connector
         if logged or pl_module.device.type == "cpu":
-            self._look(trainer)
+            self.look(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look, before a checkpoint can be written."""
-        self._look(trainer)
+        """Look, before what may have diverged is scored."""
+        self.look(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look, while batches still have the numbers of this epoch."""
-        self._look(trainer)
+        self.look(trainer)
 
-    def _look(self, trainer: pl.Trainer) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Look, before any checkpoint is written: SIGTERM may ask for one at any step."""
+        self.look(trainer)
+
+    def look(self, trainer: pl.Trainer) -> None:
+        """Wait for the losses that have not been looked at, and stop if one of them is not finite.
+
+        Raises:
+            UserError: one is not; it says which, and where its examples stand.
+        """
         losses, self._losses = self._losses, []
         if not losses or bool(torch.stack([loss for _, _, loss in losses]).isfinite().all()):
             return

@@ -16,6 +16,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from simcse_lit.model.callbacks import FiniteLoss
 from simcse_lit.objective.gather import sum_over_ranks, world
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,9 @@ class LastCheckpoint(Checkpoint):
                 return
             stop = bool(sum_over_ranks(torch.tensor(float(stop), device=pl_module.device)))
         if stop:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+                if isinstance(callback, FiniteLoss):
+                    callback.look(trainer)  # now, and not while what SIGTERM stopped is being saved
             self._stopping = True
             # Lightning then leaves the loop at the end of this step, when metrics are logged and counters are whole.
             trainer._signal_connector.received_sigterm = True

@@ -19,6 +19,8 @@ def contrastive_logits(
 ) -> Tensor:
     """Similarities of every anchor with every candidate, over the temperature, in float32 or better.
 
+    Under autocast too; on a GPU the product is rounded as `torch.set_float32_matmul_precision` says (`highest`: not at all).
+
     Row i is [sim(h_i, h_1+) ... sim(h_i, h_N+), sim(h_i, h_1-) ... sim(h_i, h_N-)] / temperature, with
     `hard_negative_weight` added to the row's own hard negative, column N + first + i. With several hard negatives a row,
     those of the second kind follow in columns 2N and on, and so forth.
