@@ -8,8 +8,6 @@ Anonymous memory is what the process holds; the rest of the RSS are pages of fil
 import argparse
 import hashlib
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,10 +16,10 @@ from pathlib import Path
 
 import torch
 from big_corpus import memory_mb, write_text
+from harness import machine
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.reporting.run_folder import device_name, git_commit
 
 GROWTH_MB = 30  # of anonymous memory from the second tenth to the last
 
@@ -33,8 +31,7 @@ def main() -> int:
     parser.add_argument("--format", default="npy", choices=("npy", "safetensors", "parquet"))
     parser.add_argument("--folder", help="where the temporary folder is made; about 900 bytes a line")
     given = parser.parse_args()
-    print(f"{device_name(torch.device('cpu'))}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"torch {torch.__version__}, commit {git_commit()}", flush=True)  # fmt: skip
+    print(machine(), flush=True)
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         write_text(folder / "corpus.txt", given.lines)

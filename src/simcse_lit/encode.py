@@ -47,7 +47,6 @@ def encode(config: EncodeConfig) -> None:
 
 def _encode(config: EncodeConfig, output: Path) -> None:
     import time
-    from itertools import islice
 
     from tqdm import tqdm
 
@@ -82,12 +81,9 @@ def _encode(config: EncodeConfig, output: Path) -> None:
     start, first = time.perf_counter(), file.done
     if first:
         log.info("Going on after %s of %s lines.", f"{first:,}", f"{len(texts):,}")
-    lines = islice(texts.texts(), first, None)
     with tqdm(total=len(texts), initial=first, desc="Encoding", unit=" lines", ncols=78, leave=False) as bar:
-        while block := list(islice(lines, config.block)):
-            vectors_BH = vectors(loaded, block, settings).numpy()
-            texts.check_unchanged()
-            file.append(vectors_BH)
+        for block in texts.blocks(config.block, first):
+            file.append(vectors(loaded, [row.fields[0] for row in block], settings).numpy())
             bar.update(len(block))
             give_back_freed_memory()
     file.finish(texts.rows(), config.block, texts.check_unchanged)

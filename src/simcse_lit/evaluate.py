@@ -12,6 +12,7 @@ from simcse_lit.config.cli import run
 from simcse_lit.config.evaluation import validate_evaluation
 from simcse_lit.config.network import evaluation_needs_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import EvaluateConfig, PostprocessConfig
+from simcse_lit.config.use import reads
 from simcse_lit.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,12 +127,7 @@ def _score(
     from simcse_lit.inference.loading import load_encoder
     from simcse_lit.reporting import evaluation as report
 
-    loaded = load_encoder(
-        source,
-        revision=config.revision,
-        pooler=config.pooler.name if config.pooler else None,
-        projection=config.projection.name if config.projection else None,
-    )
+    loaded = load_encoder(source, **reads(config))
     loaded.encoder.to(device)
     report.announce(label, loaded, config)
     needed = [*tasks, *([analysed] if analysed else [])]

@@ -65,7 +65,7 @@ def _build_or_change(config: BuildIndexConfig, folder: Path) -> None:
             texts = (
                 TextFile(config.input, config.column, key="input", on_bad_row=config.on_bad_row) if config.input else None
             )
-            blocks = encoded_blocks(path, texts, config.block)
+            blocks = encoded_blocks(path, texts, config.block, IndexEncoder(config, None) if config.checkpoint else None)
         elif is_index(str(config.input)):
             other = Index.load(Path(str(config.input)).expanduser())
             blocks, model = other.blocks(), other.model
@@ -93,18 +93,16 @@ def _build_or_change(config: BuildIndexConfig, folder: Path) -> None:
 
 def _encode(config: BuildIndexConfig, location: str, encoder: "IndexEncoder", key: str) -> "Iterator[Block]":
     """The texts of a file and their vectors, block by block."""
-    from itertools import islice
-
     from tqdm import tqdm
 
     from simcse_lit.inference.files import TextFile
 
     file = TextFile(location, config.column, key=key, on_bad_row=config.on_bad_row)
-    texts = file.texts()
     with tqdm(total=len(file), desc="Encoding", unit=" lines", ncols=78, leave=False, delay=0.5) as bar:
-        while block := list(islice(texts, config.block)):
-            yield encoder(block), block, None
-            bar.update(len(block))
+        for rows in file.blocks(config.block):
+            texts = [row.fields[0] for row in rows]
+            yield encoder(texts), texts, None
+            bar.update(len(texts))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig
 
 from simcse_lit.config.evaluation import EVALUATION_CHOICES
-from simcse_lit.config.schema import EncodeConfig, EncoderConfig, ServeConfig, SimilarityConfig
+from simcse_lit.config.schema import EncodeConfig, EncoderConfig, EvaluateConfig, ServeConfig, SimilarityConfig
 from simcse_lit.config.validation import CHOICES, check_choices, check_positive, typed
 from simcse_lit.errors import UserError
 
@@ -81,10 +81,11 @@ def encoder_config(composed: DictConfig, schema: type[E], *, needs_checkpoint: b
     return config
 
 
-def reads(config: EncoderConfig) -> dict[str, Any]:
+def reads(config: EncoderConfig | EvaluateConfig) -> dict[str, Any]:
     """Arguments of `load_encoder` beside the source."""
     return {
         "revision": config.revision,
         "pooler": config.pooler.name if config.pooler else None,
         "projection": config.projection.name if config.projection else None,
+        "precision": config.precision,
     }

@@ -1,7 +1,7 @@
 """Encodes sentences outside of a Lightning loop: each once, sorted by length, in batches under a token budget."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -103,6 +103,8 @@ def encode(
     max_length: int = EVALUATION_LENGTH,
     token_budget: int = 4096,
     precision: str = "32-true",
+    prepare: Callable[[str], str] = str,
+    progress: str | None = None,
 ) -> Tensor:
     """The vectors of some sentences in their order, (len(sentences), H), float32 on the CPU.
 
@@ -113,6 +115,11 @@ def encode(
         max_length: tokens after which a sentence is cut.
         token_budget: padded tokens of a batch; changes speed, not the vectors.
         precision: 32-true, bf16-mixed or 16-mixed.
+        prepare: applied to every sentence before it is tokenised.
+        progress: what stands before the progress bar; None for no bar.
+
+    Raises:
+        UserError: a vector holds a NaN or an infinity.
     """
     unique = list(dict.fromkeys(sentences))
     embeddings = Embeddings(unique)
@@ -120,12 +127,12 @@ def encode(
         embeddings,
         encoder,
         tokenizer,
-        unique,
+        [prepare(sentence) for sentence in unique],
         range(len(unique)),
         max_length=min(max_length, tokenizer.model_max_length),
         token_budget=token_budget,
         precision=precision,
-        progress=None,
+        progress=progress,
     )
     return embeddings(sentences)
 

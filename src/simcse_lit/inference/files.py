@@ -1,10 +1,11 @@
 """The texts of a file: checked and counted in a first pass, then read row by row. Memory does not grow with the file.
 
-Used by `encode`, `similarity` and `serve`; `data/sources.py` reads the formats.
+Used by `encode`, `index`, `similarity` and `serve`; `data/sources.py` reads the formats.
 """
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from simcse_lit.data.sources import BadRows, Row, Source, open_sources
@@ -52,6 +53,19 @@ class TextFile:
     def texts(self) -> Iterator[str]:
         """Every usable text."""
         return (row.fields[0] for row in self.rows())
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[list[Row]]:
+        """Every usable row from that place on, so many at a time, all of the file as `digest` read it.
+
+        Raises:
+            UserError: the file has changed since it was opened.
+        """
+        self.digest()
+        rows = islice(self.rows(), start, None)
+        while block := list(islice(rows, size)):
+            self.check_unchanged()
+            yield block
+        self.check_unchanged()
 
     def digest(self) -> str:
         """SHA-256 of the file and of which column is read.

@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 
 from simcse_lit.config.schema import IndexConfig
+from simcse_lit.disk import durable_replace, fsync
 from simcse_lit.errors import UserError
 from simcse_lit.inference.approximate import Structure, find_faiss
 from simcse_lit.inference.lock import only_writer
@@ -99,10 +100,12 @@ def write_index(folder: Path, parts: Parts) -> str:
         if structure and (searched is None or not _lies_in(searched, folder)):
             searched = new_path(folder, parts.config.kind, "faiss")
             structure.save(searched)
+            fsync(searched)
         deleted = None
         if parts.deleted_N.any():
             deleted = new_path(folder, "deleted", "npy")
             np.save(deleted, parts.deleted_N.nonzero()[0], allow_pickle=False)
+            fsync(deleted)
         about = {
             "schema": SCHEMA,
             "model": parts.model,
@@ -117,7 +120,8 @@ def write_index(folder: Path, parts: Parts) -> str:
         }
         manifest = json.dumps(about, indent=2) + "\n"
         (folder / PARTIAL).write_text(manifest, encoding="utf-8")
-        (folder / PARTIAL).replace(folder / MANIFEST)
+        fsync(folder)  # the names that the manifest tells of
+        durable_replace(folder / PARTIAL, folder / MANIFEST)
         for number, (segment, path) in enumerate(zip(rows.segments, stored, strict=True)):
             if segment.path is None:
                 rows.segments[number] = Segment(segment.blocks, path)  # not to be written again

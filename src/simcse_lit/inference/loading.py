@@ -79,7 +79,9 @@ class LoadedEncoder:
     prepare: Callable[[str], str] = str
 
 
-def load_encoder(source: str, *, revision: str | None, pooler: str | None, projection: str | None) -> LoadedEncoder:
+def load_encoder(
+    source: str, *, revision: str | None, pooler: str | None, projection: str | None, precision: str = "32-true"
+) -> LoadedEncoder:
     """The encoder of an export, a Lightning checkpoint, a folder or Hub id of transformers or sentence-transformers.
 
     Args:
@@ -87,9 +89,11 @@ def load_encoder(source: str, *, revision: str | None, pooler: str | None, proje
         revision: branch, tag or commit on the Hub.
         pooler: for a raw model; a saved model's own wins.
         projection: for a raw model: `mlp` is its own pooler's linear layer and tanh; a saved model's own wins.
+        precision: that it is to run in; an ONNX graph runs in its own.
 
     Raises:
-        UserError: there is no such model, it cannot be loaded, or nothing says how its vectors are read.
+        UserError: there is no such model, it cannot be loaded, nothing says how its vectors are read, or it cannot run in
+            this precision.
     """
     if source.endswith(".ckpt"):
         return _checkpoint(source, pooler, projection)
@@ -101,6 +105,11 @@ def load_encoder(source: str, *, revision: str | None, pooler: str | None, proje
             raise UserError(f"checkpoint: {source}: there is no such folder (looked in {path.absolute().parent}).")
         path = download_model(source, revision, key="checkpoint")
     if (path / MODEL).is_file() and not (path / "model.safetensors").is_file():
+        if precision != "32-true":
+            raise UserError(
+                f"precision={precision}: {source} is an ONNX graph, which runs in the precision that it was exported in.\n"
+                "Use precision=32-true; a smaller graph comes from python -m simcse_lit.export format=onnx int8=true."
+            )
         loaded = _onnx(source, path)
         _warn_of_contradiction(source, (loaded.pooler, loaded.projection), (pooler, projection))
         return loaded

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class Pool:
 
     PART = 1024  # sentences that a process takes at a time
 
-    def __init__(self, source: str, reads: Mapping[str, str | None], devices: Sequence[torch.device]) -> None:
+    def __init__(self, source: str, reads: Mapping[str, Any], devices: Sequence[torch.device]) -> None:
         context = get_context("spawn")  # a forked process cannot use CUDA
         free: Queue[torch.device] = context.Queue()
         for device in devices:
@@ -67,7 +68,7 @@ class Pool:
 _loaded: LoadedEncoder | None = None  # of a process of the pool
 
 
-def _start(source: str, reads: dict[str, str | None], free: "Queue[torch.device]", threads: int) -> None:
+def _start(source: str, reads: dict[str, Any], free: "Queue[torch.device]", threads: int) -> None:
     global _loaded
     torch.set_num_threads(threads)
     _loaded = load_encoder(source, **reads)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from simcse_lit.disk import fsync
 from simcse_lit.errors import UserError
 
 BLOCK = 16_384  # rows: bounds the memory of an exact search
@@ -165,7 +166,7 @@ def open_segment(path: Path, width: int) -> Segment:
 
 
 class SegmentWriter:
-    """Writes a segment block by block; a file that could not be finished is removed.
+    """Writes a segment block by block, safe on the disk at the end; a file that could not be finished is removed.
 
     Args:
         path: of the new file.
@@ -196,6 +197,8 @@ class SegmentWriter:
             if error is None:
                 with explained(self._path.parent):
                     self._writer.close()  # writes what stands at the end, for which there may be no room
+                    self._file.close()
+                    fsync(self._path)
                 whole = True
         finally:
             self._file.close()

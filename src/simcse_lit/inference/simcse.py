@@ -41,7 +41,8 @@ class SimCSE:
         precision: `32-true`, `bf16-mixed` or `16-mixed`; None is 32-true.
 
     Raises:
-        UserError: there is no such model, device or precision, or nothing says how the model's vectors are read.
+        UserError: there is no such model, device or precision, or nothing says how the model's vectors are read, or
+            it cannot run in this precision.
     """
 
     def __init__(
@@ -65,7 +66,12 @@ class SimCSE:
         if self._precision not in AUTOCAST:
             raise UserError(f"precision={precision}: not one of {', '.join(AUTOCAST)}.")
         use_cache_when_unreachable(models_need_hub([model_name_or_path]))
-        reads = {"revision": revision, "pooler": pooler, "projection": "mlp" if pooler == "cls" else None}
+        reads: dict[str, Any] = {
+            "revision": revision,
+            "pooler": pooler,
+            "projection": "mlp" if pooler == "cls" else None,
+            "precision": self._precision,
+        }
         self._loaded = load_encoder(model_name_or_path, **reads)
         devices = list(device) if isinstance(device, (list, tuple)) else [device or "auto"]
         found = [find_device(str(name)) for name in devices]

@@ -10,16 +10,16 @@ Shapes: N texts, B texts of a block, H hidden.
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from simcse_lit.data.sources import Row
+from simcse_lit.disk import durable_replace, fsync
 from simcse_lit.errors import UserError
 from simcse_lit.inference.lock import only_writer
 
@@ -61,14 +61,12 @@ class VectorFile:
                 file.truncate(self._size())  # a kill may have left half a block
                 file.seek(self._size())
                 file.write(np.ascontiguousarray(vectors_BH, dtype=FLOAT).data)
-                _to_disk(file)
+            fsync(self._partial)
             self.done += len(vectors_BH)
             record = {"made_of": self._made_of, "width": self._width, "rows": self.done}
             fresh = self._record.with_name(f"{self._record.name}.new")
-            with fresh.open("wb") as file:
-                file.write(json.dumps(record, indent=2).encode())
-                _to_disk(file)
-            fresh.replace(self._record)
+            fresh.write_text(json.dumps(record, indent=2), encoding="utf-8")
+            durable_replace(fresh, self._record)
 
     def finish(self, rows: Iterable[Row], block: int, check: Callable[[], None]) -> None:
         """Give the file its name, and remove what was beside it.
@@ -85,10 +83,10 @@ class VectorFile:
             if self.path.suffix == ".parquet":
                 whole = self.path.with_name(f"{self.path.name}.partial.parquet")
                 self._write_parquet(whole, rows, block, check)
-                whole.replace(self.path)
+                durable_replace(whole, self.path)
                 self._partial.unlink()
             else:
-                self._partial.replace(self.path)
+                durable_replace(self._partial, self.path)
             self._record.unlink()
 
     def _go_on(self) -> None:
@@ -180,11 +178,6 @@ def _refuse_to_replace(path: Path) -> None:
     """
     if path.exists():
         raise UserError(f"output: {path}: is there already. Remove it, or name another file.")
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from simcse_lit.evaluation.embeddings import Embeddings
-from simcse_lit.inference.encoding import encode_into
+from simcse_lit.inference.encoding import encode
 from simcse_lit.inference.loading import LoadedEncoder
 
 
@@ -44,20 +43,16 @@ def vectors(loaded: LoadedEncoder, texts: Sequence[str], settings: Settings, *, 
     Raises:
         UserError: a vector holds a NaN or an infinity.
     """
-    unique = list(dict.fromkeys(texts))
-    embeddings = Embeddings(unique)
-    encode_into(
-        embeddings,
+    found_NH = encode(
         loaded.encoder,
         loaded.tokenizer,
-        [loaded.prepare(text) for text in unique],
-        range(len(unique)),
+        texts,
         max_length=min(settings.max_length, loaded.max_length),
         token_budget=settings.token_budget,
         precision=settings.precision,
+        prepare=loaded.prepare,
         progress=progress,
     )
-    found_NH = embeddings(texts)
     return F.normalize(found_NH, dim=-1) if settings.normalize else found_NH
 
 

@@ -5,7 +5,6 @@ rank (`module.py`), the order of the examples from seed and epoch (`data/order.p
 """
 
 import logging
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from simcse_lit.disk import durable_replace
 from simcse_lit.model.callbacks import FiniteLoss
 from simcse_lit.objective.gather import sum_over_ranks, world
 
@@ -32,9 +32,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        durable_replace(partial, path)
 
 
 class LastCheckpoint(Checkpoint):
