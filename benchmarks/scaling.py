@@ -121,7 +121,7 @@ PROCESSES = {
 def sentences_per_second(folder: str, name: str, threads: str, overrides: list[str]) -> float:
     """The rate that a short run of the miniature logs at its last step."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "simcse_lit.train", "experiment=quickstart", "trainer.max_steps=40", *overrides,
+    command = [sys.executable, "-m", "simcse_lit.train", "experiment=quickstart", "trainer.max_steps=30", *overrides,
                "data.batch_size=64", "evaluation.before=false", "evaluation.test=false", "trainer.val_check_interval=1000",
                f"hydra.run.dir={name}"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
