@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import MINILM, alternate, machine, ratio, real_data, report, summary
+from harness import MINILM, alternate, machine, precision_option, ratio, real_data, report, summary
 from hydra import compose, initialize_config_dir
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -94,7 +94,7 @@ def main() -> None:
         ["largest difference from the loop's", f"{worst:.3f}"],
     ]
     title = f"Seven STS sets, start to table, all-MiniLM-L6-v2, {chosen.precision}"
-    report("evaluation", title, ["", "s"], rows, machine("transformers"), precision=chosen.precision)
+    report("evaluation", title, ["", "s"], rows, machine("transformers"), options=precision_option(chosen.precision))
 
 
 def chosen_tasks() -> tuple[list[STSTask], list[STSTask]]:

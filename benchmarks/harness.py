@@ -111,16 +111,22 @@ def machine(*packages: str) -> str:
 
 
 def report(
-    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: str, *, precision: str = "32-true"
+    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], about: str, *, options: Sequence[str] = ()
 ) -> None:
-    """Print a Markdown table under what it was measured on, and keep it as benchmarks/results/NAME.md, of another
-    precision than float32 as NAME_PRECISION.md."""
-    half = precision != "32-true"
-    option = f" --precision {precision}" if half else ""
-    lines = [f"**{title}** (`python benchmarks/{name}.py{option}`; {about})", ""]
+    """Print a Markdown table under what it was measured on, and keep it as benchmarks/results/NAME.md.
+
+    Args:
+        options: of the script, if they make another claim of it; their last word is put to the file's name.
+    """
+    lines = [f"**{title}** (`python {' '.join([f'benchmarks/{name}.py', *options])}`; {about})", ""]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     text = "\n".join(lines) + "\n"
     print("\n" + text)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}{f'_{precision}' if half else ''}.md").write_text(text, encoding="utf-8")
+    (RESULTS / f"{'_'.join([name, *(option.strip('-') for option in options[-1:])])}.md").write_text(text, encoding="utf-8")
+
+
+def precision_option(precision: str) -> list[str]:
+    """The option of a script that asks for another precision than float32."""
+    return [] if precision == "32-true" else ["--precision", precision]

@@ -3,7 +3,7 @@
 Run: python benchmarks/levers.py [--compile]. Training: all-MiniLM-L6-v2, batches of 64 NLI triplets of SIMCSE_DATA,
 float32, forward pass, loss, backward pass, clipping and AdamW. Encoding: sentences of the STS sets in the order of the
 sets. A B A B in one run, medians. Memory: what the tensors hold that a step's forward pass keeps for its backward pass.
-`--compile` adds torch.compile, which takes minutes to compile.
+`--compile` is about torch.compile instead, which takes minutes to compile.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from simcse_lit.objective.contrastive import contrastive_logits, contrastive_los
 from simcse_lit.train import build
 
 PAIRS = 200
+CHUNKS = "length chunks, trainer.chunk_overhead=96"
 KEPT: Any = nullcontext  # instead of what lets GELU's outputs go
 
 
@@ -35,9 +36,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
     chosen = parser.parse_args()
-    rows = [*training(chosen.rounds, chosen.compile), *encoding(chosen.rounds)]
+    rows = training(chosen.rounds, chosen.compile) + ([] if chosen.compile else encoding(chosen.rounds))
     columns = ["work", "lever", "s", "against the first"]
-    report("levers", "Each lever alone", columns, rows, machine("transformers"))
+    title, options = ("torch.compile", ["--compile"]) if chosen.compile else ("Each lever alone", [])
+    report("levers", title, columns, rows, machine("transformers"), options=options)
 
 
 def training(rounds: int, compiled: bool) -> list[list[str]]:
@@ -75,22 +77,24 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
     loop, fused = adamw(encoder, fused=False), adamw(encoder, fused=True)
     ways: dict[str, Callable[[], float | None]] = {"none: padded together, AdamW": partial(step, encoder, loop)}
     ways["fused AdamW"] = partial(step, encoder, fused)
-    for overhead in (32, 96, 256):
-        ways[f"length chunks, trainer.chunk_overhead={overhead}"] = partial(step, partial(chunked, overhead, encoder), loop)
-    ways["length chunks (96), GELU's outputs kept"] = partial(step, keeping_gelu, loop)
+    ways[CHUNKS] = partial(step, partial(chunked, 96, encoder), loop)
+    for overhead in (32, 256):
+        ways[f"the same, trainer.chunk_overhead={overhead}"] = partial(step, partial(chunked, overhead, encoder), loop)
+    ways[f"{CHUNKS}, GELU's outputs kept"] = partial(step, keeping_gelu, loop)
     ways["trainer.length_chunks=packed"] = partial(step, packed, loop)
-    ways["length chunks (96) and fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
+    ways[f"{CHUNKS} and fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
     if compiled:
+        ways = {name: way for name, way in ways.items() if name in ("none: padded together, AdamW", CHUNKS)}
         again, _ = build(train_config("loss=sup", "data.batch_size=64", *triplets, "trainer.compile=default"))
         again.encoder.load_state_dict(encoder.state_dict())
         own = adamw(again.encoder, fused=False)
         ways["trainer.compile=default"] = partial(step, again.encoder, own)
-        ways["trainer.compile=default and length chunks (96)"] = partial(step, partial(chunked, 96, again.encoder), own)
+        ways[f"trainer.compile=default and {CHUNKS}"] = partial(step, partial(chunked, 96, again.encoder), own)
     for name, way in ways.items():
         if name.startswith(("none", "trainer.compile")):
             way()  # warms up, and compiles
     rows = table("a sup step, 64 triplets", alternate(ways, rounds, warm_up=False))
-    return [*rows, *memory(encoder, partial(chunked, 96, encoder), batch)]
+    return rows if compiled else [*rows, *memory(encoder, partial(chunked, 96, encoder), batch)]
 
 
 def memory(encoder: SentenceEncoder, encode: Callable[[Tensor, Tensor], Tensor], batch: Any) -> list[list[str]]:
@@ -115,8 +119,8 @@ def memory(encoder: SentenceEncoder, encode: Callable[[Tensor, Tensor], Tensor],
     gradient_cache.recomputed_gelu = recomputed
     work = "MB that its forward pass keeps"
     return [
-        [work, "length chunks (96), GELU's outputs kept", f"{sizes[0]:,.0f}", ""],
-        [work, "length chunks (96)", f"{sizes[1]:,.0f}", f"{sizes[1] / sizes[0]:.2f} of it"],
+        [work, f"{CHUNKS}, GELU's outputs kept", f"{sizes[0]:,.0f}", ""],
+        [work, CHUNKS, f"{sizes[1]:,.0f}", f"{sizes[1] / sizes[0]:.2f} of it"],
     ]
 
 

@@ -20,7 +20,18 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from harness import MINILM, alternate, machine, peak_memory, ratio, real_data, report, summary, train_config
+from harness import (
+    MINILM,
+    alternate,
+    machine,
+    peak_memory,
+    precision_option,
+    ratio,
+    real_data,
+    report,
+    summary,
+    train_config,
+)
 from torch import Tensor
 
 from simcse_lit.config.resolvers import local_path
@@ -71,7 +82,7 @@ def main() -> None:
     ]
     about = machine("pytorch-lightning", "transformers", "sentence-transformers")
     title = f"A training step, all-MiniLM-L6-v2, {chosen.precision}"
-    report("training_step", title, columns, rows, about, precision=chosen.precision)
+    report("training_step", title, columns, rows, about, options=precision_option(chosen.precision))
 
 
 def configuration(work: str, precision: str) -> TrainConfig:

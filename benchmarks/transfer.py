@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from harness import MINILM, machine, real_data, report
+from harness import MINILM, machine, precision_option, real_data, report
 from torch import nn
 
 from simcse_lit.inference.encoding import AUTOCAST
@@ -59,7 +59,7 @@ def main() -> None:
         ["from SentEval's own: " + " ".join(apart), " ".join(f"{each:+.2f}" for each in apart.values())],
     ]
     title = f"Seven transfer tasks, start to table, all-MiniLM-L6-v2, {precision}"
-    report("transfer", title, ["", ""], rows, machine("transformers", "scikit-learn"), precision=precision)
+    report("transfer", title, ["", ""], rows, machine("transformers", "scikit-learn"), options=precision_option(precision))
 
 
 def linear_layers(loaded: LoadedEncoder) -> list[nn.Linear]:
