@@ -61,10 +61,10 @@ def main() -> None:
         memory = {name: peak_memory(once, work, name, chosen.precision) for name in measured}
         config = configuration(work, chosen.precision)
         ways = {name: prepare(config, name, chosen.steps) for name in (OURS, *peers)}
-        padding = padded_fraction(config, chosen.steps)
+        padding = padded_fractions(config, chosen.steps)
         seconds = alternate(ways, chosen.rounds, warm_up=False)
         for peer in peers:
-            bound = f"{1 / (1 - padding):.2f}x (p = {padding:.2f})" if peer == REFERENCE else ""
+            bound = f"{1 / (1 - padding[peer]):.2f}x (p = {padding[peer]:.2f})"
             rows.append([title, peer, summary(seconds[peer]), summary(seconds[OURS]),
                          f"{ratio(seconds[peer], seconds[OURS]):.2f}x", bound,
                          *([f"{memory[peer]:,.0f}", f"{memory[OURS]:,.0f}", f"{memory[OURS] / memory[peer]:.2f}"]
@@ -226,10 +226,12 @@ def texts_of(config: TrainConfig, steps: int) -> list[tuple[str, ...]]:
     return [fields * 2 if len(fields) == 1 else fields for fields in chosen]
 
 
-def padded_fraction(config: TrainConfig, steps: int) -> float:
-    """Share of a padded batch's tokens that are padding, over the batches that are timed."""
+def padded_fractions(config: TrainConfig, steps: int) -> dict[str, float]:
+    """Share of a peer's tokens that are padding, of all views together or a view at a time, over the batches."""
     masks = [batch["attention_mask"] for _, batch in zip(range(steps), build(config)[1].train_dataloader(), strict=False)]
-    return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+    real = sum(int(mask.sum()) for mask in masks)
+    by_view = sum(len(mask) * int(mask.sum(2).amax(0).sum()) for mask in masks)
+    return {REFERENCE: 1 - real / sum(mask.numel() for mask in masks), PEER: 1 - real / by_view}
 
 
 if __name__ == "__main__":
