@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.data.order import EpochOrder
-from simcse_lit.data.tokenisation import token_table
+from simcse_lit.data.tokenisation import BLOCK, token_table
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 
@@ -104,7 +104,9 @@ def step(pairs: int, length: int, width: int) -> Callable[[], None]:
 
 
 def tokenise(tokenizer: object, lines: int) -> None:
-    token_table([("The river rose by a metre in the night.",)] * lines, tokenizer, 32)  # type: ignore[arg-type]
+    rows = [("The river rose by a metre in the night.",)] * lines
+    for first in range(0, lines, BLOCK):  # as `train` does it
+        token_table(rows[first : first + BLOCK], tokenizer, 32)  # type: ignore[arg-type]
 
 
 def permute(lines: int) -> None:
