@@ -1,7 +1,7 @@
 """Keeps less of a forward pass for the backward pass: GELU's output is computed again from GELU's input, which is kept.
 
 Between the two matrices of a layer stands GELU, four times as wide as the layer. Its own gradient needs its input, the next
-matrix's gradient its output, and the output follows from the input for one percent of a step's time. The gradient is the
+matrix's gradient its output, and the output follows from the input at little cost. The gradient is the
 same to the last bit. Called by `gradient_cache.py`.
 """
 
