@@ -5,8 +5,9 @@ lengths, so neither the Hub nor data are needed. Unsupervised: batches of 64 sen
 bf16-mixed, dropout 0.1. A step is planning, copying to the GPU, forward pass, loss, backward pass, clipping and fused
 AdamW, on a new batch each time; the model and the MultipleNegativesRankingLoss of sentence-transformers take the same
 steps, without its trainer. Each way takes ten steps in turn, A B A B, and the clock is read when the GPU has finished them.
-The model's FLOPs are 6 x weights of the layers x real tokens, and 12 x layers x hidden x length per token for attention;
-work on padding is not counted as done.
+The FLOPs that the work needs are 6 x weights of the layers x real tokens, and 12 x layers x hidden x length per token for
+attention; past attention in the last layer the first token of a sentence alone, which is all that `cls` reads. What is done
+beyond that, on padding or other tokens, is not counted.
 
 Before it is timed, each way's loss and gradient are held against rows padded together, in float32, with a small encoder
 without dropout. `--smoke` shows on a CPU that the script runs, with small encoders; its times mean nothing.
@@ -182,11 +183,18 @@ def error_of(name: str, plans: Mapping[str, Mapping[str, object]], device: torch
 
 
 def flops(encoder: SentenceEncoder, lengths_BV: Tensor) -> float:
-    """Floating-point operations of a step's forward and backward pass over real tokens."""
-    config = encoder.backbone.config
-    weights = sum(p.numel() for name, p in encoder.backbone.named_parameters() if "encoder.layer" in name and p.ndim == 2)
+    """Floating-point operations that a step's forward and backward pass need."""
+    config, layers = encoder.backbone.config, encoder.backbone.encoder.layer
+    weights = matrices(layers)
+    last = matrices(layers[-1]) - matrices(layers[-1].attention.self)  # past attention
+    tokens, sentences = float(lengths_BV.sum()), lengths_BV.numel()
     attention = 12 * config.num_hidden_layers * config.hidden_size * float((lengths_BV**2).sum())
-    return 6 * weights * float(lengths_BV.sum()) + attention
+    return 6 * ((weights - last) * tokens + last * sentences) + attention
+
+
+def matrices(module: nn.Module) -> int:
+    """Numbers in a module's matrices."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim == 2)
 
 
 def matmul_rate(device: torch.device) -> float:

@@ -1,17 +1,18 @@
 """What each lever of a training step and of encoding gives alone, against doing without any: in time, and one in memory.
 
-Run: python benchmarks/levers.py [--compile]. Training: all-MiniLM-L6-v2, batches of 64 NLI triplets of SIMCSE_DATA,
-float32, forward pass, loss, backward pass, clipping and AdamW. Encoding: sentences of the STS sets in the order of the
-sets. A B A B in one run, medians. Memory: what the tensors hold that a step's forward pass keeps for its backward pass.
-`--compile` is about torch.compile instead, which takes minutes to compile.
+Run: python benchmarks/levers.py [--compile]. Training: all-MiniLM-L6-v2, the pooler cls, batches of 64 NLI triplets of
+SIMCSE_DATA, float32, forward pass, loss, backward pass, clipping and AdamW. Encoding: mean pooling, sentences of the STS
+sets in the order of the sets. A B A B in one run, medians. Memory: what the tensors hold that a step's forward pass keeps
+for its backward pass. `--compile` is about torch.compile instead, which takes minutes to compile.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from harness import alternate, machine, ratio, real_data, report, summary, train_config
@@ -22,13 +23,18 @@ from simcse_lit.data.collation import SentenceBatches
 from simcse_lit.evaluation.suite import load_suite
 from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import SentenceEncoder
+from simcse_lit.model.first_token import FirstToken
 from simcse_lit.objective import gradient_cache, recompute
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.train import build
 
 PAIRS = 200
 CHUNKS = "length chunks, trainer.chunk_overhead=96"
-KEPT: Any = nullcontext  # instead of what lets GELU's outputs go
+NONE = "none: padded together, AdamW"
+Encode = Callable[[Tensor, Tensor], Tensor]
+Without = Callable[[], AbstractContextManager[Any]]
+FIRST_TOKEN: Without = partial(patch.object, FirstToken, "possible", False)  # every token to the end of the last layer
+GELU: Without = partial(patch.object, gradient_cache, "recomputed_gelu", nullcontext)  # its outputs are kept
 
 
 def main() -> None:
@@ -43,14 +49,18 @@ def main() -> None:
 
 
 def training(rounds: int, compiled: bool) -> list[list[str]]:
-    triplets = ("data=file", f"data.train_file={real_data('nli/snli_triplets.csv')}", "projection=none")
+    triplets = ("data=file", f"data.train_file={real_data('nli/snli_triplets.csv')}", "pooler=cls", "projection=none")
     module, data = build(train_config("loss=sup", "data.batch_size=64", *triplets))
     batch = next(iter(data.train_dataloader()))
     encoder = module.encoder
 
-    def step(encode: Callable[[Tensor, Tensor], Tensor], optimizer: torch.optim.Optimizer) -> float | None:
+    def step(encode: Encode, optimizer: torch.optim.Optimizer, *without: Without) -> float | None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        views = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)).unflatten(0, (-1, 3))
+        with ExitStack() as switched_off:
+            for lever in without:
+                switched_off.enter_context(lever())
+            vectors_NH = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1))
+        views = vectors_NH.unflatten(0, (-1, 3))
         contrastive_loss(contrastive_logits(*views.unbind(1), temperature=0.05)).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -60,13 +70,6 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
     def chunked(overhead: int, network: Any, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
         return encode_in_chunks(network, ids_NL, mask_NL, plan(mask_NL, by_length=True, limit=None, overhead=overhead))
 
-    def keeping_gelu(ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        recomputed, gradient_cache.recomputed_gelu = gradient_cache.recomputed_gelu, KEPT
-        try:
-            return chunked(96, encoder, ids_NL, mask_NL)
-        finally:
-            gradient_cache.recomputed_gelu = recomputed
-
     def packed(ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
         chunks = plan(mask_NL, by_length=False, limit=None, overhead=0, packed=True)
         return encode_in_chunks(encoder, ids_NL, mask_NL, chunks)
@@ -75,21 +78,24 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
         return torch.optim.AdamW(network.parameters(), lr=1e-5, fused=fused)
 
     loop, fused = adamw(encoder, fused=False), adamw(encoder, fused=True)
-    ways: dict[str, Callable[[], float | None]] = {"none: padded together, AdamW": partial(step, encoder, loop)}
-    ways["fused AdamW"] = partial(step, encoder, fused)
-    ways[CHUNKS] = partial(step, partial(chunked, 96, encoder), loop)
+    ways: dict[str, Callable[[], float | None]] = {NONE: partial(step, encoder, loop, FIRST_TOKEN)}
+    ways["fused AdamW"] = partial(step, encoder, fused, FIRST_TOKEN)
+    ways["the first token alone at the end of the last layer"] = partial(step, encoder, loop)
+    ways[CHUNKS] = partial(step, partial(chunked, 96, encoder), loop, FIRST_TOKEN)
     for overhead in (32, 256):
-        ways[f"the same, trainer.chunk_overhead={overhead}"] = partial(step, partial(chunked, overhead, encoder), loop)
-    ways[f"{CHUNKS}, GELU's outputs kept"] = partial(step, keeping_gelu, loop)
-    ways["trainer.length_chunks=packed"] = partial(step, packed, loop)
-    ways[f"{CHUNKS} and fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
+        cut = partial(chunked, overhead, encoder)
+        ways[f"the same, trainer.chunk_overhead={overhead}"] = partial(step, cut, loop, FIRST_TOKEN)
+    ways[f"{CHUNKS}, GELU's outputs kept"] = partial(step, partial(chunked, 96, encoder), loop, FIRST_TOKEN, GELU)
+    ways["trainer.length_chunks=packed"] = partial(step, packed, loop, FIRST_TOKEN)
+    ways[f"all: {CHUNKS}, the first token alone, fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
     if compiled:
-        ways = {name: way for name, way in ways.items() if name in ("none: padded together, AdamW", CHUNKS)}
+        ways = {name: way for name, way in ways.items() if name in (NONE, CHUNKS)}
         again, _ = build(train_config("loss=sup", "data.batch_size=64", *triplets, "trainer.compile=default"))
         again.encoder.load_state_dict(encoder.state_dict())
         own = adamw(again.encoder, fused=False)
-        ways["trainer.compile=default"] = partial(step, again.encoder, own)
-        ways[f"trainer.compile=default and {CHUNKS}"] = partial(step, partial(chunked, 96, again.encoder), own)
+        ways["trainer.compile=default"] = partial(step, again.encoder, own, FIRST_TOKEN)
+        cut = partial(chunked, 96, again.encoder)
+        ways[f"trainer.compile=default and {CHUNKS}"] = partial(step, cut, own, FIRST_TOKEN)
     for name, way in ways.items():
         if name.startswith(("none", "trainer.compile")):
             way()  # warms up, and compiles
@@ -97,11 +103,15 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
     return rows if compiled else [*rows, *memory(encoder, partial(chunked, 96, encoder), batch)]
 
 
-def memory(encoder: SentenceEncoder, encode: Callable[[Tensor, Tensor], Tensor], batch: Any) -> list[list[str]]:
-    """What a forward pass keeps besides the weights, with GELU's outputs and without."""
+def memory(encoder: SentenceEncoder, encode: Encode, batch: Any) -> list[list[str]]:
+    """What a forward pass keeps besides the weights: all, all but GELU's outputs, of the last layer's end one token."""
     weights = {weight.untyped_storage().data_ptr() for weight in encoder.parameters()}
-    recomputed, sizes = gradient_cache.recomputed_gelu, []
-    for keep in (lambda tensor: tensor, recompute._keep):
+    sizes = []
+    for keep, last_layer in (
+        (lambda tensor: tensor, FIRST_TOKEN),
+        (recompute._keep, FIRST_TOKEN),
+        (recompute._keep, nullcontext),
+    ):
         kept: dict[int, Tensor] = {}
 
         def note(tensor: Tensor, keep: Callable[[Tensor], Any] = keep, kept: dict[int, Tensor] = kept) -> Any:
@@ -110,17 +120,18 @@ def memory(encoder: SentenceEncoder, encode: Callable[[Tensor, Tensor], Tensor],
                 kept[packed.untyped_storage().data_ptr()] = packed
             return packed
 
-        gradient_cache.recomputed_gelu = partial(saved_tensors_hooks, note, recompute._restore)
-        vectors_NH = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1))
+        hooks = partial(saved_tensors_hooks, note, recompute._restore)
+        with last_layer(), patch.object(gradient_cache, "recomputed_gelu", hooks):
+            vectors_NH = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1))
         sizes.append(
             sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights) / 2**20
         )
         del vectors_NH
-    gradient_cache.recomputed_gelu = recomputed
     work = "MB that its forward pass keeps"
     return [
         [work, f"{CHUNKS}, GELU's outputs kept", f"{sizes[0]:,.0f}", ""],
         [work, CHUNKS, f"{sizes[1]:,.0f}", f"{sizes[1] / sizes[0]:.2f} of it"],
+        [work, f"{CHUNKS}, the first token alone", f"{sizes[2]:,.0f}", f"{sizes[2] / sizes[0]:.2f} of it"],
     ]
 
 

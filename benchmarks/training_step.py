@@ -1,9 +1,10 @@
 """One training step against a plain reference loop and sentence-transformers' trainer: time and peak memory.
 
-Run: python benchmarks/training_step.py [--steps N] [--rounds N] [--precision 32-true|bf16-mixed]
+Run: python benchmarks/training_step.py [--steps N] [--rounds N] [--pooler cls|avg] [--precision 32-true|bf16-mixed]
 
 all-MiniLM-L6-v2, 32 tokens, real text of SIMCSE_DATA, AdamW, gradients clipped to 1. Supervised: batches of 128 NLI
-triplets; unsupervised: batches of 64 sentences of Wikipedia. The reference loop pads all views of a batch together to the
+triplets; unsupervised: batches of 64 sentences of Wikipedia. All read the first token, as SimCSE does, or with `--pooler
+avg` the mean, as this model was trained. The reference loop pads all views of a batch together to the
 longest, with one forward and one backward pass, as SimCSE's own code does; sentence-transformers trains with its defaults
 and MultipleNegativesRankingLoss; ours is `train`'s own module under Lightning. Each way takes the same steps in turn, A B A
 B; its first step of a round, which fills caches, is not counted. Memory, of the supervised step: a process a way, whose
@@ -38,6 +39,7 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.data.sources import open_sources
 from simcse_lit.data.tokenisation import examples
+from simcse_lit.model.pooling import POOLERS
 from simcse_lit.train import build
 
 WORK = {
@@ -52,14 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3, help="of a round; the first is not counted")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--pooler", default="cls", choices=("cls", "avg"))
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     chosen = parser.parse_args()
     rows = []
     for work, (title, _, _) in WORK.items():
         peers = (REFERENCE, PEER)
         measured = (OURS, *peers) if work == "sup" else ()
-        memory = {name: peak_memory(once, work, name, chosen.precision) for name in measured}
-        config = configuration(work, chosen.precision)
+        memory = {name: peak_memory(once, work, name, chosen.pooler, chosen.precision) for name in measured}
+        config = configuration(work, chosen.pooler, chosen.precision)
         ways = {name: prepare(config, name, chosen.steps) for name in (OURS, *peers)}
         padding = padded_fractions(config, chosen.steps)
         seconds = alternate(ways, chosen.rounds, warm_up=False)
@@ -81,19 +84,20 @@ def main() -> None:
         "of it",
     ]
     about = machine("pytorch-lightning", "transformers", "sentence-transformers")
-    title = f"A training step, all-MiniLM-L6-v2, {chosen.precision}"
-    report("training_step", title, columns, rows, about, options=precision_option(chosen.precision))
+    title = f"A training step, all-MiniLM-L6-v2, pooler {chosen.pooler}, {chosen.precision}"
+    options = ([] if chosen.pooler == "cls" else ["--pooler", chosen.pooler]) + precision_option(chosen.precision)
+    report("training_step", title, columns, rows, about, options=options)
 
 
-def configuration(work: str, precision: str) -> TrainConfig:
+def configuration(work: str, pooler: str, precision: str) -> TrainConfig:
     _, overrides, file = WORK[work]
-    extra = [f"data.train_file={real_data(file)}", f"trainer.precision={precision}", "projection=none"]
+    extra = [f"data.train_file={real_data(file)}", f"trainer.precision={precision}", f"pooler={pooler}", "projection=none"]
     return train_config(*overrides, *extra, "optimizer.lr=5e-5")
 
 
-def once(work: str, name: str, precision: str) -> None:
+def once(work: str, name: str, pooler: str, precision: str) -> None:
     """Two steps in a process of its own, whose memory is watched."""
-    prepare(configuration(work, precision), name, steps=2)()
+    prepare(configuration(work, pooler, precision), name, steps=2)()
 
 
 def prepare(config: TrainConfig, name: str, steps: int) -> Way:
@@ -150,7 +154,8 @@ def reference(config: TrainConfig, steps: int) -> Way:
     def loss_of(batch: dict[str, Tensor]) -> Tensor:
         ids_NL, mask_NL = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            vectors_NH = encoder(ids_NL, mask_NL)
+            hidden_NLH = encoder.backbone(input_ids=ids_NL, attention_mask=mask_NL).last_hidden_state
+            vectors_NH = POOLERS[config.pooler.name]((hidden_NLH,), mask_NL)
         views = F.normalize(vectors_NH.float(), dim=-1).unflatten(0, batch["input_ids"].shape[:2]).unbind(1)
         logits = views[0] @ torch.cat(views[1:]).T / config.loss.temperature
         return F.cross_entropy(logits, torch.arange(len(logits)))
@@ -174,6 +179,7 @@ def peer(config: TrainConfig, steps: int) -> Way:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.modules import Pooling
     from transformers import TrainerCallback
 
     class PeerClock(TrainerCallback):  # type: ignore[misc]
@@ -185,6 +191,8 @@ def peer(config: TrainConfig, steps: int) -> Way:
 
     model = SentenceTransformer(str(local_path(MINILM, "model")), device="cpu")
     model.max_seq_length = config.data.max_length
+    mode = {"cls": "cls", "avg": "mean"}[config.pooler.name]
+    model[1] = Pooling(model.get_embedding_dimension(), mode)
     columns = zip(*texts_of(config, steps), strict=True)
     dataset = Dataset.from_dict({f"view{place}": list(column) for place, column in enumerate(columns)})
 

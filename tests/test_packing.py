@@ -1,5 +1,6 @@
 """Packed rows hold each token once, and give the vectors, losses and gradients of padded rows."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -53,6 +54,7 @@ def test_each_token_has_one_slot_in_a_row_beside_those_of_its_sentence(lengths: 
         assert packing.pack(ids, -7).flatten()[own].tolist() == ids[number, :length].tolist()
         assert packing.sentences_RW.flatten()[own].tolist() == [number] * length
         assert packing.positions_RW.flatten()[own].tolist() == list(range(length))
+        assert int(packing.starts_n[number]) == int(own[0])
     empty = packing.sentences_RW < 0
     assert packing.pack(ids, -7)[empty].tolist() == [-7] * int(empty.sum())
     # Of best-fit rows at most one is half empty; and at most 1/32 more are added.
@@ -122,8 +124,7 @@ def test_sentences_of_one_row_do_not_see_each_other() -> None:
 def test_a_packing_moves_to_a_device_as_a_whole() -> None:
     moved = pack(ragged_batch([5, 7])[1]).to(torch.device("meta"))
     assert isinstance(moved, Packing)
-    parts = (moved.tokens_RW, moved.sentences_RW, moved.positions_RW, moved.places_T, moved.slots_T)
-    assert {part.device.type for part in parts} == {"meta"}
+    assert {getattr(moved, field.name).device.type for field in fields(moved)} == {"meta"}
 
 
 def test_a_gpu_packs_where_the_backbone_allows_it_and_a_cpu_cuts_by_length() -> None:

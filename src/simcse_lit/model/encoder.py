@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from simcse_lit.model.first_token import FirstToken
 from simcse_lit.model.packing import Packing, first_position
-from simcse_lit.model.pooling import POOLERS
+from simcse_lit.model.pooling import OF_FIRST_TOKEN, POOLERS
 
 CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint: how its encoder was made and is read
 
@@ -66,6 +67,7 @@ class SentenceEncoder(nn.Module):
         if pooler_of_backbone is not None:
             # BERT's own, which SimCSE never reads: its parameters would only take memory.
             self.backbone.register_module("pooler", None)
+        self._first_token = FirstToken(self.backbone)
         self._packed_backbone: Callable[..., Any] | None = None  # compiled, for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
         self.projection: Projection | None = None if projection == "none" else Projection(self.hidden)
@@ -108,6 +110,11 @@ class SentenceEncoder(nn.Module):
         layers = self.pooler in ("avg_first_last", "avg_top2")
         inputs = self._inputs(input_ids_NL, attention_mask_NL, packing)
         backbone = self.backbone if packing is None else self._packed_backbone or self.backbone
+        recorded = backbone is not self.backbone  # by CUDA graphs, which see only what the backbone is called with
+        if self.pooler in OF_FIRST_TOKEN and self._first_token.possible and not recorded:
+            with self._first_token.alone(packing):
+                first_N1H: Tensor = backbone(**inputs).last_hidden_state
+            return POOLERS[self.pooler]((first_N1H,), attention_mask_NL)
         output = backbone(**inputs, output_hidden_states=layers)
         hidden_states = output.hidden_states if layers else (output.last_hidden_state,)
         if packing is not None:

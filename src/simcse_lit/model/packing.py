@@ -27,6 +27,7 @@ class Packing:
         positions_RW: the token's place in its sentence, from 0.
         places_T: the places of the real tokens among the n x l, in order.
         slots_T: the slot of each of them among the R x W.
+        starts_n: the slot of each sentence's first token.
     """
 
     tokens_RW: Tensor
@@ -34,11 +35,12 @@ class Packing:
     positions_RW: Tensor
     places_T: Tensor
     slots_T: Tensor
+    starts_n: Tensor
 
     def to(self, device: torch.device) -> "Packing":
         """The same on a device; the host does not wait for a GPU to have it."""
         on_cuda = device.type == "cuda"
-        tensors = (self.tokens_RW, self.sentences_RW, self.positions_RW, self.places_T, self.slots_T)
+        tensors = (self.tokens_RW, self.sentences_RW, self.positions_RW, self.places_T, self.slots_T, self.starts_n)
         return Packing(*((t.pin_memory() if on_cuda else t).to(device, non_blocking=on_cuda) for t in tensors))
 
     def pack(self, tokens_nl: Tensor, empty: int) -> Tensor:
@@ -51,6 +53,10 @@ class Packing:
         empty_NH = hidden_TH.new_zeros(math.prod(shape_nl), hidden_TH.shape[1])
         hidden_nlH: Tensor = empty_NH.index_copy(0, self.places_T, hidden_TH).unflatten(0, tuple(shape_nl))
         return hidden_nlH
+
+    def first_tokens(self, hidden_RWH: Tensor) -> Tensor:
+        """Those of the first token of each sentence, (R, W, H) to (n, 1, H)."""
+        return hidden_RWH.flatten(0, 1).index_select(0, self.starts_n).unsqueeze(1)
 
     @property
     def mask_R1WW(self) -> Tensor:
@@ -118,4 +124,4 @@ def pack(attention_mask_nl: Tensor, width: int = WIDTH) -> Packing:
     positions[slots_T] = places_T % longest
     sentences[slots_T] = places_T // longest
     shape = (rows, width)
-    return Packing(tokens.view(shape), sentences.view(shape), positions.view(shape), places_T, slots_T)
+    return Packing(tokens.view(shape), sentences.view(shape), positions.view(shape), places_T, slots_T, start_n)

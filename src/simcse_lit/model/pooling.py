@@ -60,6 +60,8 @@ def last_token(hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Te
     return hidden_states[-1][torch.arange(last_N.shape[0], device=last_N.device), last_N]
 
 
+# Those that read the first token of the last layer and nothing else.
+OF_FIRST_TOKEN = ("cls", "cls_before_pooler")
 # `cls_before_pooler` reads what `cls` reads; it differs in never being projected at evaluation (config/validation.py).
 POOLERS: dict[str, Pooler] = {
     "cls": cls,

@@ -1,0 +1,59 @@
+"""Takes the first token alone through the rest of the last layer, for the poolers that read no other token of it.
+
+Past attention a layer treats each token by itself. Of the 12 H^2 weights that a token meets in one of BERT's layers, 9 H^2
+come then: the matrix after attention and the feed-forward. A backbone of six layers is spared an eighth of its matrix
+products, one of twelve a sixteenth; vectors and gradients are what they were. Called by `encoder.py`.
+
+Shapes: n sentences, l length, H hidden; packed, R rows of W slots.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from simcse_lit.model.packing import Packing
+
+# BERT's kinds: attention's output and its residual go into one module, and nothing after it looks at other tokens.
+KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+
+
+class FirstToken:
+    """Stands before the module that follows attention in a backbone's last layer, and while asked to narrows its input.
+
+    Args:
+        backbone: any transformers model; those not of `KINDS` are left as they are.
+    """
+
+    def __init__(self, backbone: PreTrainedModel) -> None:
+        self._alone = False
+        self._packing: Packing | None = None
+        self._layer: nn.Module | None = None
+        if backbone.config.model_type in KINDS:
+            layer: Any = cast(Any, backbone).encoder.layer[-1]
+            layer.attention.output.register_forward_pre_hook(self._narrow)
+            self._layer = layer
+
+    @property
+    def possible(self) -> bool:
+        """Whether it can. Not under gradient checkpointing, which runs the layer again when nobody is asking any more."""
+        return self._layer is not None and not getattr(self._layer, "gradient_checkpointing", False)
+
+    @contextmanager
+    def alone(self, packing: Packing | None) -> Iterator[None]:
+        """While it lasts, the backbone's last hidden state is that of each sentence's first token, (n, 1, H)."""
+        self._alone, self._packing = True, packing
+        try:
+            yield
+        finally:
+            self._alone, self._packing = False, None
+
+    def _narrow(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """(n, l, H) or (R, W, H) to (n, 1, H)."""
+        if not self._alone:
+            return None
+        if self._packing is None:
+            return tuple(hidden_nlH[:, :1] for hidden_nlH in inputs)
+        return tuple(self._packing.first_tokens(hidden_RWH) for hidden_RWH in inputs)
