@@ -28,6 +28,7 @@ from torch import Tensor
 from simcse_lit.config import resolvers, schema
 from simcse_lit.config.cli import CONF_DIR
 from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.sts import STSTask, table
 from simcse_lit.evaluation.suite import make_task
@@ -52,15 +53,17 @@ def main() -> None:
     parser.add_argument("--loop", action="store_true", help="score by the loop and print the scores; what is compared with")
     chosen = parser.parse_args()
     if chosen.loop:
-        print(json.dumps(looped()))
+        try:
+            print(json.dumps(looped()))
+        except UserError as error:
+            raise SystemExit(str(error)) from error
         return
     real_data("SentEval")
     scores: dict[str, dict[str, float]] = {}
     not_in_table: list[float] = []
 
     def loop() -> None:
-        done = subprocess.run([sys.executable, __file__, "--loop"], check=True, capture_output=True, text=True)
-        result = json.loads(done.stdout.splitlines()[-1])
+        result = json.loads(finished(sys.executable, __file__, "--loop").splitlines()[-1])
         scores[LOOP] = result["scores"]
         not_in_table.append(result["not in a table, s"])
 
@@ -73,7 +76,7 @@ def main() -> None:
                 f"hydra.run.dir={folder}",
                 "bootstrap.samples=0",
             ]
-            subprocess.run([sys.executable, "-m", "simcse_lit.evaluate", *settings], check=True, capture_output=True)
+            finished(sys.executable, "-m", "simcse_lit.evaluate", *settings)
             (encoder,) = json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))["encoders"]
             scores[OURS] = {name: task["score"] for name, task in encoder["tasks"].items()}
 
@@ -95,6 +98,14 @@ def main() -> None:
     ]
     title = f"Seven STS sets, start to table, all-MiniLM-L6-v2, {chosen.precision}"
     report("evaluation", title, ["", "s"], rows, machine("transformers"), options=precision_option(chosen.precision))
+
+
+def finished(*command: str) -> str:
+    """What a command prints; if it fails, this ends with what it says."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout
 
 
 def chosen_tasks() -> tuple[list[STSTask], list[STSTask]]:

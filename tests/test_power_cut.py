@@ -15,7 +15,10 @@ import torch
 from simcse_lit import disk
 from simcse_lit.encode import encode
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.embeddings import Embeddings
+from simcse_lit.inference.embedding_cache import EmbeddingCache
 from simcse_lit.inference.index import Index
+from simcse_lit.inference.loading import load_encoder
 from simcse_lit.model.checkpoints import AtomicCheckpointIO
 
 from .test_encode import TEXTS, config, raw, write
@@ -169,6 +172,27 @@ def test_a_checkpoint_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch:
     for way in zip(*seen.moments, strict=True):
         steps = [torch.load(io.BytesIO(cut["last.ckpt"]))["step"] for cut in way]
         assert steps == sorted(steps) and set(steps) == {1, 2}
+
+
+def test_an_embedding_cache_is_the_old_one_or_the_new_one(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_encoder(str(raw), revision=None, pooler="cls", projection=None)
+
+    def cache(folder: Path) -> EmbeddingCache:
+        return EmbeddingCache(folder, loaded, max_length=16, precision="32-true")
+
+    (tmp_path / "cache").mkdir()
+    cache(tmp_path / "cache").put(["one"], torch.ones(1, 4))
+    seen = Disk(tmp_path / "cache")
+    with seen.watch(monkeypatch):
+        cache(tmp_path / "cache").put(["two"], torch.ones(1, 4))
+    for number, way in enumerate(zip(*seen.moments, strict=True)):
+        found = []
+        for moment, cut in enumerate(way):
+            known = cache(restored(tmp_path / f"cut{number}-{moment}", cut))
+            found.append(2 - len(known.fill(Embeddings(["one", "two"]), ["one", "two"])))
+        assert found == sorted(found) and set(found) == {1, 2}
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL])

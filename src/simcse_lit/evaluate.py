@@ -50,11 +50,13 @@ def evaluate(config: EvaluateConfig) -> float | None:
 
     from hydra.utils import instantiate
 
+    from simcse_lit.config.resolvers import local_path
     from simcse_lit.evaluation.results import compare, labels, over_seeds
     from simcse_lit.evaluation.senteval import SentEval
     from simcse_lit.evaluation.sts import STSTask
     from simcse_lit.evaluation.suite import make_task, missing_task
     from simcse_lit.inference.device import find_device
+    from simcse_lit.inference.loading import check_precision
     from simcse_lit.reporting import console
     from simcse_lit.reporting import evaluation as report
     from simcse_lit.reporting.run_folder import make_run_folder, write_provenance
@@ -87,6 +89,8 @@ def evaluate(config: EvaluateConfig) -> float | None:
     write_provenance(run_dir, config, device)
     analyses = [instantiate(analysis) for analysis in config.analyses.values()] if analysed else []
     sources = list(dict.fromkeys(config.checkpoint + config.compare))
+    for source in sources:  # before the first is encoded
+        check_precision(source, local_path(source, "checkpoint"), config.precision)
     found: dict[str, EncoderResult] = {}
     try:
         for source, label in zip(sources, labels(sources), strict=True):

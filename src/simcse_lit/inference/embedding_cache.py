@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from simcse_lit.disk import durable_replace
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.inference.loading import LoadedEncoder
@@ -59,7 +60,7 @@ class EmbeddingCache:
         return [place for place, digest in enumerate(digests) if digest not in self._known]
 
     def put(self, sentences: Sequence[str], vectors_NH: Tensor) -> None:
-        """Add vectors and write the file anew; the old one stays until the new one is whole.
+        """Add vectors and write the file anew; the old one stays until the new one is whole, a power cut included.
 
         Raises:
             UserError: it cannot be written.
@@ -69,7 +70,7 @@ class EmbeddingCache:
         partial = self._path.with_suffix(f".{os.getpid()}.partial")
         try:
             save_file({"digests": digests, "vectors": torch.stack(list(self._known.values()))}, partial)
-            partial.replace(self._path)
+            durable_replace(partial, self._path)
         except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
             raise UserError(f"embedding_cache={self._path.parent}: cannot be written: {error}.") from error
         finally:

@@ -104,12 +104,8 @@ def load_encoder(
         if is_local(source):
             raise UserError(f"checkpoint: {source}: there is no such folder (looked in {path.absolute().parent}).")
         path = download_model(source, revision, key="checkpoint")
-    if (path / MODEL).is_file() and not (path / "model.safetensors").is_file():
-        if precision != "32-true":
-            raise UserError(
-                f"precision={precision}: {source} is an ONNX graph, which runs in the precision that it was exported in.\n"
-                "Use precision=32-true; a smaller graph comes from python -m simcse_lit.export format=onnx int8=true."
-            )
+    check_precision(source, path, precision)
+    if _is_graph(path):
         loaded = _onnx(source, path)
         _warn_of_contradiction(source, (loaded.pooler, loaded.projection), (pooler, projection))
         return loaded
@@ -127,6 +123,23 @@ def load_encoder(
         hint = f"Did you mean {export}?" if (path / "export").is_dir() else "Name a folder that holds config.json."
         raise UserError(f"checkpoint: {source}: is no model folder (no config.json). {hint}")
     return _transformers(source, path, pooler, projection)
+
+
+def check_precision(source: str, path: Path, precision: str) -> None:
+    """Refuse a precision that the model in a folder would not heed.
+
+    Raises:
+        UserError: the folder holds an ONNX graph, and the precision is not `32-true`.
+    """
+    if precision != "32-true" and _is_graph(path):
+        raise UserError(
+            f"precision={precision}: {source} is an ONNX graph, which runs in the precision that it was exported in.\n"
+            "Use precision=32-true; a smaller graph comes from python -m simcse_lit.export format=onnx int8=true."
+        )
+
+
+def _is_graph(path: Path) -> bool:
+    return (path / MODEL).is_file() and not (path / "model.safetensors").is_file()
 
 
 def _transformers(source: str, path: Path, pooler: str | None, projection: str | None) -> LoadedEncoder:
