@@ -5,7 +5,7 @@ lengths, so neither the Hub nor data are needed. Unsupervised: batches of 64 sen
 bf16-mixed, dropout 0.1. A step is planning, copying to the GPU, forward pass, loss, backward pass, clipping and fused
 AdamW, on a new batch each time; the model and the MultipleNegativesRankingLoss of sentence-transformers take the same
 steps, without its trainer. Each way takes ten steps in turn, A B A B, and the clock is read when the GPU has finished them.
-The FLOPs that the work needs are 6 x weights of the layers x real tokens, and 12 x layers x hidden x length per token for
+The FLOPs that are counted are 6 x weights of the layers x real tokens, and 12 x layers x hidden x length per token for
 attention; past attention in the last layer the first token of a sentence alone, which is all that `cls` reads. What is done
 beyond that, on padding or other tokens, is not counted.
 
@@ -183,7 +183,7 @@ def error_of(name: str, plans: Mapping[str, Mapping[str, object]], device: torch
 
 
 def flops(encoder: SentenceEncoder, lengths_BV: Tensor) -> float:
-    """Floating-point operations that a step's forward and backward pass need."""
+    """Floating-point operations of a step's forward and backward pass, as they are counted."""
     config, layers = encoder.backbone.config, encoder.backbone.encoder.layer
     weights = matrices(layers)
     last = matrices(layers[-1]) - matrices(layers[-1].attention.self)  # past attention

@@ -24,7 +24,6 @@ from simcse_lit.evaluation.suite import load_suite
 from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import SentenceEncoder
 from simcse_lit.model.first_token import FirstToken
-from simcse_lit.model.word_gradient import WordGradient
 from simcse_lit.objective import gradient_cache, recompute
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.train import build
@@ -55,18 +54,14 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
     batch = next(iter(data.train_dataloader()))
     encoder = module.encoder
 
-    word_gradient = WordGradient(encoder)
-
-    def step(encode: Encode, optimizer: torch.optim.Optimizer, *without: Without, rows: bool = False) -> float | None:
+    def step(encode: Encode, optimizer: torch.optim.Optimizer, *without: Without) -> float | None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        word_gradient.as_rows(rows)
         with ExitStack() as switched_off:
             for lever in without:
                 switched_off.enter_context(lever())
             vectors_NH = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1))
         views = vectors_NH.unflatten(0, (-1, 3))
         contrastive_loss(contrastive_logits(*views.unbind(1), temperature=0.05)).backward()
-        word_gradient.make_dense()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -91,10 +86,8 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
         cut = partial(chunked, overhead, encoder)
         ways[f"the same, trainer.chunk_overhead={overhead}"] = partial(step, cut, loop, FIRST_TOKEN)
     ways[f"{CHUNKS}, GELU's outputs kept"] = partial(step, partial(chunked, 96, encoder), loop, FIRST_TOKEN, GELU)
-    cut = partial(chunked, 96, encoder)
-    ways[f"{CHUNKS}, the word embeddings' gradient as rows"] = partial(step, cut, loop, FIRST_TOKEN, rows=True)
     ways["trainer.length_chunks=packed"] = partial(step, packed, loop, FIRST_TOKEN)
-    ways[f"all: {CHUNKS}, the first token alone, rows, fused AdamW"] = partial(step, cut, fused, rows=True)
+    ways[f"all: {CHUNKS}, the first token alone, fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
     if compiled:
         ways = {name: way for name, way in ways.items() if name in (NONE, CHUNKS)}
         again, _ = build(train_config("loss=sup", "data.batch_size=64", *triplets, "trainer.compile=default"))

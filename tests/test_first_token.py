@@ -1,16 +1,21 @@
 """Where the pooler reads the first token alone, the end of the last layer sees no other; no vector or gradient changes."""
 
+from copy import deepcopy
+from functools import partialmethod
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from transformers import AutoConfig, AutoModel, BertModel, PreTrainedModel
+from transformers.models.bert.modeling_bert import BertLayer
 
 from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import SentenceEncoder, second_encoder
 from simcse_lit.model.first_token import KINDS
 from simcse_lit.model.loading import _checkpoint_activations
+from simcse_lit.model.packing import pack
 from simcse_lit.model.pooling import OF_FIRST_TOKEN, POOLERS
 
 from .conftest import ragged_batch, small_bert
@@ -91,7 +96,26 @@ def test_masked_language_modelling_has_every_token_after_a_pass_for_vectors() ->
     torch.testing.assert_close(encoder.mlm_logits(ids, mask), before)
 
 
-def test_gradient_checkpointing_runs_the_whole_layer_and_has_the_same_gradient() -> None:
+def test_a_compiled_backbone_heeds_what_each_pass_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The graph is the same, but no code is generated from it, which would take a minute.
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    plain = SentenceEncoder(small_bert(mlm=True), "cls", "none").eval()
+    compiled = deepcopy(plain)
+    compiled.compile_backbone("default")
+    counts = tokens_fed(compiled.backbone)
+    for lengths in (LENGTHS, [9, 5], LENGTHS):
+        ids, mask = ragged_batch(lengths)
+        packing = pack(mask)
+        for given in (None, packing):
+            with torch.no_grad():
+                torch.testing.assert_close(compiled(ids, mask, given), plain(ids, mask, given), rtol=0, atol=1e-12)
+                logits, expected = (each.mlm_logits(ids, mask, given) for each in (compiled, plain))
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
+        assert counts[-4:] == [len(lengths), mask.numel(), len(lengths), packing.tokens_RW.numel()]
+
+
+@pytest.mark.parametrize("how", ["transformers", "wrapped"])
+def test_gradient_checkpointing_runs_the_whole_layer_and_has_the_same_gradient(how: str) -> None:
     ids, mask = ragged_batch(LENGTHS)
     found = []
     for checkpointing in (False, True):
@@ -99,9 +123,11 @@ def test_gradient_checkpointing_runs_the_whole_layer_and_has_the_same_gradient()
         for module in backbone.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        if checkpointing:
+        if checkpointing and how == "transformers":
             _checkpoint_activations(backbone, "small")
         encoder = SentenceEncoder(backbone, "cls", "none").train()
+        if checkpointing and how == "wrapped":  # as FSDP's activation_checkpointing_policy does
+            apply_activation_checkpointing(encoder, check_fn=lambda module: isinstance(module, BertLayer))
         counts = tokens_fed(encoder.backbone)
         vectors = encoder(ids, mask)
         found.append([vectors, *gradients(vectors, encoder)])

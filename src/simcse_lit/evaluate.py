@@ -89,7 +89,7 @@ def evaluate(config: EvaluateConfig) -> float | None:
     write_provenance(run_dir, config, device)
     analyses = [instantiate(analysis) for analysis in config.analyses.values()] if analysed else []
     sources = list(dict.fromkeys(config.checkpoint + config.compare))
-    for source in sources:  # before the first is encoded
+    for source in sources:  # before the first is encoded; of the Hub, once it is here
         check_precision(source, local_path(source, "checkpoint"), config.precision)
     found: dict[str, EncoderResult] = {}
     try:

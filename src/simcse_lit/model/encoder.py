@@ -68,7 +68,6 @@ class SentenceEncoder(nn.Module):
             # BERT's own, which SimCSE never reads: its parameters would only take memory.
             self.backbone.register_module("pooler", None)
         self._first_token = FirstToken(self.backbone)
-        self.compiled = False
         self._packed_backbone: Callable[..., Any] | None = None  # compiled, for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
         self.projection: Projection | None = None if projection == "none" else Projection(self.hidden)
@@ -96,7 +95,6 @@ class SentenceEncoder(nn.Module):
             how: `never`; `default`, for any batch and length; `cuda_graphs`, where a GPU repeats what it recorded of a
                 packed pass, for each number of rows. Sentences to score have too many shapes for that.
         """
-        self.compiled = how != "never"
         if how == "default":
             self.backbone.compile(dynamic=True)
         elif how == "cuda_graphs":

@@ -2,7 +2,8 @@
 
 Past attention a layer treats each token by itself. Of the 12 H^2 weights that a token meets in one of BERT's layers, 9 H^2
 come then: the matrix after attention and the feed-forward. A backbone of six layers is spared an eighth of its matrix
-products, one of twelve a sixteenth; vectors and gradients are what they were. Called by `encoder.py`.
+products, one of twelve a sixteenth; vectors and gradients are what they were, but that dropout is drawn for fewer tokens.
+Called by `encoder.py`.
 
 Shapes: n sentences, l length, H hidden; packed, R rows of W slots.
 """
@@ -30,16 +31,21 @@ class FirstToken:
     def __init__(self, backbone: PreTrainedModel) -> None:
         self._alone = False
         self._packing: Packing | None = None
-        self._layer: nn.Module | None = None
+        self._layers: nn.ModuleList | None = None
+        self._last: nn.Module | None = None
         if backbone.config.model_type in KINDS:
-            layer: Any = cast(Any, backbone).encoder.layer[-1]
-            layer.attention.output.register_forward_pre_hook(self._narrow)
-            self._layer = layer
+            self._layers = cast(Any, backbone).encoder.layer
+            self._last = self._layers[-1]
+            cast(Any, self._last).attention.output.register_forward_pre_hook(self._narrow)
 
     @property
     def possible(self) -> bool:
-        """Whether it can. Not under gradient checkpointing, which runs the layer again when nobody is asking any more."""
-        return self._layer is not None and not getattr(self._layer, "gradient_checkpointing", False)
+        """Whether it can. Not where the layer is run again when nobody is asking any more: under gradient checkpointing,
+        transformers' or, since it wraps the layer as a strategy's may, another's.
+        """
+        if self._layers is None or self._layers[-1] is not self._last:
+            return False
+        return not getattr(self._last, "gradient_checkpointing", False)
 
     @contextmanager
     def alone(self, packing: Packing | None) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import Precision
-from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -27,7 +27,6 @@ from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.model.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.model.packing import Packing
 from simcse_lit.model.replacement import Replacement
-from simcse_lit.model.word_gradient import WordGradient
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows, mean_over_ranks, world
 from simcse_lit.objective.gradient_cache import Chunk, in_chunks
@@ -85,7 +84,6 @@ class SimCSEModule(pl.LightningModule):
         self.encoder = encoder
         self.second_encoder = second_encoder
         self.replacement = replacement
-        self._word_gradient = WordGradient(*(each for each in (encoder, second_encoder) if each is not None))
         self.loss_config = loss
         self.length_chunks = length_chunks
         self.packed = packed
@@ -113,19 +111,6 @@ class SimCSEModule(pl.LightningModule):
             "pooler": self.encoder.pooler,
             "projection": self.encoder.projection_name,
         }
-
-    def on_fit_start(self) -> None:
-        """On a CPU, in one process, sum the gradient of the word embeddings over a step's chunks as rows."""
-        self._word_gradient.as_rows(self.device.type == "cpu" and isinstance(self.trainer.strategy, SingleDeviceStrategy))
-
-    def on_fit_end(self) -> None:
-        """Leave the encoder as any other loop would train it."""
-        self._word_gradient.as_rows(False)
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """As Lightning's; every gradient is dense after it."""
-        super().backward(loss, *args, **kwargs)
-        self._word_gradient.make_dense()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
