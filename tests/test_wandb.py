@@ -15,7 +15,7 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from simcse_lit.reporting import wandb as reporting
 
-from .conftest import Cli
+from .conftest import Cli, metrics
 
 TINY = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", "data.batch_size=64", "loss=sup")
 
@@ -101,8 +101,10 @@ def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_image
         assert (config["data"]["batch_size"], config["seed"]) == (64, seed)
 
         history = history_of(found)
+        logged = metrics(folder)
         for name in CURVES:
             assert len(history[name]) == 2, name
+            assert history[name] == pytest.approx(logged[name], abs=1e-5), name
         for name in ("val/sts", "val/alignment", "val/uniformity"):
             assert len(history[name]) == 3, name  # untrained, and after each step
         # Of random weights neither need be larger; tests/test_training.py holds both to a formula.
