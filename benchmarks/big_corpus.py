@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simcse_lit.reporting.run_folder import git_commit
+from simcse_lit.reporting.run.run_folder import git_commit
 
 STEPS = 50
 BLOCK = 50_000  # lines

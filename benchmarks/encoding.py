@@ -25,10 +25,10 @@ from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.data.collation import EVALUATION_LENGTH
+from simcse_lit.encoder.backbone import load_backbone
+from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoding.passes import encode
 from simcse_lit.evaluation.suite import load_suite, unique_sentences
-from simcse_lit.inference.encoding import encode
-from simcse_lit.model.encoder import SentenceEncoder
-from simcse_lit.model.loading import load_backbone
 
 SENTENCES = 6000
 

@@ -25,14 +25,14 @@ from hydra import compose, initialize_config_dir
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from simcse_lit.cli.cli import CONF_DIR
 from simcse_lit.config import resolvers, schema
-from simcse_lit.config.cli import CONF_DIR
-from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.sts import STSTask, table
 from simcse_lit.evaluation.suite import make_task
-from simcse_lit.inference.loading import LoadedEncoder, load_encoder
+from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 
 BATCH = 128  # pairs
 OURS, LOOP = "evaluate", "loop in float32"

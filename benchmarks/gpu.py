@@ -29,10 +29,10 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from simcse_lit.model.chunking import encode_in_chunks, plan
-from simcse_lit.model.encoder import SentenceEncoder
+from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.reporting.run_folder import device_name, git_commit
+from simcse_lit.reporting.run.run_folder import device_name, git_commit
+from simcse_lit.training.chunking import encode_in_chunks, plan
 
 WORK = {"unsup, batch 64": (64, 2, 22.0, 8.0), "sup, batch 512": (512, 3, 13.0, 5.0)}  # examples, views, mean, deviation
 LONGEST = 32

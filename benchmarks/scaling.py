@@ -22,10 +22,11 @@ from harness import RESULTS, alternate, machine, report
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.data.order import EpochOrder
-from simcse_lit.data.tokenisation import BLOCK, token_table
-from simcse_lit.model.encoder import SentenceEncoder
+from simcse_lit.data.tokenisation import BLOCK
+from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
+from simcse_lit.text.corpus import EpochOrder
+from simcse_lit.text.tokens import token_table
 
 SIZES: dict[str, list[int]] = {
     "batch (pairs of 16 tokens, 256 wide)": [8, 16, 32, 64, 128],

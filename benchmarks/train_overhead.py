@@ -20,9 +20,9 @@ from harness import alternate, machine, real_data, report, summary, train_config
 from transformers import get_scheduler
 
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.model.chunking import encode_in_chunks, plan
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.train import build, train
+from simcse_lit.training.chunking import encode_in_chunks, plan
 
 
 def main() -> None:

@@ -37,9 +37,9 @@ from torch import Tensor
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.data.sources import open_sources
-from simcse_lit.data.tokenisation import examples
-from simcse_lit.model.pooling import POOLERS
+from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.text.examples import examples
+from simcse_lit.text.sources import open_sources
 from simcse_lit.train import build
 
 WORK = {

@@ -19,8 +19,8 @@ import torch
 from harness import MINILM, machine, precision_option, real_data, report
 from torch import nn
 
-from simcse_lit.inference.encoding import AUTOCAST
-from simcse_lit.inference.loading import LoadedEncoder, load_encoder
+from simcse_lit.encoding.passes import AUTOCAST
+from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 
 SENTEVAL = {"TREC": 90.00, "MRPC": 72.35, "SST2": 81.27}
 TOKENS = 4096

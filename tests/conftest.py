@@ -15,13 +15,12 @@ from hydra import compose, initialize_config_dir
 from playwright.sync_api import Browser, sync_playwright
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
+from simcse_lit.cli.cli import CONF_DIR
 from simcse_lit.config import resolvers, schema
-from simcse_lit.config.cli import CONF_DIR
-from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.config.checks.evaluate import validate_evaluation
+from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import EvaluateConfig, TrainConfig
-from simcse_lit.config.validation import validate
-
-from .warm_start import ROOT, WarmStart
+from tests.warm_start import ROOT, WarmStart
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -10,15 +10,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import CONF_DIR, as_list, as_text
-from simcse_lit.config.evaluation import validate_evaluation
-from simcse_lit.config.index import validate_index, validate_search
-from simcse_lit.config.interop import validate_export, validate_import
-from simcse_lit.config.use import validate_encode, validate_serve, validate_similarity
-from simcse_lit.config.validation import validate
+from simcse_lit.cli.cli import CONF_DIR, as_list, as_text
+from simcse_lit.config.checks.encode import validate_encode, validate_serve, validate_similarity
+from simcse_lit.config.checks.evaluate import validate_evaluation
+from simcse_lit.config.checks.export import validate_export, validate_import
+from simcse_lit.config.checks.index import validate_index, validate_search
+from simcse_lit.config.checks.train import validate
 from simcse_lit.evaluate import LISTS
-
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
 USES: dict[str, tuple[Callable[[DictConfig], object], list[str]]] = {  # with what a bare mention leaves out
@@ -67,10 +66,10 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize(("command", "arguments"), commands())
 def test_command_composes_and_validates(command: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMCSE_DATA", "/data")
-    monkeypatch.setattr("simcse_lit.config.index.is_index", lambda folder: True)  # a mention need not name an encoder
+    monkeypatch.setattr("simcse_lit.config.checks.index.is_index", lambda folder: True)  # a mention need not name an encoder
     words = [word for word in shlex.split(arguments) if word not in ("-m", "--help", "--cfg", "job", "--resolve")]
     if "--config-dir" in words:
-        return  # a user's own files; test_cli.py and test_wheel.py run one
+        return  # a user's own files; tests/cli/test_cli.py and test_wheel.py run one
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if command == "train":
             validate(compose("train", [*first_job(words), "run_dir=unused"]))

@@ -15,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from simcse_lit.config.cli import CONF_DIR
-from simcse_lit.config.evaluation import validate_evaluation
-from simcse_lit.config.validation import validate
+from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config.checks.evaluate import validate_evaluation
+from simcse_lit.config.checks.train import validate
 from simcse_lit.launch.cases import jobs_of
-
-from .conftest import ROOT, Cli
+from tests.conftest import ROOT, Cli
 
 EXPERIMENTS = sorted(path.parent for path in (ROOT / "experiments").glob("*/README.md"))
 NAMES = [folder.name for folder in EXPERIMENTS]

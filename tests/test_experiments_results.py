@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 SCALES = ("miniature", "paper")
 FOLDERS = sorted(path.parent for path in (ROOT / "experiments").glob("*/README.md"))

@@ -14,15 +14,14 @@ import torch
 
 from simcse_lit import disk
 from simcse_lit.encode import encode
+from simcse_lit.encoding.embedding_cache import EmbeddingCache
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
-from simcse_lit.inference.embedding_cache import EmbeddingCache
-from simcse_lit.inference.index import Index
-from simcse_lit.inference.loading import load_encoder
-from simcse_lit.model.checkpoints import AtomicCheckpointIO
-
-from .test_encode import TEXTS, config, raw, write
-from .test_index_writers import N, names, rows
+from simcse_lit.formats.loading import load_encoder
+from simcse_lit.retrieval.index import Index
+from simcse_lit.training.checkpoints import AtomicCheckpointIO
+from tests.cli.test_encode import TEXTS, config, raw, write
+from tests.retrieval.test_index_writers import N, names, rows
 
 __all__ = ["raw"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Cli
+from tests.conftest import ROOT, Cli
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = (
-    "simcse_lit.model.trainer",
-    "simcse_lit.model.module",
+    "simcse_lit.training.trainer",
+    "simcse_lit.training.module",
     "simcse_lit.data.datamodule",
-    "simcse_lit.inference.index",
-    "simcse_lit.reporting.run_folder",
-    "simcse_lit.reporting.figures",
+    "simcse_lit.retrieval.index",
+    "simcse_lit.reporting.run.run_folder",
+    "simcse_lit.reporting.run.figures",
     "simcse_lit.evaluation.transfer",
     "transformers.models.bert.modeling_bert",
 )

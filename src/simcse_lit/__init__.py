@@ -6,6 +6,6 @@ Importing the package imports nothing heavy: each command imports torch once its
 
 __version__ = "0.1.0"
 
-from simcse_lit.inference.simcse import SimCSE
+from simcse_lit.simcse import SimCSE
 
 __all__ = ["SimCSE"]

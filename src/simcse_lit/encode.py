@@ -8,12 +8,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.encode import STDIN, reads, validate_encode
 from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import EncodeConfig
-from simcse_lit.config.use import STDIN, reads, validate_encode
+from simcse_lit.encoding.memory import give_back_freed_memory, keep_few_kernels
 from simcse_lit.errors import UserError
-from simcse_lit.inference.memory import give_back_freed_memory, keep_few_kernels
 
 log = logging.getLogger("simcse_lit.encode")  # with python -m, __name__ is another
 
@@ -36,8 +36,8 @@ def encode(config: EncodeConfig) -> None:
         UserError: the input, the output or the encoder cannot be used, the input changes meanwhile, or another run is
             writing the output.
     """
-    from simcse_lit.inference.vector_file import writing
-    from simcse_lit.reporting.console import quiet_libraries
+    from simcse_lit.encoding.output import writing
+    from simcse_lit.reporting.run.console import quiet_libraries
 
     quiet_libraries()
     output = Path(str(config.output)).expanduser()
@@ -50,12 +50,12 @@ def _encode(config: EncodeConfig, output: Path) -> None:
 
     from tqdm import tqdm
 
-    from simcse_lit.inference.device import find_device
-    from simcse_lit.inference.embedding_cache import fingerprint
-    from simcse_lit.inference.files import TextFile
-    from simcse_lit.inference.loading import load_encoder
-    from simcse_lit.inference.vector_file import VectorFile
-    from simcse_lit.inference.vectors import Settings, vectors
+    from simcse_lit.encoder.device import find_device
+    from simcse_lit.encoding.embedding_cache import fingerprint
+    from simcse_lit.encoding.input import TextFile
+    from simcse_lit.encoding.output import VectorFile
+    from simcse_lit.encoding.texts import Settings, vectors
+    from simcse_lit.formats.loading import load_encoder
 
     copy = output.with_name(f"{output.name}.partial.txt")  # of standard input
     if config.input == STDIN:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
-from simcse_lit.config.evaluation import validate_evaluation
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.encode import reads
+from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.network import evaluation_needs_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import EvaluateConfig, PostprocessConfig
-from simcse_lit.config.use import reads
 from simcse_lit.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simcse_lit.evaluation.sts import STSTask
     from simcse_lit.evaluation.suite import MissingTask
     from simcse_lit.evaluation.task import Embed, Task
-    from simcse_lit.inference.loading import LoadedEncoder
+    from simcse_lit.formats.loading import LoadedEncoder
 
 # Where a comma between values means a list, but in a multirun.
 LISTS = ("checkpoint", "compare", "tasks", "analyses")
@@ -51,15 +51,15 @@ def evaluate(config: EvaluateConfig) -> float | None:
     from hydra.utils import instantiate
 
     from simcse_lit.config.resolvers import local_path
+    from simcse_lit.encoder.device import find_device
     from simcse_lit.evaluation.results import compare, labels, over_seeds
     from simcse_lit.evaluation.senteval import SentEval
     from simcse_lit.evaluation.sts import STSTask
     from simcse_lit.evaluation.suite import make_task, missing_task
-    from simcse_lit.inference.device import find_device
-    from simcse_lit.inference.loading import check_precision
-    from simcse_lit.reporting import console
-    from simcse_lit.reporting import evaluation as report
-    from simcse_lit.reporting.run_folder import make_run_folder, write_provenance
+    from simcse_lit.formats.loading import check_precision
+    from simcse_lit.reporting.run import console
+    from simcse_lit.reporting.run import scores as report
+    from simcse_lit.reporting.run.run_folder import make_run_folder, write_provenance
 
     console.quiet_libraries()
     run_dir = make_run_folder(Path(config.run_dir))
@@ -128,8 +128,8 @@ def _score(
 
     from simcse_lit.evaluation.results import EncoderResult, resample
     from simcse_lit.evaluation.suite import averages, unique_sentences
-    from simcse_lit.inference.loading import load_encoder
-    from simcse_lit.reporting import evaluation as report
+    from simcse_lit.formats.loading import load_encoder
+    from simcse_lit.reporting.run import scores as report
 
     loaded = load_encoder(source, **reads(config))
     loaded.encoder.to(device)
@@ -167,9 +167,9 @@ def _encode(
     """Vectors of all sentences, from the cache where it has them, and what the pass did."""
     from pathlib import Path
 
+    from simcse_lit.encoding.embedding_cache import EmbeddingCache
+    from simcse_lit.encoding.passes import EncoderPass, encode_into
     from simcse_lit.evaluation.embeddings import Embeddings
-    from simcse_lit.inference.embedding_cache import EmbeddingCache
-    from simcse_lit.inference.encoding import EncoderPass, encode_into
 
     max_length = min(config.max_length, loaded.max_length)
     embeddings = Embeddings(sentences)
@@ -213,9 +213,9 @@ def _fitting_sentences(config: PostprocessConfig) -> list[str]:
     """
     if config.fit_on is None:
         return []
-    from simcse_lit.data.sources import open_sources
-    from simcse_lit.data.tokenisation import examples
     from simcse_lit.evaluation.senteval import normalised
+    from simcse_lit.text.examples import examples
+    from simcse_lit.text.sources import open_sources
 
     sources = open_sources(config.fit_on, None, key="postprocess.fit_on")
     rows = examples(sources, config.columns, "error")

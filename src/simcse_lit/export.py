@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
-from simcse_lit.config.interop import validate_export
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.export import validate_export
 from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import ExportConfig
 
@@ -29,9 +29,9 @@ def export(config: ExportConfig) -> None:
     Raises:
         UserError: the encoder cannot be loaded or not be written in this format, or the Hub refuses it.
     """
-    from simcse_lit.inference.interop import export_as
-    from simcse_lit.inference.loading import load_encoder
-    from simcse_lit.reporting.console import log, quiet_libraries
+    from simcse_lit.formats.loading import load_encoder
+    from simcse_lit.formats.sentence_transformers import export_as
+    from simcse_lit.reporting.run.console import log, quiet_libraries
 
     quiet_libraries()
     output = Path(str(config.output)).expanduser()
@@ -45,7 +45,7 @@ def export(config: ExportConfig) -> None:
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 2**20
     log.info("%s: pooler %s, projection %s, %.1f MiB", output, loaded.pooler, loaded.projection, size)
     if config.push_to_hub is not None:
-        from simcse_lit.inference.push import push
+        from simcse_lit.formats.push import push
 
         log.info("Pushed to %s", push(output, config.push_to_hub, private=config.private))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
-from simcse_lit.config.interop import validate_import
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.export import validate_import
 from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import ImportConfig
 
@@ -29,10 +29,10 @@ def import_checkpoint(config: ImportConfig) -> None:
     Raises:
         UserError: it cannot be read, or does not say how its vectors are read.
     """
-    from simcse_lit.inference.export import export
-    from simcse_lit.inference.model_card import Provenance
-    from simcse_lit.inference.paper_checkpoint import TRAINED_LENGTH, read_paper_checkpoint
-    from simcse_lit.reporting.console import log, quiet_libraries
+    from simcse_lit.formats.export import export
+    from simcse_lit.formats.model_card import Provenance
+    from simcse_lit.formats.paper_checkpoint import TRAINED_LENGTH, read_paper_checkpoint
+    from simcse_lit.reporting.run.console import log, quiet_libraries
 
     quiet_libraries()
     source, output = Path(str(config.checkpoint)).expanduser(), Path(str(config.output)).expanduser()

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
-from simcse_lit.config.index import is_index, validate_index
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.index import is_index, validate_index
 from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import BuildIndexConfig
 from simcse_lit.errors import UserError
 
 if TYPE_CHECKING:
-    from simcse_lit.inference.index import Block
-    from simcse_lit.inference.index_encoder import IndexEncoder
+    from simcse_lit.retrieval.index import Block
+    from simcse_lit.retrieval.index_encoder import IndexEncoder
 
 # Paths, which may hold what means something to Hydra.
 TEXTS = ("checkpoint", "folder", "input", "vectors", "add", "column")
@@ -39,8 +39,8 @@ def index(config: BuildIndexConfig) -> None:
     Raises:
         UserError: the input, the encoder or the folder cannot be used, or another is writing there.
     """
-    from simcse_lit.inference.index_folder import check_is_index, writing
-    from simcse_lit.reporting.console import quiet_libraries
+    from simcse_lit.reporting.run.console import quiet_libraries
+    from simcse_lit.retrieval.index_folder import check_is_index, writing
 
     quiet_libraries()
     folder = Path(str(config.folder)).expanduser()
@@ -51,10 +51,10 @@ def index(config: BuildIndexConfig) -> None:
 
 
 def _build_or_change(config: BuildIndexConfig, folder: Path) -> None:
-    from simcse_lit.inference.files import TextFile
-    from simcse_lit.inference.index import Index
-    from simcse_lit.inference.index_encoder import IndexEncoder, encoded_blocks
-    from simcse_lit.reporting.console import log
+    from simcse_lit.encoding.input import TextFile
+    from simcse_lit.reporting.run.console import log
+    from simcse_lit.retrieval.index import Index
+    from simcse_lit.retrieval.index_encoder import IndexEncoder, encoded_blocks
 
     if config.input or config.vectors:
         model = config.checkpoint
@@ -95,7 +95,7 @@ def _encode(config: BuildIndexConfig, location: str, encoder: "IndexEncoder", ke
     """The texts of a file and their vectors, block by block."""
     from tqdm import tqdm
 
-    from simcse_lit.inference.files import TextFile
+    from simcse_lit.encoding.input import TextFile
 
     file = TextFile(location, config.column, key=key, on_bad_row=config.on_bad_row)
     with tqdm(total=len(file), desc="Encoding", unit=" lines", ncols=78, leave=False, delay=0.5) as bar:

@@ -94,17 +94,17 @@ def report(
         out: where the report goes; None for `report` in that folder.
         baseline: key to value as typed; None for the defaults' setting.
         metric: name of a score; None for the development set's.
-        paper: published figures (`reporting/paper.py`).
+        paper: published figures (`reporting/sweep/paper.py`).
 
     Raises:
         UserError: there is no run, or something that was asked for is not there.
     """
-    from simcse_lit.reporting.comparison import compare
-    from simcse_lit.reporting.page import write_page
-    from simcse_lit.reporting.paper import read_published
-    from simcse_lit.reporting.runs import FINISHED, common_defaults, read_runs
-    from simcse_lit.reporting.sweep_figures import draw_all
-    from simcse_lit.reporting.sweep_tables import write_tables
+    from simcse_lit.reporting.sweep.comparison import compare
+    from simcse_lit.reporting.sweep.figures import draw_all
+    from simcse_lit.reporting.sweep.page import write_page
+    from simcse_lit.reporting.sweep.paper import read_published
+    from simcse_lit.reporting.sweep.runs import FINISHED, common_defaults, read_runs
+    from simcse_lit.reporting.sweep.tables import write_tables
 
     runs = read_runs(folder)
     finished = [run for run in runs if run.state == FINISHED]

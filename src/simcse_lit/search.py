@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
-from simcse_lit.config.index import validate_search
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.encode import STDIN
+from simcse_lit.config.checks.index import validate_search
 from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import SearchConfig
-from simcse_lit.config.use import STDIN
 
 if TYPE_CHECKING:
-    from simcse_lit.inference.index import Hit
+    from simcse_lit.retrieval.index import Hit
 
 # Values that are taken as they stand, whatever they would mean to Hydra.
 TEXTS = ("checkpoint", "folder", "query", "input", "column")
@@ -49,10 +49,10 @@ def search(config: SearchConfig) -> "Iterator[tuple[str, list[Hit]]]":
     """
     from itertools import islice
 
-    from simcse_lit.inference.files import TextFile
-    from simcse_lit.inference.index import Index
-    from simcse_lit.inference.index_encoder import IndexEncoder
-    from simcse_lit.reporting.console import quiet_libraries
+    from simcse_lit.encoding.input import TextFile
+    from simcse_lit.reporting.run.console import quiet_libraries
+    from simcse_lit.retrieval.index import Index
+    from simcse_lit.retrieval.index_encoder import IndexEncoder
 
     quiet_libraries()
     queries: Iterator[str]

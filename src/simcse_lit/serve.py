@@ -8,10 +8,10 @@ import socket
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.encode import reads, validate_serve
 from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import ServeConfig
-from simcse_lit.config.use import reads, validate_serve
 from simcse_lit.errors import UserError
 
 log = logging.getLogger("simcse_lit.serve")  # with python -m, __name__ is another
@@ -37,14 +37,14 @@ def serve(config: ServeConfig) -> None:
 
     import uvicorn
 
-    from simcse_lit.inference.device import find_device
-    from simcse_lit.inference.files import TextFile
-    from simcse_lit.inference.index import Index
-    from simcse_lit.inference.loading import load_encoder
-    from simcse_lit.inference.server.app import create_app
-    from simcse_lit.inference.server.service import Service
-    from simcse_lit.inference.vectors import Settings
-    from simcse_lit.reporting.console import quiet_libraries
+    from simcse_lit.encoder.device import find_device
+    from simcse_lit.encoding.input import TextFile
+    from simcse_lit.encoding.texts import Settings
+    from simcse_lit.formats.loading import load_encoder
+    from simcse_lit.reporting.run.console import quiet_libraries
+    from simcse_lit.retrieval.index import Index
+    from simcse_lit.server.app import create_app
+    from simcse_lit.server.service import Service
 
     quiet_libraries()
     listener = _listen(config.host, config.port)

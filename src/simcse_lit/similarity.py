@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.encode import reads, validate_similarity
 from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.resolvers import means_file
 from simcse_lit.config.schema import SimilarityConfig
-from simcse_lit.config.use import reads, validate_similarity
 from simcse_lit.errors import UserError
 
 # Values that are taken as they stand, whatever they would mean to Hydra.
@@ -37,11 +37,11 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
     """
     from itertools import islice
 
-    from simcse_lit.inference.device import find_device
-    from simcse_lit.inference.files import TextFile
-    from simcse_lit.inference.loading import load_encoder
-    from simcse_lit.inference.vectors import Settings, vectors
-    from simcse_lit.reporting.console import quiet_libraries
+    from simcse_lit.encoder.device import find_device
+    from simcse_lit.encoding.input import TextFile
+    from simcse_lit.encoding.texts import Settings, vectors
+    from simcse_lit.formats.loading import load_encoder
+    from simcse_lit.reporting.run.console import quiet_libraries
 
     quiet_libraries()
     given = {"first": str(config.first), "second": str(config.second)}

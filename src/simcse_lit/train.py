@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.cli import run
+from simcse_lit.cli.cli import run
+from simcse_lit.config.checks.train import validate
+from simcse_lit.config.checks.views import views_are_alike
 from simcse_lit.config.network import training_needs_hub, use_cache_when_unreachable
 from simcse_lit.config.resume import checkpoint_to_resume, with_earlier_overrides
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.config.validation import validate
-from simcse_lit.config.views import views_are_alike
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, ranks
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
     from simcse_lit.data.datamodule import SimCSEDataModule
-    from simcse_lit.model.module import SimCSEModule
+    from simcse_lit.training.module import SimCSEModule
 
 log = logging.getLogger("simcse_lit.train")  # with python -m, __name__ is another
 
@@ -51,15 +51,15 @@ def build(config: TrainConfig) -> "tuple[SimCSEModule, SimCSEDataModule]":
     import torch
     from hydra.utils import instantiate
 
-    from simcse_lit.data.augmentation import augmenter
     from simcse_lit.data.datamodule import SimCSEDataModule
+    from simcse_lit.encoder.adapter import add_adapter
+    from simcse_lit.encoder.backbone import check_fit, load_backbone
+    from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
     from simcse_lit.evaluation.suite import load_suite
-    from simcse_lit.model.adapter import add_adapter
-    from simcse_lit.model.chunking import chunking
-    from simcse_lit.model.encoder import SentenceEncoder, second_encoder
-    from simcse_lit.model.loading import check_fit, load_backbone
-    from simcse_lit.model.module import SimCSEModule
-    from simcse_lit.model.replacement import load_replacement
+    from simcse_lit.training.chunking import chunking
+    from simcse_lit.training.module import SimCSEModule
+    from simcse_lit.views.augmentation import augmenter
+    from simcse_lit.views.replacement import load_replacement
 
     optimizer = instantiate(
         {
@@ -132,8 +132,8 @@ def train(config: TrainConfig) -> float:
     from pytorch_lightning.loggers import CSVLogger
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-    from simcse_lit.model.trainer import build_trainer
-    from simcse_lit.reporting import console, run_folder
+    from simcse_lit.reporting.run import console, run_folder
+    from simcse_lit.training.trainer import build_trainer
 
     console.quiet_libraries()
     run_dir = run_folder.make_run_folder(Path(config.run_dir))
@@ -206,7 +206,7 @@ def fit_and_score(
     import torch
     from pytorch_lightning.strategies import FSDPStrategy
 
-    from simcse_lit.reporting import console, run_folder
+    from simcse_lit.reporting.run import console, run_folder
 
     if trainer.local_rank == 0:
         data.prepare_corpus()
@@ -264,8 +264,8 @@ def close_loggers(loggers: "list[Logger]", config: TrainConfig, scores: dict[str
 
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            from simcse_lit.data.sources import open_sources
-            from simcse_lit.reporting import wandb
+            from simcse_lit.reporting.run import wandb
+            from simcse_lit.text.sources import open_sources
 
             if scores is not None:
                 files = (
@@ -285,8 +285,8 @@ def finish(
     """Export the encoder, draw the training curve, and say what came of the run and where everything is."""
     from pathlib import Path
 
-    from simcse_lit.inference.export import Provenance, export
-    from simcse_lit.reporting import console, curves, figures
+    from simcse_lit.formats.export import Provenance, export
+    from simcse_lit.reporting.run import console, curves, figures
 
     run_dir, dev = Path(config.run_dir), data.suite.dev.name
     provenance = Provenance(

@@ -1,1 +1,1 @@
-"""From a file or the Hub to batches of token ids: sources, NLI triplets, tokenisation with its cache, collation."""
+"""The tokenised corpus, its order, collation, streams, and the DataModule."""

@@ -3,9 +3,7 @@
 Shapes: B examples, V views, L longest of the batch, N sentences.
 """
 
-import random
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +13,6 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.data.lengths import OVERHEAD, length_chunks
-from simcse_lit.data.order import EpochOrder
-from simcse_lit.seeds import derived_seed
 
 EVALUATION_LENGTH = 512  # tokens; no sentence of the STS sets is longer, so nothing is cut there
 
@@ -63,36 +59,6 @@ class ViewCollator:
             "input_ids": torch.from_numpy(np.stack([ids for ids, _ in padded], axis=1)),
             "attention_mask": torch.from_numpy(np.stack([mask for _, mask in padded], axis=1)),
         }
-
-
-class Corpus(TorchDataset[Any]):
-    """A tokenised corpus that a DataLoader reads a whole batch at a time.
-
-    Args:
-        dataset: what `tokenisation.py` made.
-        seed: decides the order of the examples, and whatever an example's views draw.
-    """
-
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset = dataset.with_format("arrow")
-        self.order = EpochOrder(len(self), seed)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> pa.Table:
-        return self.dataset[[index]]
-
-    def __getitems__(self, indices: list[int]) -> pa.Table:
-        return self.dataset[indices]
-
-    def row(self, index: int) -> int:
-        """The row of the tokenised corpus that holds an example."""
-        return index
-
-    def generator(self, index: int) -> random.Random:
-        """What an example's views are drawn from in this epoch."""
-        return random.Random(derived_seed(self.order.seed, self.order.epoch, index))
 
 
 class SentenceBatches(TorchDataset[dict[str, Tensor]]):

@@ -14,16 +14,17 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.data.augmentation import Augment, AugmentedCorpus
-from simcse_lit.data.collation import EVALUATION_LENGTH, Corpus, SentenceBatches, ViewCollator
-from simcse_lit.data.documents import NextSentenceCorpus
-from simcse_lit.data.order import EpochOrder, RankBatches
+from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches, ViewCollator
+from simcse_lit.data.order import RankBatches
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import places, tokenised_corpus
+from simcse_lit.distributed import world
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite, unique_sentences
 from simcse_lit.evaluation.task import Task
-from simcse_lit.objective.gather import world
+from simcse_lit.text.corpus import Corpus, EpochOrder
+from simcse_lit.views.augmentation import Augment, AugmentedCorpus
+from simcse_lit.views.documents import NextSentenceCorpus
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Cuts sentences of many lengths into groups that are each padded to their longest, at the least cost.
 
-Used for the chunks of a training step (`model/chunking.py`) and for batches of sentences to encode (`collation.py`).
+Used for the chunks of a training step (`training/chunking.py`) and for batches of sentences to encode (`collation.py`).
 """
 
 from collections import Counter

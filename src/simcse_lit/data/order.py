@@ -6,39 +6,9 @@ batches come with one process or many, and after a run was resumed. Called by `d
 
 from collections.abc import Iterator
 
-import torch
 from torch.utils.data import Sampler
 
-from simcse_lit.seeds import derived_seed
-
-
-class EpochOrder(Sampler[int]):
-    """A permutation of all examples for each epoch.
-
-    Args:
-        examples: how many there are.
-        seed: with the epoch decides the permutation.
-        epoch: the first one.
-    """
-
-    def __init__(self, examples: int, seed: int, epoch: int = 0) -> None:
-        self.examples = examples
-        self.seed = seed
-        self.epoch = epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def permutation(self) -> torch.Tensor:
-        """Places of all examples in this epoch's order, (examples,): 8 bytes each, never a Python list."""
-        return torch.randperm(self.examples, generator=torch.Generator().manual_seed(derived_seed(self.seed, self.epoch)))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.permutation().tolist())
-
-    def __len__(self) -> int:
-        return self.examples
+from simcse_lit.text.corpus import EpochOrder
 
 
 class RankBatches(Sampler[list[int]]):

@@ -15,13 +15,14 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.data.augmentation import Augment
 from simcse_lit.data.collation import ViewCollator
-from simcse_lit.data.hub import open_stream
-from simcse_lit.data.sources import SHOWN, BadRows, Readable, Row, open_sources
-from simcse_lit.data.tokenisation import text_rows, token_table
 from simcse_lit.errors import UserError
 from simcse_lit.seeds import derived_seed
+from simcse_lit.text.hub import open_stream
+from simcse_lit.text.rows import SHOWN, BadRows, Readable, Row, text_rows
+from simcse_lit.text.sources import open_sources
+from simcse_lit.text.tokens import token_table
+from simcse_lit.views.augmentation import Augment
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,12 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.data.documents import FOLLOWERS, followed, sentences_of_documents
-from simcse_lit.data.nli import COLUMNS, build_examples, is_labelled, label_of
-from simcse_lit.data.sources import BadRows, Readable, Row, Source, open_sources
 from simcse_lit.errors import UserError
+from simcse_lit.text.examples import examples
+from simcse_lit.text.rows import Row
+from simcse_lit.text.sources import Source, open_sources
+from simcse_lit.text.tokens import token_table
+from simcse_lit.views.documents import FOLLOWERS, followed, sentences_of_documents
 
 log = logging.getLogger(__name__)
 
@@ -101,76 +103,6 @@ def places(
     return [(found[number].file, found[number].line) for number in rows]
 
 
-def examples(
-    sources: Sequence[Source], columns: Sequence[str], on_bad_row: str, nli_labels: Sequence[str] = ()
-) -> Iterator[Row]:
-    """Checked rows of all files, each with `len(columns)` texts that are not blank.
-
-    Files of labelled NLI give a premise and a hypothesis of each of the first `len(columns) - 1` of the `nli_labels`.
-
-    Raises:
-        UserError: after the last row, if rows are bad and `on_bad_row` is `error`; at once for a file that cannot be read.
-    """
-    key = sources[0].key
-    bad = BadRows(on_bad_row, key, "data.on_bad_row" if key == "data.train_file" else None)
-    labelled = [is_labelled(source.header()) for source in sources]
-    if any(labelled) and len(columns) > 1:
-        if not all(labelled):
-            raise UserError("data.train_file: files of labelled NLI cannot be mixed with files of pairs or triplets.")
-        rows = ((row, label) for source in sources for row, label in _labelled_rows(source, bad))
-        if len(nli_labels) < len(columns) - 1:
-            raise UserError(
-                f"data.nli_labels=[{','.join(nli_labels)}]: data.columns=[{','.join(columns)}] needs {len(columns) - 1} "
-                "labels,\none for each column behind the premise."
-            )
-        yield from build_examples(rows, nli_labels[: len(columns) - 1])
-    else:
-        for source in sources:
-            yield from text_rows(source, columns, bad)
-    bad.finish()
-
-
-def text_rows(source: Readable, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    """The rows of a file whose columns are texts that are not blank; the others are given to `bad`."""
-    for row in source.rows(columns):
-        if not isinstance(row, Row):
-            bad.add(source, row[0], str(row[1]))
-            continue
-        reason = _unusable(row.fields, columns)
-        if reason:
-            bad.add(source, row.line, reason)
-        else:
-            yield row
-
-
-def _labelled_rows(source: Source, bad: BadRows) -> Iterator[tuple[Row, int]]:
-    for row in source.rows(COLUMNS):
-        if not isinstance(row, Row):
-            bad.add(source, row[0], str(row[1]))
-            continue
-        label = label_of(row.fields[2])
-        reason = _unusable(row.fields[:2], COLUMNS)
-        if label is None:
-            reason = f"label {row.fields[2]!r} is none of entailment, neutral, contradiction (or 0, 1, 2)"
-        if reason:
-            bad.add(source, row.line, reason)
-        elif label is not None:
-            yield row, label
-
-
-def _unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
-    for column, field in zip(columns, fields, strict=False):
-        if not isinstance(field, str):
-            return f"{column} is {'missing' if field is None else 'no text'}"
-        if not field.strip():
-            return f"{column} is blank"
-        try:
-            field.encode()
-        except UnicodeEncodeError:
-            return f"{column} holds half of a surrogate pair"
-    return None
-
-
 def _rows(sources: Sequence[Source], config: DataConfig) -> Iterator[Row]:
     """The rows of the tokenised corpus, in its order; with `next_sentences` the last field counts those that follow."""
     if not config.next_sentences:
@@ -211,25 +143,6 @@ def _write(
     if not written:
         raise UserError(f"data.train_file: {', '.join(source.name for source in sources)}: holds no usable rows.")
     log.info("Tokenised %s rows.", f"{written:,}")
-
-
-def token_table(rows: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast, max_length: int) -> pa.Table:
-    """Texts of one or more views, row by row, to the columns view0 [, view1 [, view2]] of token ids, lists of int32."""
-    columns = [_token_ids(tokenizer, list(texts), max_length) for texts in zip(*rows, strict=True)]
-    return pa.table({f"view{view}": pa.array(ids, pa.list_(pa.int32())) for view, ids in enumerate(columns)})
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int) -> list[list[int]]:
-    # Padding and truncation are always given: a tokenizer.json may carry its own (MiniLM's pads and cuts at 128).
-    encoded = tokenizer(
-        texts,
-        padding=False,
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )
-    return list(encoded["input_ids"])
 
 
 def _fingerprint(

@@ -1,5 +1,6 @@
-"""The paper's analyses of an encoder on a set of sentence pairs: vectors in, numbers for JSON out. `reporting/figures.py`
-draws each from these numbers alone. `conf/analyses/` says which there are, and holds their settings.
+"""The paper's analyses of an encoder on a set of sentence pairs: vectors in, numbers for JSON out.
+
+`reporting/run/figures.py` draws each from these numbers alone. `conf/analyses/` lists them and holds their settings.
 
 Shapes: N unique sentences, P pairs, H hidden, R singular values, G grid points.
 """

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from simcse_lit.distributed import min_over_ranks, sum_over_ranks, world
 from simcse_lit.errors import UserError
-from simcse_lit.objective.gather import min_over_ranks, sum_over_ranks, world
 
 
 class Embeddings:

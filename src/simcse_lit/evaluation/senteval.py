@@ -61,7 +61,7 @@ class SentEval:
 
     def _fetched(self) -> Path:
         """The Hub's archive, unpacked once into the cache; a half-unpacked one is never left there."""
-        from simcse_lit.data.hub import download
+        from simcse_lit.text.hub import download
 
         try:
             (archive,) = download(ARCHIVE, None, key="senteval.from_hub")

@@ -13,10 +13,11 @@ import numpy as np
 import torch.nn.functional as F
 from scipy.stats import pearsonr, spearmanr
 
-from simcse_lit.data.sources import Row, open_sources
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.task import Embed, Result
+from simcse_lit.text.rows import Row
+from simcse_lit.text.sources import open_sources
 
 log = logging.getLogger(__name__)
 

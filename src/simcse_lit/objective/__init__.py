@@ -1,1 +1,1 @@
-"""The training objectives as tensor functions: no Hydra, no Lightning, no I/O. Called by `model/module.py`."""
+"""The training objectives as tensor functions: no Hydra, no Lightning, no I/O."""

@@ -12,12 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-def world() -> tuple[int, int]:
-    """(rank of this process, number of processes W); (0, 1) without a process group."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
+from simcse_lit.distributed import world
 
 
 def gather_rows(local_B: Tensor) -> Tensor:
@@ -31,27 +26,6 @@ def gather_rows(local_B: Tensor) -> Tensor:
     """
     gathered_N: Tensor = local_B if world()[1] == 1 else _GatherRows.apply(local_B)
     return gathered_N
-
-
-def sum_over_ranks(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, without gradient."""
-    total = value.detach().clone()
-    if world()[1] > 1:
-        dist.all_reduce(total)
-    return total
-
-
-def min_over_ranks(value: Tensor) -> Tensor:
-    """The smallest of each entry of a tensor over all processes, without gradient."""
-    least = value.detach().clone()
-    if world()[1] > 1:
-        dist.all_reduce(least, dist.ReduceOp.MIN)
-    return least
-
-
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, without gradient."""
-    return sum_over_ranks(value) / world()[1]
 
 
 class _GatherRows(torch.autograd.Function):

@@ -1,1 +1,1 @@
-"""What people look at: tables, figures, W&B. Reads results; computes no scores."""
+"""What a person sees: of one run (`run/`) and of a sweep (`sweep/`)."""

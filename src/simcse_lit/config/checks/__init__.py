@@ -1,0 +1,1 @@
+"""What a configuration must satisfy, a file a verb. Imports no torch."""

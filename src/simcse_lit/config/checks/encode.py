@@ -1,0 +1,91 @@
+"""What `validation.py` does, for the commands that use one encoder: `encode`, `similarity`, `serve`; with
+`index.py`, for `index` and `search`. Runs before torch is
+imported.
+"""
+
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.checks.evaluate import EVALUATION_CHOICES
+from simcse_lit.config.checks.train import CHOICES, check_choices, check_positive, typed
+from simcse_lit.config.schema import EncodeConfig, EncoderConfig, EvaluateConfig, ServeConfig, SimilarityConfig
+from simcse_lit.errors import UserError
+
+E = TypeVar("E", bound=EncoderConfig)
+
+CHOSEN = {key: EVALUATION_CHOICES[key] for key in ("pooler.name", "projection.name", "precision")}
+VECTOR_FORMATS = (".npy", ".safetensors", ".parquet")
+STDIN = "-"
+
+
+def validate_encode(composed: DictConfig) -> EncodeConfig:
+    """Check a composed `encode.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+    """
+    config = encoder_config(composed, EncodeConfig)
+    check_choices(composed, {"on_bad_row": CHOICES["data.on_bad_row"]})
+    check_positive(composed, ("block",))
+    if not config.input:
+        raise UserError("input: has no value. Name a file, one text a line or a table, or - for standard input.")
+    if not config.output:
+        raise UserError(f"output: has no value. Name a file ending in {', '.join(VECTOR_FORMATS)}.")
+    suffix = Path(config.output).suffix
+    if suffix not in VECTOR_FORMATS:
+        raise UserError(f"output={config.output}: unknown format {suffix!r}; known are {', '.join(VECTOR_FORMATS)}.")
+    if config.input == STDIN and config.column is not None:
+        raise UserError(f"column={config.column}: standard input is read as plain text, a text a line, without columns.")
+    return config
+
+
+def validate_similarity(composed: DictConfig) -> SimilarityConfig:
+    """As `validate_encode`, for `similarity.yaml`."""
+    config = encoder_config(composed, SimilarityConfig)
+    for key, value in (("first", config.first), ("second", config.second)):
+        if value is None or not value.strip():
+            raise UserError(f'{key}: has no value. Give it a sentence, or a file: {key}="A man is cycling."')
+    return config
+
+
+def validate_serve(composed: DictConfig) -> ServeConfig:
+    """As `validate_encode`, for `serve.yaml`."""
+    config = encoder_config(composed, ServeConfig)
+    check_positive(composed, [f"limits.{limit.name}" for limit in fields(config.limits)])
+    if not 0 <= config.port < 2**16:
+        raise UserError(f"port={config.port}: must be between 0 and 65535; 0 takes a free one.")
+    for package in ("fastapi", "uvicorn"):
+        if find_spec(package) is None:
+            raise UserError(
+                f"serve: needs {package}, which is not installed.\nInstall it with: pip install 'simcse-lit[serve]'"
+            )
+    return config
+
+
+def encoder_config(composed: DictConfig, schema: type[E], *, needs_checkpoint: bool = True) -> E:
+    """What these commands have in common, checked."""
+    config: E = typed(composed, schema)
+    check_choices(composed, CHOSEN)
+    check_positive(composed, ("token_budget",))
+    if needs_checkpoint and not config.checkpoint:
+        raise UserError(
+            "checkpoint: has no value. Name an encoder: an export folder, a Lightning checkpoint, or a folder or Hub id\n"
+            "of transformers or sentence-transformers, e.g. checkpoint=outputs/quickstart/TIME/export."
+        )
+    if config.max_length < 3:
+        raise UserError(f"max_length={config.max_length}: needs 3 or more, two of them for special tokens.")
+    return config
+
+
+def reads(config: EncoderConfig | EvaluateConfig) -> dict[str, Any]:
+    """Arguments of `load_encoder` beside the source."""
+    return {
+        "revision": config.revision,
+        "pooler": config.pooler.name if config.pooler else None,
+        "projection": config.projection.name if config.projection else None,
+        "precision": config.precision,
+    }

@@ -1,0 +1,92 @@
+"""What `validation.py` does, for the configuration of `evaluate`. Runs before torch is imported."""
+
+import re
+from glob import glob
+from typing import Any
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.checks.train import CHOICES, check_choices, check_positive, typed
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.schema import EvaluateConfig
+from simcse_lit.errors import UserError
+
+EVALUATION_CHOICES = {
+    **{key: CHOICES[key] for key in ("pooler.name", "projection.name")},
+    "precision": CHOICES["trainer.precision"],
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "postprocess.name": ("none", "center", "whitening"),
+}
+
+
+def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
+    """Check a composed `evaluate.yaml` and return it as typed, resolved objects.
+
+    `checkpoint` and `compare` become lists of what they name, patterns resolved.
+
+    Raises:
+        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+    """
+    config = typed(composed, EvaluateConfig)
+    check_choices(composed, EVALUATION_CHOICES)
+    check_positive(composed, ("token_budget",))
+    config.checkpoint = list(dict.fromkeys(_names(config.checkpoint, "checkpoint")))
+    config.compare = _names(config.compare, "compare")
+    if len(config.compare) not in (0, 2):
+        raise UserError(f"compare: needs two encoders, not {len(config.compare)}: compare=[A,B].")
+    if not config.checkpoint and not config.compare:
+        raise UserError(
+            "checkpoint: has no value. Name what is to be scored: an export folder, a Lightning checkpoint, or a folder or "
+            "Hub id\nof transformers or sentence-transformers, e.g. checkpoint=outputs/quickstart/TIME/export."
+        )
+    if config.compare and config.compare[0] == config.compare[1]:
+        raise UserError(f"compare: {config.compare[0]} stands there twice; name two encoders.")
+    if config.max_length < 3:
+        raise UserError(f"max_length={config.max_length}: needs 3 or more, two of them for special tokens.")
+    if config.bootstrap.samples < 0:
+        raise UserError(f"bootstrap.samples={config.bootstrap.samples}: must be 0 or greater.")
+    if config.compare and config.bootstrap.samples == 0:
+        raise UserError("bootstrap.samples=0: compare needs resamples; 1000 is usual.")
+    if not 0 < config.bootstrap.confidence < 1:
+        raise UserError(f"bootstrap.confidence={config.bootstrap.confidence}: must lie between 0 and 1.")
+    if not config.tasks and not config.analyses:
+        raise UserError("tasks: there is nothing to score. Name tasks, e.g. tasks=sts, or analyses, e.g. analyses=all.")
+    if config.analyses and len(config.analysed) != 1:
+        raise UserError(f"tasks@analysed: the analyses are made on one set of pairs, not on {len(config.analysed)}.")
+    _check_postprocess(config)
+    return config
+
+
+def _check_postprocess(config: EvaluateConfig) -> None:
+    chosen = config.postprocess
+    if chosen.dim is not None and chosen.dim < 1:
+        raise UserError(f"postprocess.dim={chosen.dim}: must be 1 or more, or null for all.")
+    if chosen.dim is not None and chosen.name != "whitening":
+        raise UserError(f"postprocess.dim={chosen.dim}: only whitening chooses directions; use postprocess=whitening.")
+    if chosen.fit_on is not None:
+        if chosen.name == "none":
+            raise UserError("postprocess.fit_on: nothing is fitted with postprocess=none; use center or whitening.")
+        if not chosen.fit_on.startswith("hf://") and not local_path(chosen.fit_on, "postprocess.fit_on").is_file():
+            raise UserError(f"postprocess.fit_on: {chosen.fit_on}: there is no such file.")
+
+
+def _names(value: Any, key: str) -> list[str]:
+    """One name or a list of them, with patterns resolved to the paths they match, 2 before 10."""
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(name, str) and name for name in values):
+        raise UserError(f"{key}={value}: must be a folder, a file, a pattern or a Hub id, or a list of these.")
+    found = []
+    for name in values:
+        if any(character in name for character in "*?["):
+            paths = sorted(glob(name), key=_natural)  # noqa: PTH207  # Path.glob takes no absolute pattern
+            if not paths:
+                raise UserError(f"{key}: {name}: matches no path.")
+            found += paths
+        else:
+            found.append(name)
+    return found
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """Sorts by the numbers in a path as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]

@@ -1,0 +1,46 @@
+"""What `validation.py` does, for the commands `export` and `import_checkpoint`. Runs before torch is imported."""
+
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from simcse_lit.config.checks.train import CHOICES, check_choices, typed
+from simcse_lit.config.schema import ExportConfig, ImportConfig
+from simcse_lit.errors import UserError
+
+CHOSEN = {key: CHOICES[key] for key in ("pooler.name", "projection.name")}
+FORMATS = ("transformers", "sentence-transformers", "onnx")
+
+
+def validate_export(composed: DictConfig) -> ExportConfig:
+    """Check a composed `export.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+    """
+    config = typed(composed, ExportConfig)
+    check_choices(composed, {**CHOSEN, "format": FORMATS})
+    _check_paths(config.checkpoint, config.output)
+    if config.int8 and config.format != "onnx":
+        raise UserError(f"int8=true format={config.format}: only format=onnx has it.")
+    if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
+        raise UserError(f"push_to_hub={config.push_to_hub}: must be OWNER/NAME.")
+    return config
+
+
+def validate_import(composed: DictConfig) -> ImportConfig:
+    """As `validate_export`, for `import_checkpoint.yaml`."""
+    config = typed(composed, ImportConfig)
+    check_choices(composed, CHOSEN)
+    _check_paths(config.checkpoint, config.output)
+    return config
+
+
+def _check_paths(checkpoint: str | None, output: str | None) -> None:
+    if not checkpoint:
+        raise UserError("checkpoint: has no value. Name what is read: checkpoint=FOLDER")
+    if not output:
+        raise UserError("output: has no value. Name a new folder: output=FOLDER")
+    if Path(output).expanduser().exists():
+        raise UserError(f"output: {output}: is there already. Remove it, or name another folder.")

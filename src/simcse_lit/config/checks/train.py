@@ -1,0 +1,282 @@
+"""Turns a composed configuration into typed objects, or says in one screen which key is wrong and what would be right.
+
+Runs before torch is imported, so everything that needs only the configuration is checked here. Checks of training live
+here, those of `evaluate` in `evaluation.py`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from simcse_lit.config.checks.views import check_views
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.schema import AdapterConfig, TrainConfig
+from simcse_lit.errors import UserError
+
+WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"
+
+C = TypeVar("C")
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "loss.name": ("unsup", "sup"),
+    "pooler.name": ("cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2", "last_token"),
+    "adapter.name": ("none", "lora"),
+    "projection.name": ("mlp", "mlp_train_only", "none"),
+    "loss.similarity": ("cosine", "dot"),
+    "augmentation.name": ("none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"),
+    "data.on_bad_row": ("error", "skip"),
+    "optimizer.schedule": ("linear", "constant", "cosine"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.length_chunks": ("auto", "always", "packed", "never"),
+    "trainer.compile": ("never", "default", "cuda_graphs"),
+    "trainer.float32_matmul_precision": ("highest", "high", "medium"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+POSITIVE = (
+    "loss.temperature",
+    "optimizer.lr",
+    "data.batch_size",
+    "trainer.val_check_interval",
+    "trainer.log_every_n_steps",
+    "evaluation.token_budget",
+)
+NOT_NEGATIVE = ("trainer.chunk_overhead", "loss.mlm_weight", "optimizer.weight_decay", "data.num_workers")
+# Arguments of Lightning's Trainer that leave sentences of the scored sets out.
+PARTIAL_SCORES = ("limit_val_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "num_sanity_val_steps")
+
+
+def validate(composed: DictConfig) -> TrainConfig:
+    """Check a composed `train.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+    """
+    config = typed(composed, TrainConfig)
+    check_choices(composed, CHOICES)
+    check_positive(composed, POSITIVE)
+    for key in NOT_NEGATIVE:
+        value = OmegaConf.select(composed, key)
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"{key}={value}: must be 0 or greater.")
+    _check_ranges(config)
+    _check_adapter(config.adapter)
+    _check_stream(config)
+    _check_combinations(config)
+    return config
+
+
+def typed(composed: DictConfig, schema: type[C]) -> C:
+    """A composed configuration as objects of its schema, with every interpolation resolved.
+
+    Raises:
+        UserError: a key is unknown, has no value, or one of a wrong type.
+    """
+    _reject_unknown_keys(composed, schema, "")
+    try:
+        OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        config = cast(C, OmegaConf.to_object(composed))
+    except OmegaConfBaseException as error:
+        raise UserError(explain_value_error(error)) from error
+    if (senteval := getattr(config, "senteval", None)) is not None:
+        senteval.dir = senteval.dir or None  # `senteval.dir=` is none
+    return config
+
+
+def check_choices(composed: DictConfig, choices: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a value that is none of those its key allows; a key below a group that is not chosen is left alone."""
+    for key, allowed in choices.items():
+        value = OmegaConf.select(composed, key)
+        if value not in allowed and not (value is None and OmegaConf.select(composed, key.partition(".")[0]) is None):
+            raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
+
+
+def check_positive(composed: DictConfig, keys: Sequence[str]) -> None:
+    """Refuse a number that is not finite and greater than 0."""
+    for key in keys:
+        value = OmegaConf.select(composed, key)
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"{key}={value}: must be a finite number greater than 0.")
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    if config.data.max_length < 3:
+        raise UserError(f"data.max_length={config.data.max_length}: needs 3 or more, two of them for special tokens.")
+    for key, share in (
+        ("loss.mlm_probability", config.loss.mlm_probability),
+        ("model.dropout", config.model.dropout or 0.0),
+        ("optimizer.warmup_ratio", config.optimizer.warmup_ratio),
+    ):
+        if not 0 <= share < 1:
+            raise UserError(f"{key}={share}: must be at least 0 and below 1.")
+    if config.model.num_layers is not None and config.model.num_layers < 1:
+        raise UserError(f"model.num_layers={config.model.num_layers}: must be 1 or more, or null for all layers.")
+    if not math.isfinite(config.loss.hard_negative_weight):
+        raise UserError(f"loss.hard_negative_weight={config.loss.hard_negative_weight}: must be finite (ln of alpha).")
+    epochs = config.trainer.max_epochs
+    if epochs < 1 and not (epochs == -1 and config.trainer.max_steps > 0):
+        raise UserError(f"trainer.max_epochs={epochs}: must be 1 or more, or -1 with trainer.max_steps=N.")
+    if config.trainer.max_steps == 0 or config.trainer.max_steps < -1:
+        raise UserError(f"trainer.max_steps={config.trainer.max_steps}: must be 1 or more, or -1 for whole epochs.")
+    clip = config.trainer.gradient_clip_val
+    if clip is not None and not (math.isfinite(clip) and clip >= 0):
+        raise UserError(f"trainer.gradient_clip_val={clip}: must be 0 or greater, or null for no clipping.")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed}: must be between 0 and 2^32 - 1.")
+
+
+def _check_adapter(config: AdapterConfig) -> None:
+    given = {key: value for key, value in vars(config).items() if key != "name" and value is not None}
+    if config.name == "none":
+        if given:
+            key, value = next(iter(given.items()))
+            raise UserError(f"adapter.{key}={value}: there is no adapter to set it for. Add adapter=lora.")
+        return
+    for key in ("r", "alpha"):
+        value = getattr(config, key)
+        if value is None or value < 1:
+            raise UserError(f"adapter.{key}={value}: must be 1 or more.")
+    if config.dropout is None or not 0 <= config.dropout < 1:
+        raise UserError(f"adapter.dropout={config.dropout}: must be at least 0 and below 1.")
+    modules = config.target_modules if isinstance(config.target_modules, list) else [config.target_modules or "all-linear"]
+    if not modules or not all(isinstance(module, str) for module in modules):
+        raise UserError(f"adapter.target_modules={config.target_modules}: must be null, all-linear, or a list of names.")
+    if find_spec("peft") is None:
+        raise UserError(WITHOUT_PEFT)
+
+
+def _check_stream(config: TrainConfig) -> None:
+    data = config.data
+    if not data.streaming:
+        if data.shuffle_buffer is not None:
+            raise UserError(
+                f"data.shuffle_buffer={data.shuffle_buffer}: only a stream has one; otherwise all examples are permuted.\n"
+                "Set it to null, or stream: data=stream."
+            )
+        return
+    if data.shuffle_buffer is None or data.shuffle_buffer < 1:
+        raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: must be 1 or more; 1 keeps the order of the files.")
+    if config.trainer.max_steps < 1:
+        raise UserError(
+            "trainer.max_steps: a stream has no length, so it must say when training ends: trainer.max_steps=10000.\n"
+            "One epoch of N rows is N / data.batch_size steps."
+        )
+    if not data.drop_last:
+        raise UserError("data.drop_last=false: a stream always leaves out a rest that fills no batch. Leave it true.")
+    if data.num_workers > 1:
+        raise UserError(
+            f"data.num_workers={data.num_workers}: a stream is read in order, by one worker or none. Set it to 1 or 0."
+        )
+    if "limit_train_batches" in config.trainer.extra:
+        raise UserError("trainer.extra.limit_train_batches: a stream has no epochs; trainer.max_steps says when to stop.")
+
+
+def _check_combinations(config: TrainConfig) -> None:
+    check_views(config)
+    if config.pooler.name == "cls_before_pooler" and config.projection.name == "mlp":
+        raise UserError(
+            "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, and that "
+            "projection is kept at evaluation.\nUse pooler=cls projection=mlp, or projection=mlp_train_only or none."
+        )
+    _check_devices(config)
+    for group, node in (("trainer", config.trainer), ("optimizer", config.optimizer)):
+        for key in node.extra:
+            if hasattr(node, key):
+                raise UserError(f"{group}.extra.{key}: has a key of its own; set {group}.{key} instead.")
+    if "accumulate_grad_batches" in config.trainer.extra:
+        raise UserError(
+            "trainer.extra.accumulate_grad_batches: accumulating gradients is not a larger batch for a contrastive loss: "
+            "each part sees only its own in-batch negatives.\n"
+            "The gradient cache gives the large batch's own gradient in little memory: trainer.micro_batch_size=N."
+        )
+    for key in PARTIAL_SCORES:
+        if key in config.trainer.extra:
+            raise UserError(
+                f"trainer.extra.{key}: leaves out sentences of the sets that are scored, and a score needs all of its set.\n"
+                "For a short run: trainer.max_steps=N; for few sentences to score: tasks=samples tasks@dev=samples-dev, or "
+                "evaluation.test=false."
+            )
+    if len(config.dev) != 1:
+        raise UserError(f"tasks@dev: the best checkpoint is chosen on one task, not on {len(config.dev)}.")
+    if config.demo.queries and config.demo.corpus is None:
+        raise UserError("demo.queries: there is nothing to search; name a text file with demo.corpus=FILE.")
+    if config.demo.corpus is not None and not local_path(config.demo.corpus, "demo.corpus").is_file():
+        raise UserError(f"demo.corpus: {config.demo.corpus}: there is no such file.")
+
+
+def _check_devices(config: TrainConfig) -> None:
+    trainer = config.trainer
+    for key in ("devices", "num_nodes", "micro_batch_size"):
+        value = getattr(trainer, key)
+        if value is not None and value < 1:
+            raise UserError(f"trainer.{key}={value}: must be 1 or more.")
+    processes = trainer.devices * trainer.num_nodes
+    if processes > 1 and trainer.strategy == "auto":
+        raise UserError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: trainer.strategy=auto is for one.\n"
+            "Choose how they work together: trainer=ddp (GPUs), trainer=fsdp (GPUs, large encoders) or trainer=ddp_cpu."
+        )
+    fsdp = isinstance(trainer.strategy, dict) and str(trainer.strategy.get("_target_", "")).endswith("FSDPStrategy")
+    if fsdp and config.callbacks.get("checkpoint") is None:
+        raise UserError("callbacks.checkpoint=null trainer=fsdp: the export is made from the best checkpoint, so keep it.")
+    if config.data.batch_size % processes:
+        raise UserError(
+            f"data.batch_size={config.data.batch_size}: is the batch of all {processes} devices together, and must be a "
+            f"multiple of {processes}."
+        )
+
+
+def _reject_unknown_keys(node: DictConfig, schema: type, prefix: str) -> None:
+    known = {field.name: field.type for field in fields(schema)}
+    for key in map(str, node):
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise UserError(unknown_key(name, [f"{prefix}{valid}" for valid in known]))
+        child = known[key]
+        if isinstance(child, type) and hasattr(child, "__dataclass_fields__"):
+            _reject_unknown_keys(node[key], child, f"{name}.")
+
+
+def unknown_key(key: str, valid: list[str]) -> str:
+    """Message for a key that is not in the configuration, naming the nearest valid one."""
+    group, _, leaf = key.rpartition(".")
+    siblings = [other for other in valid if other.startswith(f"{group}.")]
+    if group == "trainer" and not get_close_matches(key, siblings, n=1, cutoff=0.8):
+        return f"{key}: there is no such key. Other arguments of pytorch_lightning.Trainer: +trainer.extra.{leaf}=..."
+    inside = [other for other in valid if group and other.startswith(f"{group}.{leaf}")]
+    if inside:
+        return f"{key}: there is no such key. Did you mean {inside[0]}?"
+    same_leaf = [other for other in valid if other.rpartition(".")[2] == leaf]
+    near = same_leaf[:1] or get_close_matches(key, valid, n=1, cutoff=0.6)
+    if not near:
+        leaves = {other.rpartition(".")[2]: other for other in valid}
+        near = [leaves[match] for match in get_close_matches(leaf, list(leaves), n=1, cutoff=0.7)]
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{key}: there is no such key.{hint}\nAll keys and their values: --cfg job; all groups: --help."
+
+
+def did_you_mean(value: str, valid: Any) -> str:
+    """' Did you mean X?' for the nearest of the valid values, or nothing."""
+    near = get_close_matches(value, list(valid), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def explain_value_error(error: OmegaConfBaseException) -> str:
+    """One or two lines for a missing value, a wrong type or an interpolation that cannot be resolved."""
+    key = getattr(error, "full_key", None) or "configuration"
+    text = str(getattr(error, "msg", None) or error).splitlines()[0]
+    if "Missing mandatory value" in text:
+        return f"{key}: has no value. Give it one: {key}=..."
+    if "Environment variable 'SIMCSE_DATA'" in text:
+        return (
+            f"{key}: the environment variable SIMCSE_DATA is not set.\n"
+            "Set it to the folder that holds SentEval/, nli/ and wiki/, or name the file itself: data.train_file=FILE."
+        )
+    if "is not a ListConfig" in text:
+        return f"{key}: needs a list: {key}=[...]."
+    return f"{key}: {text.rstrip('.')}."

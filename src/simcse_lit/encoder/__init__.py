@@ -1,0 +1,1 @@
+"""A backbone with its pooler and projection: loading, adapters, packed rows."""

@@ -1,0 +1,129 @@
+"""The texts of a file: checked and counted in a first pass, then read row by row. Memory does not grow with the file.
+
+Used by `encode`, `index`, `similarity` and `serve`; `text/sources.py` reads the formats.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from simcse_lit.errors import UserError
+from simcse_lit.text.rows import BadRows, Row, text_rows
+from simcse_lit.text.sources import Source, open_sources
+
+
+class TextFile:
+    """The usable rows of one file.
+
+    Args:
+        location: a local file, `pkg://PACKAGE/FILE` or `hf://datasets/OWNER/NAME/FILE`.
+        column: of a table; None if it has only one, and for plain text.
+        key: the configuration key that names the file, for messages.
+        on_bad_row: `error` or `skip`; with `skip` they are reported.
+        name: what the user calls the file, if not by its location.
+
+    Raises:
+        UserError: the file or its column is missing, it holds no usable row, or a bad one and `on_bad_row` is `error`.
+    """
+
+    def __init__(
+        self, location: str, column: str | None, *, key: str, on_bad_row: str = "error", name: str | None = None
+    ) -> None:
+        sources = open_sources(location, None, key=key)
+        if len(sources) > 1:
+            raise UserError(f"{key}: {location}: is {len(sources)} files; name one of them.")
+        self._source = Source(sources[0].path, name or sources[0].name, key)
+        self._state = _state(self._source.path)
+        self._digest: str | None = None
+        self._column = _column(self._source, column)
+        bad = BadRows(on_bad_row, key, "on_bad_row" if key == "input" else None)
+        self._count = sum(1 for _ in text_rows(self._source, [self._column], bad))
+        bad.finish()
+        if not self._count:
+            raise UserError(f"{key}: {self._source.name}: holds no usable rows.")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def rows(self) -> Iterator[Row]:
+        """Every usable row: its line, and its text as the only field."""
+        return text_rows(self._source, [self._column], BadRows("skip", self._source.key))
+
+    def texts(self) -> Iterator[str]:
+        """Every usable text."""
+        return (row.fields[0] for row in self.rows())
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[list[Row]]:
+        """Every usable row from that place on, so many at a time, all of the file as `digest` read it.
+
+        Raises:
+            UserError: the file has changed since it was opened.
+        """
+        self.digest()
+        rows = islice(self.rows(), start, None)
+        while block := list(islice(rows, size)):
+            self.check_unchanged()
+            yield block
+        self.check_unchanged()
+
+    def digest(self) -> str:
+        """SHA-256 of the file and of which column is read.
+
+        Raises:
+            UserError: the file has changed since it was opened.
+        """
+        if self._digest is None:
+            digest = self._read_digest()
+            if _state(self._source.path) != self._state:
+                raise self._changed()
+            self._digest = digest
+        return self._digest
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that is not what `digest` read. What was read before this call was then of the same file.
+
+        Raises:
+            UserError: as above.
+        """
+        state = _state(self._source.path)
+        if state == self._state:
+            return
+        if state is None or self._read_digest() != self.digest():
+            raise self._changed()
+        self._state = state  # touched, or written anew as it was
+
+    def _read_digest(self) -> str:
+        digest = hashlib.sha256(f"{self._source.path.suffix}\0{self._column}\0".encode())
+        with self._source.path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _changed(self) -> UserError:
+        return UserError(
+            f"{self._source.key}: {self._source.name}: has changed while it was read.\n"
+            "Run the command again once nobody writes to the file."
+        )
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What tells a changed file without reading it, or None if it is gone; mtime can be set back, ctime cannot."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def _column(source: Source, column: str | None) -> str:
+    header = source.header()
+    if header is None:
+        if column is not None:
+            raise UserError(f"column={column}: {source.name} is plain text, a text a line, without columns.")
+        return "text"
+    if column is None and len(header) > 1:
+        raise UserError(f"column: {source.name} has several: {', '.join(header)}.\nName one: column={header[0]}")
+    if column is not None and column not in header:
+        raise UserError(f"column={column}: {source.name} has no such column; its columns are {', '.join(header)}.")
+    return column or header[0]

@@ -1,0 +1,189 @@
+"""Writes the vectors of N texts to a file, block by block, so that a run that is killed goes on where it was.
+
+Rows are appended to OUTPUT.partial, and after each block OUTPUT.partial.json says how many are safe and what they were
+made of. An npy and a safetensors file are such rows behind a header; Parquet, to which nothing can be appended, is
+written from them at the end. The finished file appears under its name whole, and is the same bytes however often the run
+was stopped.
+
+Shapes: N texts, B texts of a block, H hidden.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simcse_lit.disk import durable_replace, fsync
+from simcse_lit.errors import UserError
+from simcse_lit.lock import only_writer
+from simcse_lit.text.rows import Row
+
+FLOAT = np.dtype("<f4")
+
+
+class VectorFile:
+    """An output that is being written, by the one who is `writing`.
+
+    Args:
+        path: .npy, .safetensors or .parquet.
+        rows: N.
+        made_of: what decides the bytes, by the name of the configuration key; a run goes on only with the same.
+
+    Raises:
+        UserError: a part of it is there that was made of something else.
+    """
+
+    def __init__(self, path: Path, rows: int, made_of: Mapping[str, Any]) -> None:
+        self.path = path
+        self.rows = rows
+        self.done = 0  # rows that are written and safe
+        self._made_of = dict(made_of)
+        self._width: int | None = None
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._record = path.with_name(f"{path.name}.partial.json")
+        with _explained(path):
+            if self._record.is_file() and self._partial.is_file():
+                self._go_on()
+
+    def append(self, vectors_BH: np.ndarray) -> None:
+        """Write the next rows, (B, H), and make them safe."""
+        with _explained(self.path):
+            if self._width is None:
+                self._width = vectors_BH.shape[1]
+                self._partial.write_bytes(self._header())
+            self._check_size()
+            with self._partial.open("r+b") as file:
+                file.truncate(self._size())  # a kill may have left half a block
+                file.seek(self._size())
+                file.write(np.ascontiguousarray(vectors_BH, dtype=FLOAT).data)
+            fsync(self._partial)
+            self.done += len(vectors_BH)
+            record = {"made_of": self._made_of, "width": self._width, "rows": self.done}
+            fresh = self._record.with_name(f"{self._record.name}.new")
+            fresh.write_text(json.dumps(record, indent=2), encoding="utf-8")
+            durable_replace(fresh, self._record)
+
+    def finish(self, rows: Iterable[Row], block: int, check: Callable[[], None]) -> None:
+        """Give the file its name, and remove what was beside it.
+
+        Args:
+            rows: the N texts and their lines, for Parquet.
+            block: rows of a row group of Parquet.
+            check: raises if the input is no longer what the vectors were made of; the output is then not made.
+        """
+        check()
+        assert self.done == self.rows, "not all rows were appended"
+        with _explained(self.path):
+            self._check_size()
+            if self.path.suffix == ".parquet":
+                whole = self.path.with_name(f"{self.path.name}.partial.parquet")
+                self._write_parquet(whole, rows, block, check)
+                durable_replace(whole, self.path)
+                self._partial.unlink()
+            else:
+                durable_replace(self._partial, self.path)
+            self._record.unlink()
+
+    def _go_on(self) -> None:
+        try:
+            record = json.loads(self._record.read_text(encoding="utf-8"))
+            made_of, width, done = record["made_of"], int(record["width"]), int(record["rows"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"output: {self._record}: is damaged. Remove it to start anew.") from error
+        differing = [key for key, value in self._made_of.items() if made_of.get(key) != value]
+        if differing:
+            raise UserError(
+                f"output: {self._partial}: is left by a run with another {', '.join(differing)}.\n"
+                f"Run that one again to go on with it, or remove {self.path.name}.partial* to start anew."
+            )
+        self._width = width
+        if self._partial.stat().st_size >= self._size(done):
+            self.done = done
+        else:
+            self._width = None
+
+    def _check_size(self) -> None:
+        if (size := self._partial.stat().st_size) < self._size():
+            raise UserError(
+                f"output: {self._partial}: is shorter than what was written to it ({size:,} and {self._size():,} bytes).\n"
+                "Run the command again; it starts anew."
+            )
+
+    def _size(self, rows: int | None = None) -> int:
+        """Bytes of the header and so many rows; of those that are safe if not told."""
+        assert self._width is not None
+        return len(self._header()) + (self.done if rows is None else rows) * self._width * FLOAT.itemsize
+
+    def _header(self) -> bytes:
+        """What stands before the rows."""
+        assert self._width is not None
+        shape = (self.rows, self._width)
+        if self.path.suffix == ".npy":
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, {"descr": FLOAT.str, "fortran_order": False, "shape": shape})
+            return header.getvalue()
+        if self.path.suffix == ".safetensors":
+            end = self.rows * self._width * FLOAT.itemsize
+            about = {"__metadata__": {"format": "pt"}, "vectors": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}
+            text = json.dumps(about).encode()
+            text += b" " * (-len(text) % 8)
+            return len(text).to_bytes(8, "little") + text
+        return b""
+
+    def _write_parquet(self, path: Path, rows: Iterable[Row], block: int, check: Callable[[], None]) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        assert self._width is not None
+        schema = pa.schema([("line", pa.int64()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), self._width))])
+        remaining = iter(rows)
+        with self._partial.open("rb") as file, parquet.ParquetWriter(path, schema, use_dictionary=False) as writer:
+            for start in range(0, self.rows, block):
+                count = min(block, self.rows - start)
+                group = list(islice(remaining, count))
+                check()
+                numbers = np.frombuffer(file.read(count * self._width * FLOAT.itemsize), FLOAT)
+                columns = [
+                    pa.array([row.line for row in group], pa.int64()),
+                    pa.array([row.fields[0] for row in group], pa.string()),
+                    pa.FixedSizeListArray.from_arrays(pa.array(numbers), self._width),
+                ]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=block)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Be the only one that writes an output, whose folder is made if need be.
+
+    Raises:
+        UserError: there is such a file already, another process is writing it, or its folder cannot be written.
+    """
+    _refuse_to_replace(path)
+    with ExitStack() as stack:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_writer(path.with_name(f"{path.name}.partial.lock"), f"output: {path}"))
+        _refuse_to_replace(path)  # another may just have finished it
+        yield
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """Raises:
+    UserError: there is such a file already.
+    """
+    if path.exists():
+        raise UserError(f"output: {path}: is there already. Remove it, or name another file.")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise UserError(f"output: {path}: cannot be written: {error.strerror or error}{where}.") from error

@@ -1,0 +1,80 @@
+"""Several processes that encode side by side, one a device; each loads the encoder itself. Used by `SimCSE`.
+
+They are started with the first large input and end with the program, or when their pool is let go.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from simcse_lit.encoding.texts import Settings, vectors
+from simcse_lit.errors import UserError
+from simcse_lit.formats.loading import LoadedEncoder, load_encoder
+
+
+class Pool:
+    """Processes with an encoder each.
+
+    Args:
+        source: as for `load_encoder`.
+        reads: its other arguments.
+        devices: one a process.
+    """
+
+    PART = 1024  # sentences that a process takes at a time
+
+    def __init__(self, source: str, reads: Mapping[str, Any], devices: Sequence[torch.device]) -> None:
+        context = get_context("spawn")  # a forked process cannot use CUDA
+        free: Queue[torch.device] = context.Queue()
+        for device in devices:
+            free.put(device)
+        threads = max(1, (os.cpu_count() or 1) // len(devices))
+        self._executor = ProcessPoolExecutor(len(devices), context, _start, (source, dict(reads), free, threads))
+
+    def vectors(self, sentences: Sequence[str], settings: Settings) -> Tensor:
+        """As `vectors.vectors`; parts of like length are dealt out, the longest first.
+
+        Raises:
+            UserError: a process has died.
+        """
+        order = sorted(range(len(sentences)), key=lambda place: -len(sentences[place]))
+        parts = [order[at : at + self.PART] for at in range(0, len(order), self.PART)]
+        texts = ([sentences[place] for place in part] for part in parts)
+        found: list[np.ndarray] = []
+        try:
+            with tqdm(total=len(sentences), desc="Encoding", unit=" sentences", ncols=78, leave=False) as bar:
+                for part in self._executor.map(_encode, texts, [settings] * len(parts)):
+                    found.append(part)
+                    bar.update(len(part))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A process that encodes has died; what it said stands above. Use fewer devices, or a single one.\n"
+                'A script needs: if __name__ == "__main__": around what it runs.'
+            ) from error
+        vectors_NH = np.empty((len(sentences), found[0].shape[1]), dtype=np.float32)
+        vectors_NH[order] = np.concatenate(found)
+        return torch.from_numpy(vectors_NH)
+
+
+_loaded: LoadedEncoder | None = None  # of a process of the pool
+
+
+def _start(source: str, reads: dict[str, Any], free: "Queue[torch.device]", threads: int) -> None:
+    global _loaded
+    torch.set_num_threads(threads)
+    _loaded = load_encoder(source, **reads)
+    _loaded.encoder.to(free.get())
+
+
+def _encode(texts: list[str], settings: Settings) -> np.ndarray:
+    assert _loaded is not None
+    return vectors(_loaded, texts, settings).numpy()

@@ -1,0 +1,67 @@
+"""Texts to vectors by a loaded encoder: each distinct text once, in batches of like length. What `SimCSE`, `encode`,
+`similarity` and the server have in common.
+
+Shapes: N texts, H hidden.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from simcse_lit.encoding.passes import encode
+from simcse_lit.formats.loading import LoadedEncoder
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How texts are encoded.
+
+    Args:
+        max_length: tokens after which a text is cut, if the encoder takes so many.
+        token_budget: padded tokens of a batch; changes speed, not the vectors.
+        precision: 32-true, bf16-mixed or 16-mixed.
+        normalize: to vectors of length 1.
+    """
+
+    max_length: int
+    token_budget: int
+    precision: str
+    normalize: bool
+
+
+def vectors(loaded: LoadedEncoder, texts: Sequence[str], settings: Settings, *, progress: str | None = None) -> Tensor:
+    """The vectors of one or more texts, in their order, (N, H), float32 on the CPU.
+
+    Args:
+        loaded: the encoder.
+        texts: any strings; one that stands twice is encoded once.
+        settings: how.
+        progress: what stands before a progress bar; None for no bar.
+
+    Raises:
+        UserError: a vector holds a NaN or an infinity.
+    """
+    found_NH = encode(
+        loaded.encoder,
+        loaded.tokenizer,
+        texts,
+        max_length=min(settings.max_length, loaded.max_length),
+        token_budget=settings.token_budget,
+        precision=settings.precision,
+        prepare=loaded.prepare,
+        progress=progress,
+    )
+    return F.normalize(found_NH, dim=-1) if settings.normalize else found_NH
+
+
+def unencodable(text: object) -> str | None:
+    """Why this is no text that an encoder takes, or None."""
+    if not isinstance(text, str):
+        return f"is a {type(text).__name__}, not a string"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair"
+    return None

@@ -1,0 +1,1 @@
+"""What is on a disk or on the Hub: loading any encoder, and writing each format."""

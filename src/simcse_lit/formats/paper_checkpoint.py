@@ -1,0 +1,128 @@
+"""Reads what the paper's own training code (princeton-nlp/SimCSE) saves: a backbone under `bert.` or `roberta.`, the
+projection under `mlp.`, and sometimes a language-modelling head. Called by `import_checkpoint`.
+"""
+
+import logging
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+from simcse_lit.encoder.backbone import longest_input
+from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TRAINED_LENGTH = 32  # tokens, in all of the paper's recipes
+# Not of the encoder: the head of the auxiliary objective, BERT's own pooler, which SimCSE never reads, and a constant.
+DROPPED = re.compile(r"lm_head\.|(bert|roberta)\.pooler\.|.*\.position_ids$")
+NAMED = re.compile(r"(?<![a-z])(unsup|sup)(ervised)?(?![a-z])")
+
+
+class Imported(NamedTuple):
+    """An encoder, and what was found out about it."""
+
+    encoder: SentenceEncoder
+    tokenizer: PreTrainedTokenizerFast
+    loss: str | None
+    why: str
+
+
+def read_paper_checkpoint(folder: Path, *, tokenizer: str | None, pooler: str | None, projection: str | None) -> Imported:
+    """The encoder of a checkpoint, in evaluation mode.
+
+    Args:
+        folder: config.json with pytorch_model.bin or model.safetensors.
+        tokenizer: folder or Hub id, if this folder holds none.
+        pooler: None: `cls` if there is a projection, which that code makes for no other pooler.
+        projection: None: by the folder's name, since no file of it that can be read safely says whether the projection is
+            for training only (`--mlp_only_train`).
+
+    Raises:
+        UserError: files are missing or damaged, hold other weights, or don't say how vectors are read.
+    """
+    weights = _weights(folder)
+    prefix = next((name for name in ("bert.", "roberta.") if any(key.startswith(name) for key in weights)), None)
+    if prefix is None:
+        raise UserError(
+            f"checkpoint: {folder}: has no weights named bert.… or roberta.…, so the paper's training code did not save it."
+            f"\nA converted one needs no import: python -m simcse_lit.evaluate checkpoint={folder} pooler=cls"
+        )
+    trained = {key.removeprefix("mlp."): value for key, value in weights.items() if key.startswith("mlp.")}
+    kept = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    kept = {key: value for key, value in kept.items() if not DROPPED.match(prefix + key)}
+    strange = [key for key in weights if not (key.startswith((prefix, "mlp.")) or DROPPED.match(key))]
+    if strange:
+        raise UserError(f"checkpoint: {folder}: holds weights that the paper's code does not have, e.g. {strange[0]}.")
+    pooler, projection, loss, why = _reads(folder, bool(trained), pooler, projection)
+    try:
+        backbone = AutoModel.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+        encoder = SentenceEncoder(backbone, pooler, projection)
+        encoder.backbone.load_state_dict(kept)
+        if encoder.projection is not None:
+            encoder.projection.load_state_dict(trained)
+        words = AutoTokenizer.from_pretrained(tokenizer or folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"checkpoint: {folder}: cannot be used: {reason}\nA tokenizer elsewhere: tokenizer=HUB_ID"
+        ) from error
+    if not isinstance(words, PreTrainedTokenizerFast) or len(words) > backbone.config.vocab_size:
+        raise UserError(f"tokenizer: {tokenizer or folder}: does not fit the checkpoint. Name its own: tokenizer=HUB_ID")
+    words.model_max_length, words.padding_side = longest_input(backbone, words), "right"
+    return Imported(encoder.eval(), words, loss, why)
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"checkpoint: {folder}: is no model folder (no config.json).")
+    safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    try:
+        if safe.is_file():
+            return load_file(safe)
+        if pickled.is_file():
+            loaded: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
+            return loaded
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"checkpoint: {folder}: the weights cannot be read: {error}") from error
+    except Exception as error:  # torch raises many kinds for a file that is none of its own
+        raise UserError(
+            f"checkpoint: {pickled}: is no file of weights that can be read safely: {str(error).splitlines()[0]}"
+        ) from error
+    raise UserError(f"checkpoint: {folder}: holds no weights (neither model.safetensors nor pytorch_model.bin).")
+
+
+def _reads(folder: Path, projected: bool, pooler: str | None, projection: str | None) -> tuple[str, str, str | None, str]:
+    """Pooler, projection, loss, and why they are these."""
+    named = NAMED.search(folder.absolute().name.lower())
+    loss = named[1] if named else None
+    if not projected:
+        if pooler is None:
+            raise UserError(
+                f"checkpoint: {folder}: has no mlp.dense, so it was trained with a mean or the first token alone.\n"
+                "Say which: pooler=avg|avg_first_last|avg_top2|cls_before_pooler (--pooler_type of its training)"
+            )
+        if projection not in (None, "none"):
+            raise UserError(f"projection={projection}: {folder} has no mlp.dense. Leave projection out.")
+        return pooler, "none", loss, "there is no mlp.dense in it"
+    if pooler not in (None, "cls") and projection != "none":
+        raise UserError(
+            f"pooler={pooler}: {folder} has mlp.dense, which was trained behind pooler=cls.\n"
+            "Leave pooler out, or leave the projection out with projection=none."
+        )
+    if projection is None and loss is None:
+        raise UserError(
+            f"checkpoint: {folder}: has mlp.dense, and its name does not say if that is kept at evaluation.\n"
+            "projection=mlp_train_only if it was trained with --mlp_only_train (unsupervised), else projection=mlp"
+        )
+    if projection is not None:
+        return pooler or "cls", projection, loss, "projection was given"
+    assert loss is not None
+    kept = {"unsup": ("mlp_train_only", "the MLP in training only"), "sup": ("mlp", "the MLP kept at evaluation")}[loss]
+    return pooler or "cls", kept[0], loss, f"its name says {loss}: [CLS], and {kept[1]}"

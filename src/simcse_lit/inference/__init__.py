@@ -1,1 +1,0 @@
-"""Using a trained encoder: saving and loading it, and encoding sentences."""

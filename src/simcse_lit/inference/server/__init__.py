@@ -1,1 +1,0 @@
-"""The page and the JSON API of `python -m simcse_lit.serve`."""

@@ -1,1 +1,0 @@
-"""SentenceEncoder (backbone, pooler, projection), and the LightningModule that owns objective and optimisation."""

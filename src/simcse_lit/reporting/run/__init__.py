@@ -1,0 +1,1 @@
+"""One run: console, curves, figures, run folder, W&B."""

@@ -1,0 +1,180 @@
+"""What a run says on the terminal, within 80 columns."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoding.passes import encode, nearest
+from simcse_lit.errors import UserError
+from simcse_lit.evaluation.suite import Suite
+from simcse_lit.reporting.run.run_folder import device_name
+from simcse_lit.tables import score_table, sparkline
+
+if TYPE_CHECKING:
+    from simcse_lit.training.module import SimCSEModule
+
+log = logging.getLogger(__name__)
+
+SETTINGS = (
+    "model.name_or_path",
+    "model.num_layers",
+    "adapter.name",
+    "loss.name",
+    "loss.temperature",
+    "loss.similarity",
+    "loss.encoders",
+    "loss.fixed_dropout",
+    "loss.hard_negative_weight",
+    "loss.mlm_weight",
+    "pooler.name",
+    "projection.name",
+    "data.train_file",
+    "data.next_sentences",
+    "augmentation.name",
+    "data.batch_size",
+    "data.max_length",
+    "optimizer.lr",
+    "optimizer.schedule",
+    "trainer.max_epochs",
+    "trainer.precision",
+    "seed",
+)
+
+
+def quiet_libraries() -> None:
+    """Keep Lightning's and transformers' tips and load reports off the terminal; their warnings stay, but for these few,
+    which are about things that are meant here.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # the one with the loss plans its chunks
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
+        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*your dataloader is not resumable.*",  # it is: data/order.py
+        ".*It is recommended to use `self.log.*sync_dist=True.*",  # every process computes the same scores
+        "`broadcast_buffers` is deprecated.*",  # its successor is not in the older versions of torch
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """The keys that tell one run from another, with their values."""
+    values: dict[str, Any] = {}
+    for key in SETTINGS:
+        group, _, leaf = key.rpartition(".")
+        values[key] = getattr(getattr(config, group) if group else config, leaf)
+    return values
+
+
+def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, device: torch.device) -> None:
+    """Say what will be trained on what; `examples` is None for a stream."""
+    million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
+    trained = sum(parameter.numel() for parameter in module.encoder.parameters() if parameter.requires_grad) / 1e6
+    layers = module.encoder.backbone.config.num_hidden_layers
+    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 and examples else []
+    limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
+    steps = " or ".join(limits)
+    processes = config.trainer.devices * config.trainer.num_nodes
+    views = 2 if config.loss.name == "unsup" else len(config.data.columns)
+    log.info(
+        "Encoder  %s, %d layers, %.1fM parameters%s\n"
+        "         pooler %s, projection %s\n"
+        "Loss     %s, temperature %g, %d views\n"
+        "Data     %s, batch %d, length %d\n"
+        "Steps    lr %g %s, %s\n"
+        "Device   %s (%s), %s, seed %d",
+        config.model.name_or_path,
+        layers,
+        million,
+        f", {trained:.2f}M of them trained" if trained < million else "",
+        config.pooler.name,
+        config.projection.name,
+        config.loss.name,
+        config.loss.temperature,
+        views,
+        "a stream" if examples is None else f"{examples:,} examples",
+        config.data.batch_size,
+        config.data.max_length,
+        config.optimizer.lr,
+        config.optimizer.schedule,
+        steps,
+        device.type if processes == 1 else f"{processes} x {device.type}",
+        device_name(device),
+        config.trainer.precision,
+        config.seed,
+    )
+
+
+def show_scores(scores: Mapping[str, Mapping[str, float]], suite: Suite) -> None:
+    """The table of test scores, and the development score below it."""
+    tests = {label: {task: row[task] for task in row if task != suite.dev.name} for label, row in scores.items()}
+    dev = "   ".join(f"{label} {row[suite.dev.name]:.2f}" for label, row in scores.items())
+    log.info("\nSpearman x 100 on %s", suite.origin)
+    if any(tests.values()):
+        log.info("%s", score_table(list(tests.items())))
+    log.info("%s: %s", suite.dev.name, dev)
+
+
+def show_end(config: TrainConfig, scores: Mapping[str, Mapping[str, float]], suite: Suite, history: Sequence[float]) -> None:
+    """The final table and the curve of the development score."""
+    show_scores(scores, suite)
+    if len(history) > 1:
+        best = scores["after"][suite.dev.name]
+        log.info("Curve    %.2f %s %.2f, best %.2f", history[0], sparkline(list(history)), history[-1], best)
+
+
+def show_nearest(
+    queries: Sequence[str], corpus: str, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, k: int = 3
+) -> None:
+    """Each query with its k most similar sentences of a text file.
+
+    Raises:
+        UserError: the corpus cannot be read.
+    """
+    path = local_path(corpus, "demo.corpus")
+    try:
+        sentences = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"demo.corpus: {corpus}: cannot be read: {error}.") from error
+    cosines, places = nearest(
+        encode(encoder, tokenizer, queries), encode(encoder, tokenizer, sentences), min(k, len(sentences))
+    )
+    for query, row, found in zip(queries, cosines.tolist(), places.tolist(), strict=True):
+        log.info("\n%s", query)
+        for cosine, place in zip(row, found, strict=True):
+            text = sentences[place]
+            log.info("  %.2f  %s", cosine, text if len(text) <= 71 else f"{text[:68]}...")
+
+
+def show_files(run_dir: Path, commands: Sequence[str]) -> None:
+    """Where everything is, and what to run next."""
+    root = run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
+    log.info("\nRun folder  %s", root)
+    for name, what in (
+        ("export", "the encoder, for transformers"),
+        ("training_curve.png", "loss, score and learning rate"),
+        ("alignment_uniformity.png", "alignment against uniformity, raw to trained"),
+        ("metrics.csv", "every logged number"),
+        ("config.yaml", "the resolved configuration"),
+    ):
+        if (run_dir / name).exists():
+            log.info("  %-26s%s", name, what)
+    if commands:
+        log.info("\nNext")
+        for command in commands:
+            log.info("  %s", command)

@@ -1,0 +1,210 @@
+"""What `evaluate` says on the terminal and leaves in its folder: results.json, results.csv, tables, figures."""
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import simcse_lit
+from simcse_lit.config.schema import EvaluateConfig
+from simcse_lit.evaluation.results import Comparison, EncoderResult, as_json
+from simcse_lit.evaluation.sts import STSTask
+from simcse_lit.evaluation.task import Task
+from simcse_lit.formats.loading import LoadedEncoder
+from simcse_lit.reporting.run.run_folder import device_name, git_commit
+from simcse_lit.tables import latex_table, markdown_table, score_table, shortened
+
+log = logging.getLogger(__name__)
+
+
+def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
+    """What results.json says of an encoder before its figures."""
+    chosen = config.postprocess
+    return {
+        "checkpoint": loaded.source,
+        "kind": loaded.kind,
+        "pooler": loaded.pooler,
+        "projection": loaded.projection,
+        "max_length": min(config.max_length, loaded.max_length),
+        "postprocess": None if chosen.name == "none" else vars(chosen),
+        "precision": config.precision,
+    }
+
+
+def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
+    """Say what is scored, before it is."""
+    million = sum(parameter.numel() for parameter in loaded.encoder.parameters()) / 1e6
+    lines = [
+        f"Encoder  {shortened(label, 70)}",
+        f"         {shortened(loaded.source, 70)}",
+        f"         {loaded.kind}, {million:.1f}M parameters",
+        f"         pooler {loaded.pooler}, projection {loaded.projection}, "
+        f"at most {min(config.max_length, loaded.max_length)} tokens",
+    ]
+    chosen = config.postprocess
+    if chosen.name != "none":
+        width = f" to {chosen.dim}" if chosen.dim else ""
+        lines.append(f"         then {chosen.name}{width}, fitted on {chosen.fit_on or 'the sentences of each task'}")
+    log.info("%s", "\n".join(lines))
+
+
+def say_encoded(encoding: Mapping[str, Any], device: torch.device) -> None:
+    """What the one pass did."""
+    new = encoding["unique_sentences"] - encoding["from_cache"]
+    cached = f", {encoding['from_cache']:,} from the cache" if encoding["from_cache"] else ""
+    log.info(
+        "Encoded  %s sentences for %s of the tasks%s\n         in %.1f s, %s a second, on %s",
+        f"{new:,}",
+        f"{encoding['sentences_in_tasks']:,}",
+        cached,
+        encoding["seconds"],
+        f"{encoding['sentences_per_second']:,.0f}",
+        f"{device.type} ({shortened(device_name(device), 40)})",
+    )
+
+
+def show(
+    folder: Path,
+    config: EvaluateConfig,
+    encoders: Sequence[EncoderResult],
+    tasks: Sequence[Task],
+    analysed: STSTask | None,
+    compared: Comparison | None,
+    seeds: Mapping[str, tuple[float, float]],
+) -> None:
+    """The tables in the paper's column order, what the analyses measured, and where everything is."""
+    share = f"{100 * config.bootstrap.confidence:g} %"
+    interval = f", with the {share} bootstrap interval" if config.bootstrap.samples else ""
+    for family, average, head in (
+        ("sts", "Avg.", f"STS: Spearman x 100{interval}"),
+        ("transfer", "Avg. transfer", "Transfer: accuracy in %"),
+    ):
+        names = {task.name for task in tasks if task.family == family}
+        if names:
+            log.info("\n%s\n%s", head, score_table(_rows(encoders, names | {average}, config, seeds)))
+    f1 = [f"{encoder.label} {result.metrics['f1']:.2f}" for encoder in encoders for result in encoder.results.values()
+          if "f1" in result.metrics]  # fmt: skip
+    if f1:
+        log.info("MRPC F1: %s", "   ".join(f1))
+    if compared:
+        sides = {"difference": "difference", "low": "  from", "high": "  to", "p": "p"}
+        table = [(head, {name: vars(one)[side] for name, one in compared.by_task.items()}) for side, head in sides.items()]
+        second, first = shortened(compared.second, 20), shortened(compared.first, 20)
+        log.info("\n%s minus %s, paired bootstrap, %s interval\n%s", second, first, share, score_table(table))
+    if analysed is not None:
+        log.info("\nAnalyses of %s, %s pairs", analysed.name, f"{len(analysed.pairs):,}")
+        for encoder in encoders:
+            numbers = {
+                name: value
+                for measured in encoder.analyses.values()
+                for name, value in measured.items()
+                if isinstance(value, float)
+            }
+            log.info(
+                "  %s\n%s",
+                shortened(encoder.label, 70),
+                "\n".join(f"    {name.replace('_', ' '):<20}{value:8.4f}" for name, value in numbers.items()),
+            )
+    root = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    log.info("\nWritten to %s", root)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".csv", ".md", ".tex", ".png") and path.name != "environment.json":
+            log.info("  %s", path.name)
+
+
+def _rows(
+    encoders: Sequence[EncoderResult],
+    wanted: set[str],
+    config: EvaluateConfig,
+    seeds: Mapping[str, tuple[float, float]],
+) -> list[tuple[str, dict[str, float]]]:
+    """Each encoder's scores and interval, then the mean and standard deviation over encoders."""
+    rows = []
+    for encoder in encoders:
+        rows.append((encoder.label, {name: score for name, score in encoder.scores.items() if name in wanted}))
+        intervals = encoder.intervals(config.bootstrap.confidence)
+        for place, side in enumerate(("  from", "  to")):
+            rows.append((side, {name: found[place] for name, found in intervals.items() if name in wanted}))
+    for place, label in enumerate(("mean", "std")):
+        rows.append((label, {name: found[place] for name, found in seeds.items() if name in wanted}))
+    return [(label, row) for label, row in rows if row]
+
+
+def write(
+    folder: Path,
+    config: EvaluateConfig,
+    encoders: Sequence[EncoderResult],
+    tasks: Sequence[Task],
+    compared: Comparison | None,
+    seeds: Mapping[str, tuple[float, float]],
+    missing: Mapping[str, str],
+) -> None:
+    """results.json, results.csv, table.md, table.tex, and JSON and figures of each analysis."""
+    made = {
+        "simcse_lit": simcse_lit.__version__,
+        "git_commit": git_commit(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "bootstrap": vars(config.bootstrap),
+    }
+    content = as_json(
+        encoders,
+        tasks,
+        confidence=config.bootstrap.confidence,
+        compared=compared,
+        seeds=seeds,
+        missing=missing,
+        made=made,
+    )
+    _write_json(folder / "results.json", content)
+    _write_csv(folder / "results.csv", content)
+    if tasks:
+        rows = {encoder.label: encoder.scores for encoder in encoders}
+        if seeds:
+            rows |= {"mean": {name: mean for name, (mean, _) in seeds.items()}}
+            rows |= {"std": {name: std for name, (_, std) in seeds.items()}}
+        (folder / "table.md").write_text(markdown_table(rows) + "\n", encoding="utf-8")
+        (folder / "table.tex").write_text(latex_table(rows) + "\n", encoding="utf-8")
+    for name in encoders[0].analyses:
+        from simcse_lit.reporting import figures  # with Matplotlib, which tables do without
+
+        by_label = {encoder["label"]: dict(encoder["analyses"][name]) for encoder in content["encoders"]}
+        _write_json(folder / f"{name}.json", by_label)
+        for encoder in encoders:
+            if "Avg." in encoder.averages:
+                by_label[encoder.label]["score"] = encoder.averages["Avg."]
+        figures.DRAW[name](by_label, folder / f"{name}.png")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_csv(path: Path, content: Mapping[str, Any]) -> None:
+    """One line a number: encoder, task, subset, metric, value."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["encoder", "task", "subset", "metric", "value"])
+        for encoder in content["encoders"]:
+            for name, task in encoder["tasks"].items():
+                for subset, metrics in [("", task), *task["subsets"].items()]:
+                    for metric, value in metrics.items():
+                        if isinstance(value, (int, float)):
+                            writer.writerow([encoder["label"], name, subset, metric, value])
+                for metric, value in zip(("low", "high"), task["interval"] or (), strict=False):
+                    writer.writerow([encoder["label"], name, "", metric, value])
+            for name, average in encoder["averages"].items():
+                writer.writerow([encoder["label"], name, "", "score", average["score"]])
+
+
+def explain_missing(missing: Mapping[str, str]) -> str:
+    """One message for all tasks whose data could not be had; equal reasons are told once."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        by_reason.setdefault(reason, []).append(name)
+    told = "\n".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    return f"tasks: {len(missing)} could not be scored.\n{told}"

@@ -1,0 +1,1 @@
+"""A sweep: its runs, their comparison, tables, figures and page."""

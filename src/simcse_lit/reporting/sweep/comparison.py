@@ -1,0 +1,263 @@
+"""The runs of a sweep set against each other: what varied, settings over their seeds, and how sure a difference is.
+
+A setting is what several seeds share. Everything here is numbers; `sweep_figures.py` draws them, `page.py` shows them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simcse_lit.config.resume import FREE, FREE_KEYS
+from simcse_lit.errors import UserError
+from simcse_lit.evaluation.statistics import holm, spread, welch
+from simcse_lit.reporting.sweep.runs import FINISHED, Run
+from simcse_lit.tables import ordered
+
+NEVER = ("seed", "run_dir", "resume")  # what a sweep is never about
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing that varied.
+
+    Args:
+        key: a dotted key of the configuration, or a group.
+        values: in order.
+        along: keys that changed with it, and need no axis of their own.
+    """
+
+    key: str
+    values: Sequence[Any]
+    along: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What several seeds share: a value on each axis, and its runs."""
+
+    values: tuple[Any, ...]
+    runs: Sequence[Run]
+
+    @property
+    def label(self) -> str:
+        """Its values, short; where nothing varied, the name of its run."""
+        return ", ".join(map(show, self.values)) or self.runs[0].label
+
+    def is_where(self, typed: Mapping[str, str]) -> bool:
+        """Whether keys have these values, as typed."""
+        return all(same(self.runs[0].facts.get(key), value) for key, value in typed.items())
+
+    def scores(self, metric: str) -> list[float]:
+        """One a run that has it."""
+        return [run.scores[metric] for run in self.runs if metric in run.scores]
+
+    def mean(self, metric: str) -> float | None:
+        """Over its runs; None if none has it."""
+        return float(np.mean(scores)) if (scores := self.scores(metric)) else None
+
+    def std(self, metric: str) -> float | None:
+        """Sample standard deviation (n - 1) over its runs; None with fewer than two."""
+        return spread(scores)[1] if len(scores := self.scores(metric)) > 1 else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting's mean minus the baseline's.
+
+    Args:
+        difference: of the means.
+        p: of Welch's t test over seeds, two-sided; None if either has fewer than two, or neither varies.
+        p_holm: the same, corrected by Holm's method for all the settings that are tested.
+    """
+
+    difference: float
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is known of the finished runs together.
+
+    Args:
+        axes: what varied.
+        settings: in the order of the axes' values.
+        metrics: names of the scores: the development set, then the paper's order.
+        metric: the score that settings are ranked and tested by.
+        baseline: the setting that others are tested against; None if there is none.
+        baseline_note: why it is that one, or why there is none.
+    """
+
+    axes: Sequence[Axis]
+    settings: Sequence[Setting]
+    metrics: Sequence[str]
+    metric: str
+    baseline: Setting | None
+    baseline_note: str
+
+    def ranked(self) -> list[Setting]:
+        """Settings with a mean that is a number, best first."""
+        means = {setting.values: setting.mean(self.metric) for setting in self.settings}
+        scored = [setting for setting in self.settings if (mean := means[setting.values]) is not None and mean == mean]
+        return sorted(scored, key=lambda setting: -(means[setting.values] or 0))
+
+    def differences(self) -> dict[tuple[Any, ...], Difference]:
+        """By a setting's values, what it gains on the baseline; empty without a baseline."""
+        if self.baseline is None:
+            return {}
+        base = self.baseline.scores(self.metric)
+        others = [one for one in self.settings if one is not self.baseline and one.scores(self.metric)]
+        if not base:
+            return {}
+        p_values = [welch(one.scores(self.metric), base) for one in others]
+        corrected = iter(holm([p for p in p_values if p is not None]))
+        return {
+            one.values: Difference(
+                float(np.mean(one.scores(self.metric)) - np.mean(base)), p, None if p is None else next(corrected)
+            )
+            for one, p in zip(others, p_values, strict=True)
+        }
+
+
+def compare(
+    runs: Sequence[Run],
+    *,
+    metric: str | None,
+    baseline: Mapping[str, str] | None,
+    defaults: Mapping[str, Any] | None,
+) -> Comparison:
+    """Set the finished ones of the runs against each other.
+
+    Args:
+        runs: all that were found.
+        metric: a score's name; None for the development set, on which training selects too.
+        baseline: key to value as typed of the setting to test against; None for the one with the defaults' values.
+        defaults: what the runs' common settings compose to, in `Run.facts`' keys; None if that is not known.
+
+    Raises:
+        UserError: there is no such score or baseline.
+    """
+    finished = [run for run in runs if run.state == FINISHED]
+    axes = find_axes(finished)
+    grouped: dict[str, list[Run]] = {}
+    for run in finished:
+        grouped.setdefault(_canonical([run.facts.get(axis.key) for axis in axes]), []).append(run)
+    settings = [Setting(tuple(group[0].facts.get(axis.key) for axis in axes), group) for group in grouped.values()]
+    settings.sort(key=lambda one: [_place(axis, value) for axis, value in zip(axes, one.values, strict=True)])
+    dev = next(iter(finished[0].scores)) if finished else ""
+    metrics = [dev, *(name for name in ordered({name for run in finished for name in run.scores}) if name != dev)]
+    if metric is not None and metric not in metrics:
+        raise UserError(f"metric={metric}: no run has this score. There are: {', '.join(metrics)}.")
+    chosen, note = _baseline(axes, settings, baseline, defaults)
+    return Comparison(axes, settings, metrics if finished else [], metric or dev, chosen, note)
+
+
+def find_axes(runs: Sequence[Run]) -> list[Axis]:
+    """What varied over runs: what their command lines say differently, and keys that differ without being told by these.
+
+    A group like `model` changes many keys; these follow it. The seed is never an axis.
+    """
+    differing = [key for key in _keys(runs) if len({_canonical(run.facts.get(key)) for run in runs}) > 1]
+    differing = [key for key in differing if key not in NEVER]
+    common = set.intersection(*(set(run.overrides) for run in runs)) if runs else set()
+    typed = dict.fromkeys(
+        override.partition("=")[0].lstrip("+~") for run in runs for override in run.overrides if override not in common
+    )
+    chosen = [key for key in typed if key in differing]
+    for key in differing:
+        if not _free(key) and not _follows(runs, key, chosen):
+            chosen.append(key)
+    rest = [key for key in differing if key not in chosen and not _free(key)]
+    return [
+        Axis(key, _in_order([run.facts.get(key) for run in runs]), [other for other in rest if _follows(runs, other, [key])])
+        for key in chosen
+    ]
+
+
+def _keys(runs: Sequence[Run]) -> list[str]:
+    """All keys, those that name a thing (`pooler.name`) before those that follow from it."""
+    keys = dict.fromkeys(key for run in runs for key in run.facts)
+    return sorted(keys, key=lambda key: not key.endswith(("name", "name_or_path")))
+
+
+def _free(key: str) -> bool:
+    """Whether a key says where and how a run is computed and watched, and not what."""
+    group, _, leaf = key.partition(".")
+    return group.partition("@")[0] in FREE or leaf in FREE_KEYS.get(group, ())
+
+
+def _follows(runs: Sequence[Run], key: str, others: Sequence[str]) -> bool:
+    """Whether the values of other keys decide this key's."""
+    by_others: dict[str, set[str]] = {}
+    for run in runs:
+        by_others.setdefault(_canonical([run.facts.get(other) for other in others]), set()).add(
+            _canonical(run.facts.get(key))
+        )
+    return all(len(values) == 1 for values in by_others.values())
+
+
+def _baseline(
+    axes: Sequence[Axis],
+    settings: Sequence[Setting],
+    asked: Mapping[str, str] | None,
+    defaults: Mapping[str, Any] | None,
+) -> tuple[Setting | None, str]:
+    keys = [axis.key for axis in axes]
+    if asked is not None:
+        unknown = next((key for key in asked if not any(key in (axis.key, *axis.along) for axis in axes)), None)
+        if unknown is not None:
+            raise UserError(f"baseline={unknown}=...: not what varied. That was: {', '.join(keys) or 'nothing'}.")
+        found = [one for one in settings if one.is_where(asked)]
+        if len(found) != 1:
+            typed = ",".join(f"{key}={value}" for key, value in asked.items())
+            there = "; ".join(one.label for one in settings)
+            raise UserError(f"baseline={typed}: {len(found)} settings are that. Of {', '.join(keys)} there are: {there}.")
+        return found[0], "chosen with baseline="
+    if len(settings) < 2:
+        return None, "there is one setting only"
+    if defaults is None:
+        return None, "the default of what varied is not known; choose one with baseline=KEY=VALUE"
+    told = ", ".join(f"{key} = {show(defaults.get(key))}" for key in keys)
+    for one in settings:
+        if all(_canonical(value) == _canonical(defaults.get(key)) for key, value in zip(keys, one.values, strict=True)):
+            return one, f"the default, {told}"
+    return None, f"the default ({told}) is not among the settings; choose one with baseline=KEY=VALUE"
+
+
+def show(value: Any) -> str:
+    """A value as one would type it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(show, value))}]"
+    return str(value)
+
+
+def same(value: Any, typed: str) -> bool:
+    """Whether a value is what was typed: 0.05 is 5e-2."""
+    if isinstance(value, bool):
+        return show(value) == typed
+    try:
+        return float(value) == float(typed)
+    except (TypeError, ValueError):
+        return show(value) == typed
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _in_order(values: Sequence[Any]) -> list[Any]:
+    """Distinct values: numbers by size, behind everything else in the order in which it came."""
+    distinct = list({_canonical(value): value for value in values}.values())
+    numbers = [value for value in distinct if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    return [value for value in distinct if value not in numbers] + sorted(numbers)
+
+
+def _place(axis: Axis, value: Any) -> int:
+    return [_canonical(one) for one in axis.values].index(_canonical(value))

@@ -1,0 +1,218 @@
+"""Run folders read back: what a run was started with, how it ended, what it scored and logged.
+
+Works on files alone, wherever they were made, and imports no torch. `comparison.py` sets the runs against each other.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config.resume import flat
+from simcse_lit.errors import UserError
+from simcse_lit.launch.cases import jobs_of
+from simcse_lit.launch.command import config_options, quoted
+from simcse_lit.launch.handover import ERROR_FILE
+from simcse_lit.reporting.run.curves import read_metrics
+
+FINISHED, FAILED, UNFINISHED, NOT_STARTED = "finished", "failed", "unfinished", "not started"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, from its folder.
+
+    Args:
+        folder: where it is; None for a job of a sweep that has not been started.
+        label: its folder as seen from the folder that is reported on.
+        state: finished, failed, unfinished or not started.
+        note: why it failed, or how far it came.
+        overrides: what it was started with.
+        command: the line that starts it again.
+        facts: dotted keys of its resolved configuration, and the option chosen of each group, with their values; a list is a
+            tuple, so that values can be compared and looked up.
+        scores: after training, by task; the development set first. Empty unless it is finished.
+        before: likewise, of the untrained encoder.
+        history: each logged number as (step, value) in the order of steps.
+        environment: versions, commit, device.
+        own_files: `hydra.searchpath=...`, if it was started with configuration files of the user's own.
+    """
+
+    folder: Path | None
+    label: str
+    state: str
+    note: str
+    overrides: Sequence[str]
+    command: str
+    facts: Mapping[str, Any]
+    scores: Mapping[str, float]
+    before: Mapping[str, float]
+    history: Mapping[str, Sequence[tuple[int, float]]]
+    environment: Mapping[str, Any]
+    own_files: Sequence[str] = ()
+
+    @property
+    def seed(self) -> Any:
+        """The seed, which tells runs of one setting from each other."""
+        return self.facts.get("seed")
+
+
+def read_runs(root: Path) -> list[Run]:
+    """Every run of training in a folder and below it, in the order of their numbers, then jobs that were never started.
+
+    Raises:
+        UserError: there is none, or a file of one cannot be read.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder. Name a run folder (outputs/...) or the folder of a sweep (multirun/...).")
+    folders = sorted({path.parent.parent for path in root.rglob(".hydra/overrides.yaml")}, key=_natural)
+    runs = [run for folder in folders if (run := _read(folder, root)) is not None]
+    if not runs:
+        raise UserError(f"{root}: no run of simcse_lit.train in it or below it (a run folder holds .hydra/overrides.yaml).")
+    return runs + _not_started(root, runs)
+
+
+def _natural(path: Path) -> list[Any]:
+    return [[int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)] for name in path.parts]
+
+
+def _read(folder: Path, root: Path) -> Run | None:
+    """The run in a folder; None if it was another command's."""
+    hydra = _yaml(folder / ".hydra" / "hydra.yaml")["hydra"]
+    if hydra["job"]["config_name"] != "train":
+        return None
+    overrides = _yaml(folder / ".hydra" / "overrides.yaml")
+    path = folder / "config.yaml"
+    config = _yaml(path) if path.is_file() else {}
+    choices = {name: option for name, option in hydra["runtime"]["choices"].items() if not name.startswith("hydra")}
+    scores = _scores(folder)
+    history = read_metrics(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else {}
+    sources = hydra["runtime"]["config_sources"]
+    own = [source["path"] for source in sources if source["provider"] == "command-line"]
+    error, log = folder / ERROR_FILE, folder / "environment.json"
+    environment = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else {}
+    if scores.get("after"):
+        state, note = FINISHED, ""
+    elif error.is_file():
+        state, note = FAILED, error.read_text(encoding="utf-8").strip()
+    else:
+        last = max((step for points in history.values() for step, _ in points), default=None)
+        state, note = UNFINISHED, "no step logged" if last is None else f"last step logged: {last:,}"
+    return Run(
+        folder=folder,
+        label=str(folder.relative_to(root)) if folder != root else folder.name,
+        state=state,
+        note=note,
+        overrides=overrides,
+        command=_command(hydra, overrides, environment),
+        facts={**choices, **{key: _hashable(value) for key, value in flat(config)}},
+        scores=scores.get("after", {}),
+        before=scores.get("before", {}),
+        history=history,
+        environment=environment,
+        own_files=[f"hydra.searchpath=[{quoted('file://' + path)}]" for path in own],
+    )
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from error
+
+
+def _scores(folder: Path) -> dict[str, dict[str, float]]:
+    path = folder / "scores.json"
+    try:
+        scores: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from error
+    return scores
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else str(value) if isinstance(value, Mapping) else value
+
+
+def _command(hydra: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> str:
+    """The line that runs this job again, in a folder of its own.
+
+    The configuration of this package is left out, also that of a checkout on another machine: it is beside the script that
+    the environment names.
+    """
+    package = Path(next(iter(environment.get("command", ())), "")).parent
+    own = [str(package / "conf"), *(str(parent / "conf") for parent in list(package.parents)[1:2])]
+    sources = [source for source in hydra["runtime"]["config_sources"] if source["path"] not in own]
+    node: Any = OmegaConf.create({"job": hydra["job"], "runtime": {"config_sources": sources}})
+    module = hydra["job"]["name"]
+    words = [f"simcse_lit.{module}" if module == "train" else module, *config_options(node)]
+    words += [override for override in overrides if not override.startswith("resume=")]
+    return f"python -m {shlex.join(words)}"
+
+
+def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
+    """The jobs that `multirun.yaml` of a grid asks for and no folder holds, as of a sweep that was stopped."""
+    path = root / "multirun.yaml"
+    hydra = _yaml(path)["hydra"] if path.is_file() else {}
+    sweeper = hydra.get("runtime", {}).get("choices", {}).get("hydra/sweeper")
+    if sweeper not in ("basic", "cases"):
+        return []
+    params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
+    try:
+        parsed = OverridesParser.create().parse_overrides([*params, *hydra["overrides"]["task"]])
+        cases = hydra["sweeper"]["cases"] if sweeper == "cases" else [{}]
+        jobs = jobs_of(cases, parsed)
+    except HydraException:
+        return []
+    held = [_as_asked(run.overrides) for run in runs]
+    environment = next((run.environment for run in runs if run.environment), {})
+    return [
+        Run(None, "", NOT_STARTED, "", job, _command(hydra, job, environment), {}, {}, {}, {}, {})
+        for job in jobs
+        if _as_asked(job) not in held
+    ]
+
+
+def _as_asked(overrides: Sequence[str]) -> list[str]:
+    """A job's overrides in a fixed order, and without `resume`, which changes nothing of what is computed."""
+    return sorted(override for override in overrides if not override.startswith("resume="))
+
+
+def common_defaults(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """What the overrides that all runs share compose to: keys and groups that are the default of what varied.
+
+    Returns:
+        As `Run.facts`, of keys that have a value; None if it does not compose here, as with a user's own moved files.
+    """
+    common = [override for override in runs[0].overrides if all(override in run.overrides for run in runs)]
+    resolvers.register()
+    schema.register()
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            composed = compose("train", [*common, *runs[0].own_files, "run_dir=unused"], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    choices = OmegaConf.to_container(composed.hydra.runtime.choices)
+    assert isinstance(choices, dict)
+    keys = {key for run in runs for key in run.facts if key not in choices}
+    return {**choices, **{key: value for key in keys if (value := _select(composed, key)) is not None}}
+
+
+def _select(composed: Any, key: str) -> Any:
+    """A key's value, resolved; None if it has none, or needs what is not here, like an environment variable."""
+    try:
+        value = OmegaConf.select(composed, key)
+    except OmegaConfBaseException:
+        return None
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

@@ -1,0 +1,1 @@
+"""The index: exact and approximate search in a folder of vectors."""

@@ -1,0 +1,230 @@
+"""The page, the JSON API and its documentation, over a `Service`. Every refusal is {"error": MESSAGE} with a 4xx status.
+
+Everything that the page needs lies in static/: it works without a network and asks nobody but this server.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from torch import Tensor
+
+from simcse_lit import __version__
+from simcse_lit.config.schema import LimitsConfig, ServeConfig
+from simcse_lit.encoding.texts import unencodable
+from simcse_lit.errors import UserError
+from simcse_lit.server.batcher import Busy
+from simcse_lit.server.guard import Guard, error
+from simcse_lit.server.service import Service
+from simcse_lit.server.upload import uploaded
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+MAX_HITS = 100
+
+
+class EncodeRequest(BaseModel):
+    """Sentences to be encoded."""
+
+    sentences: list[str] = Field(examples=[["A man is cycling.", "Someone rides a bike."]])
+    normalize: bool = Field(True, description="vectors of length 1")
+
+
+class Vectors(BaseModel):
+    """A vector for each sentence, in their order."""
+
+    vectors: list[list[float]]
+    dimension: int
+
+
+class SimilarityRequest(BaseModel):
+    """Sentences to be compared with each other, or with others."""
+
+    sentences: list[str] = Field(examples=[["A man is cycling.", "Someone rides a bike.", "It is raining."]])
+    others: list[str] | None = Field(None, description="compare with these; left out, with each other")
+
+
+class Similarities(BaseModel):
+    """Cosines: a row for each of `sentences`, a column for each of `others`."""
+
+    similarities: list[list[float]]
+
+
+class SearchRequest(BaseModel):
+    """What to search for."""
+
+    queries: list[str] = Field(examples=[["Someone rides a bike."]])
+    top_k: int = Field(10, ge=1, le=MAX_HITS, description="hits of a query, at most")
+    threshold: float = Field(-1, ge=-1, le=1, description="least cosine of a hit")
+
+
+class FoundSentence(BaseModel):
+    """A sentence of the index."""
+
+    id: int
+    text: str
+    score: float = Field(description="cosine similarity")
+
+
+class Found(BaseModel):
+    """For each query its hits, the most similar first."""
+
+    results: list[list[FoundSentence]]
+
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    error: str
+
+
+def create_app(service: Service, config: ServeConfig) -> FastAPI:
+    """The application.
+
+    Args:
+        service: encoder and index.
+        config: of `conf/serve.yaml`.
+    """
+    refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal}, "503": {"model": Refusal}}
+    limits = config.limits
+    app = FastAPI(
+        title="simcse-lit",
+        version=__version__,
+        description="Sentence vectors, similarities and search.",
+        docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is static/docs.html
+        redoc_url=None,
+        responses=refusals,
+    )
+    app.add_middleware(
+        Guard,
+        hosts=LOOPBACK if config.host in LOOPBACK else (),
+        body=int(limits.body_mb * 1e6),
+        uploads={"/api/corpus": int(limits.upload_mb * 1e6)} if config.upload else {},
+    )
+
+    async def encoded(sentences: list[str]) -> Tensor:
+        try:
+            return await asyncio.wrap_future(service.batcher.submit(sentences))
+        except Busy:
+            raise HTTPException(503, "Too many requests are waiting; try again.", {"Retry-After": "1"}) from None
+
+    @app.post("/api/encode", summary="Vectors of sentences", response_model=Vectors)
+    async def encode(request: EncodeRequest) -> dict[str, Any]:
+        check("sentences", request.sentences, limits, limits.sentences)
+        vectors_NH = await encoded(request.sentences)
+        if request.normalize:
+            vectors_NH = F.normalize(vectors_NH, dim=-1)
+        return {"vectors": vectors_NH.tolist(), "dimension": vectors_NH.shape[1]}
+
+    @app.post("/api/similarity", summary="Cosine similarities of sentences", response_model=Similarities)
+    async def similarity(request: SimilarityRequest) -> dict[str, Any]:
+        check("sentences", request.sentences, limits, limits.matrix)
+        others = request.others
+        if others is not None:
+            check("others", others, limits, limits.matrix)
+        vectors_NH = F.normalize(await encoded([*request.sentences, *(others or [])]), dim=-1)
+        own_NH = vectors_NH[: len(request.sentences)]
+        other_NH = own_NH if others is None else vectors_NH[len(request.sentences) :]
+        return {"similarities": (own_NH @ other_NH.T).clamp(-1, 1).tolist()}
+
+    @app.post("/api/search", summary="The most similar sentences of the index", response_model=Found)
+    async def search(request: SearchRequest) -> dict[str, Any]:
+        check("queries", request.queries, limits, limits.sentences)
+        index = service.index
+        if index is None:
+            raise HTTPException(409, "There is nothing to search yet: upload a corpus, or wait until it is encoded.")
+        hits = await run_in_threadpool(index.search, await encoded(request.queries), request.top_k)
+        kept = [[hit for hit in row if hit.score >= request.threshold] for row in hits]
+        return {"results": [[hit._asdict() for hit in row] for row in kept]}
+
+    if config.upload:
+
+        @app.put(
+            "/api/corpus",
+            summary="Replace the corpus that is searched",
+            status_code=202,
+            openapi_extra={
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+                }
+            },
+        )
+        async def upload(request: Request, name: str, column: str | None = None) -> dict[str, Any]:
+            """The body is the file. `name` is its name, whose ending says its format: txt (a sentence a line), csv, tsv,
+            jsonl or parquet; `column` is the one to read of a table that has several. It is encoded in the background;
+            GET /health tells how far it is.
+            """
+            texts = await run_in_threadpool(uploaded, await request.body(), name, column, limits)
+            if not service.use_corpus(texts, Path(name).name):
+                raise HTTPException(409, "Another corpus is being encoded; try again when it is ready.")
+            return {"sentences": len(texts)}
+
+    @app.get("/health", summary="Whether the server works, and with what")
+    async def health() -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "version": __version__,
+            **service.about(),
+            "upload": config.upload,
+            "limits": vars(limits),
+        }
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(STATIC / "docs.html")
+
+    app.mount("/static", StaticFiles(directory=STATIC))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, raised: RequestValidationError) -> JSONResponse:
+        first = raised.errors()[0]
+        if first["type"] == "json_invalid":
+            return error(400, f"The body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return error(422, f"{where}: {first['msg']}." if where else f"The body: {first['msg']}.")
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, raised: StarletteHTTPException) -> JSONResponse:
+        return error(raised.status_code, str(raised.detail), **(raised.headers or {}))
+
+    @app.exception_handler(UserError)
+    async def mistaken(_: Request, raised: UserError) -> JSONResponse:
+        return error(400, str(raised))
+
+    return app
+
+
+def check(key: str, sentences: list[str], limits: LimitsConfig, most: int) -> None:
+    """Refuse what is no text to encode, and too much of it.
+
+    Raises:
+        HTTPException: 413 for too much, 422 for anything else.
+    """
+    if not sentences:
+        raise HTTPException(422, f"{key}: is empty; give it one sentence or more.")
+    if len(sentences) > most:
+        raise HTTPException(413, f"{key}: {len(sentences):,} sentences; at most {most:,} are taken.")
+    for place, sentence in enumerate(sentences):
+        if len(sentence) > limits.characters:
+            raise HTTPException(
+                413, f"{key}.{place}: {len(sentence):,} characters; at most {limits.characters:,} are taken."
+            )
+        reason = "is blank" if not sentence.strip() else unencodable(sentence)
+        if reason:
+            raise HTTPException(422, f"{key}.{place}: {reason}.")

@@ -1,0 +1,128 @@
+"""What the server serves: an encoder behind its batcher, and an index that an upload replaces once it is ready.
+
+Knows nothing of HTTP.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from threading import Lock, Thread
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simcse_lit.encoding.texts import Settings, vectors
+from simcse_lit.formats.loading import LoadedEncoder
+from simcse_lit.retrieval.index import Index
+from simcse_lit.retrieval.index_encoder import check_encoder
+from simcse_lit.server.batcher import Batcher, Busy
+
+log = logging.getLogger(__name__)
+
+BLOCK = 64  # texts of a corpus that are encoded between two looks at the queue: searches come in between
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the corpus is.
+
+    Args:
+        state: empty, encoding, ready or failed.
+        name: of the corpus.
+        done: sentences encoded.
+        total: sentences of it.
+        error: why it failed.
+    """
+
+    state: str = "empty"
+    name: str | None = None
+    done: int = 0
+    total: int = 0
+    error: str | None = None
+
+
+class Service:
+    """An encoder and an index.
+
+    Args:
+        loaded: the encoder, on its device.
+        settings: how it encodes; vectors are not normalised.
+        max_waiting: texts that may wait for it.
+    """
+
+    def __init__(self, loaded: LoadedEncoder, settings: Settings, max_waiting: int) -> None:
+        self.loaded = loaded
+        self.batcher = Batcher(self._vectors, max_waiting)
+        self.index: Index | None = None
+        self.progress = Progress()
+        self._settings = settings
+        self._lock = Lock()
+        self.width = self.batcher.submit(["A sentence."]).result().shape[1]
+
+    def use_index(self, index: Index, name: str) -> None:
+        """Search a saved index.
+
+        Raises:
+            UserError: it was built with another encoder.
+        """
+        check_encoder(index, lambda texts: F.normalize(self._patiently(texts), dim=-1), self.loaded.source)
+        self.index = index
+        self.progress = Progress("ready", name, len(index), len(index))
+
+    def use_corpus(self, texts: Sequence[str], name: str) -> bool:
+        """Encode a corpus in the background; the old index is searched until the new one is ready.
+
+        Returns:
+            False if another corpus is being encoded.
+        """
+        with self._lock:
+            if self.progress.state == "encoding":
+                return False
+            self.progress = Progress("encoding", name, 0, len(texts))
+        Thread(target=self._index, args=(list(texts), name), name="corpus", daemon=True).start()
+        return True
+
+    def about(self) -> dict[str, Any]:
+        """For the health endpoint."""
+        return {
+            "model": self.loaded.source,
+            "kind": self.loaded.kind,
+            "pooler": self.loaded.pooler,
+            "dimension": self.width,
+            "device": str(self.loaded.encoder.device),
+            "sentences": len(self.index) if self.index is not None else 0,
+            "corpus": asdict(self.progress),
+        }
+
+    def _index(self, texts: list[str], name: str) -> None:
+        rest = iter(texts)
+        parts: list[Tensor] = []
+        done = 0
+        try:
+            while block := list(islice(rest, BLOCK)):
+                parts.append(self._patiently(block))
+                done += len(block)
+                self.progress = Progress("encoding", name, done, len(texts))
+            index = Index.build(torch.cat(parts), texts, model=self.loaded.source)
+        except Exception as error:
+            log.exception("The corpus %s could not be indexed.", name)
+            self.progress = Progress("failed", name, done, len(texts), str(error) or type(error).__name__)
+            return
+        self.index = index
+        self.progress = Progress("ready", name, done, done)
+
+    def _patiently(self, texts: list[str]) -> Tensor:
+        """Vectors for the server itself, as of a part of the corpus; it waits where a request would be told to come back."""
+        while True:
+            try:
+                return self.batcher.submit(texts).result()
+            except Busy:
+                time.sleep(0.05)
+
+    def _vectors(self, texts: Sequence[str]) -> Tensor:
+        with torch.inference_mode():
+            return vectors(self.loaded, texts, self._settings)

@@ -1,0 +1,105 @@
+"""The sentences of an uploaded file, within the limits. What is beyond them is refused before it is read, as far as a file
+says what is in it: a few kilobytes of Parquet may hold millions of rows, or of characters.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastapi import HTTPException
+
+from simcse_lit.config.schema import LimitsConfig
+from simcse_lit.encoding.input import TextFile
+from simcse_lit.errors import UserError
+from simcse_lit.text.sources import FORMATS, Source, open_parquet
+
+BATCH = 1024  # rows of Parquet whose lengths are looked at together
+BYTES = 4  # of a character of UTF-8, at most
+
+
+def uploaded(body: bytes, name: str, column: str | None, limits: LimitsConfig) -> list[str]:
+    """The sentences of an uploaded file.
+
+    Raises:
+        HTTPException: it is empty, no text, of an unknown format, or holds too many sentences.
+        UserError: a row cannot be used, or the file is damaged.
+    """
+    name = Path(name).name
+    suffix = Path(name).suffix.lower()
+    if suffix not in FORMATS:
+        raise HTTPException(415, f"{name}: unknown format {suffix!r}; known are {', '.join(FORMATS)}.")
+    if not body.strip():
+        raise HTTPException(400, f"{name}: the file is empty.")
+    if suffix != ".parquet" and b"\0" in body:
+        raise HTTPException(400, f"{name}: holds zero bytes, so it is no text file.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"corpus{suffix}")
+        path.write_bytes(body)
+        if suffix == ".parquet":
+            _check_parquet(Source(path, name, "corpus"), column, limits)
+        file = TextFile(str(path), column, key="corpus", name=name)
+        _check_count(name, len(file), limits)
+        texts = []
+        for row in file.rows():
+            _check_length(row.line, len(row.fields[0]), limits)
+            texts.append(row.fields[0])
+        return texts
+
+
+def _check_count(name: str, count: int, limits: LimitsConfig) -> None:
+    if count > limits.corpus:
+        raise HTTPException(413, f"{name}: {count:,} sentences; at most {limits.corpus:,} are taken.")
+
+
+def _check_length(line: int, characters: int, limits: LimitsConfig) -> None:
+    if characters > limits.characters:
+        raise UserError(f"corpus: line {line}: {characters:,} characters; at most {limits.characters:,} are taken.")
+
+
+def _check_parquet(source: Source, column: str | None, limits: LimitsConfig) -> None:
+    """Rows and bytes by the file's own account, then the lengths of its texts; what stands twice is in memory once.
+
+    Of the metadata nothing is asked of single columns: pyarrow 26 ends the process if theirs are damaged.
+    """
+    import pyarrow as pa
+
+    file = open_parquet(source)
+    names, about = file.schema_arrow.names, file.metadata
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    _check_count(source.name, max(about.num_rows, sum(group.num_rows for group in groups)), limits)
+    size, most = sum(group.total_byte_size for group in groups), BYTES * limits.corpus * limits.characters
+    if size > most:
+        raise HTTPException(
+            413,
+            f"{source.name}: is {size / 1e6:,.1f} MB, unpacked; at most {most / 1e6:,.1f} are taken: "
+            f"{limits.corpus:,} sentences of {limits.characters:,} characters. Leave other columns out.",
+        )
+    if column is None and len(names) == 1:
+        column = names[0]
+    if column is None or names.count(column) != 1:
+        return  # `TextFile` says so, and reads nothing
+    kind = file.schema_arrow.field(column).type
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not any(is_text(plain) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+        raise UserError(f"corpus: {source.name}: column {column} is no text ({kind}).")
+    seen = 0
+    for lengths in _lengths(source, column):
+        for line, characters in enumerate(lengths, start=seen + 1):
+            _check_length(line, characters or 0, limits)
+        seen += len(lengths)
+        _check_count(source.name, seen, limits)  # a file's own account may be wrong
+
+
+def _lengths(source: Source, column: str) -> Iterator[list[int | None]]:
+    """Characters of each text, batch by batch."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(source.path, read_dictionary=[column]) as file:
+            for batch in file.iter_batches(BATCH, columns=[column]):
+                texts = batch.column(0)
+                yield pc.utf8_length(texts.dictionary).take(texts.indices).to_pylist()
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise UserError(f"corpus: {source.name}: the file is damaged: {str(error).splitlines()[0]}") from error

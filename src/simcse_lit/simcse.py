@@ -1,0 +1,271 @@
+"""`SimCSE`: encode, compare, index and search sentences with any encoder, by the names of the paper's own tool.
+
+A script that was written for that tool runs with another import: `from simcse_lit import SimCSE`. That import is light:
+torch and the rest come when an encoder is loaded.
+
+Shapes: N sentences, Q queries, H hidden.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simcse_lit.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy import ndarray
+
+    from simcse_lit.retrieval.index import Index
+
+    Device = str | torch.device
+
+TOKENS = 64  # of a sentence; `batch_size` sentences of so many fill a batch
+CELL = 39  # sentences, below which faiss learns nothing of use of a cell
+SHOW_PROGRESS = 1000  # sentences from which a progress bar is worth its line
+
+
+class SimCSE:
+    """Sentences to vectors, similarities and nearest sentences.
+
+    Args:
+        model_name_or_path: an export of simcse-lit, a Lightning checkpoint, one of the paper's releases, a folder or Hub id
+            of sentence-transformers or transformers.
+        device: `cuda`, `cuda:1`, `cpu`, ...; by default a GPU if there is one. A list of them (`["cuda:0", "cuda:1"]`, or
+            `["cpu", "cpu"]`) starts a process for each, and large inputs are shared out among them.
+        num_cells: cells of an index with `faiss_fast=True`.
+        num_cells_in_search: cells of it that a search visits.
+        pooler: how a raw transformers model is read: `cls` (through its own linear layer and tanh, as the paper's tool
+            does), `cls_before_pooler`, `avg`, ...; a saved model knows its own.
+        revision: branch, tag or commit on the Hub.
+        precision: `32-true`, `bf16-mixed` or `16-mixed`; None is 32-true.
+
+    Raises:
+        UserError: there is no such model, device or precision, or nothing says how the model's vectors are read, or
+            it cannot run in this precision.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        device: "Device | Sequence[Device] | None" = None,
+        num_cells: int = 100,
+        num_cells_in_search: int = 10,
+        pooler: str | None = None,
+        *,
+        revision: str | None = None,
+        precision: str | None = None,
+    ) -> None:
+        from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
+        from simcse_lit.encoder.device import find_device
+        from simcse_lit.encoding.passes import AUTOCAST
+        from simcse_lit.encoding.pool import Pool
+        from simcse_lit.formats.loading import load_encoder
+
+        self._precision = precision or "32-true"
+        if self._precision not in AUTOCAST:
+            raise UserError(f"precision={precision}: not one of {', '.join(AUTOCAST)}.")
+        use_cache_when_unreachable(models_need_hub([model_name_or_path]))
+        reads: dict[str, Any] = {
+            "revision": revision,
+            "pooler": pooler,
+            "projection": "mlp" if pooler == "cls" else None,
+            "precision": self._precision,
+        }
+        self._loaded = load_encoder(model_name_or_path, **reads)
+        devices = list(device) if isinstance(device, (list, tuple)) else [device or "auto"]
+        found = [find_device(str(name)) for name in devices]
+        self._loaded.encoder.to(found[0])
+        self._pool = Pool(model_name_or_path, reads, found) if len(found) > 1 else None
+        self.num_cells = num_cells
+        self.num_cells_in_search = num_cells_in_search
+        self.index: Index | None = None
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the encoder is; the first of several."""
+        return self._loaded.encoder.device
+
+    def encode(
+        self,
+        sentence: str | Sequence[str],
+        device: "Device | None" = None,
+        return_numpy: bool = False,
+        normalize_to_unit: bool = True,
+        keepdim: bool = False,
+        batch_size: int = 64,
+        max_length: int = 128,
+    ) -> Any:
+        """The vectors of one or several sentences, float32 on the CPU.
+
+        Args:
+            sentence: a sentence, or several.
+            device: moves the encoder there first.
+            return_numpy: a numpy array, not a tensor.
+            normalize_to_unit: vectors of length 1.
+            keepdim: (1, H) instead of (H,) for a single sentence.
+            batch_size: a batch holds as many padded tokens as so many sentences of 64; sentences of like length share one.
+            max_length: tokens after which a sentence is cut.
+
+        Returns:
+            A tensor or an array: (H,) for a string, (N, H) in their order for several.
+
+        Raises:
+            TypeError: something among the sentences is not a string.
+            ValueError: there are no sentences, or a string is no valid text.
+        """
+        from simcse_lit.encoder.device import find_device
+        from simcse_lit.encoding.texts import Settings, vectors
+
+        sentences = _checked([sentence] if isinstance(sentence, str) else sentence)
+        if device is not None:
+            self._loaded.encoder.to(find_device(str(device)))
+        settings = Settings(max_length, batch_size * TOKENS, self._precision, normalize_to_unit)
+        if self._pool and device is None and len(sentences) > self._pool.PART:
+            vectors_NH = self._pool.vectors(sentences, settings)
+        else:
+            progress = "Encoding" if len(sentences) >= SHOW_PROGRESS else None
+            vectors_NH = vectors(self._loaded, sentences, settings, progress=progress)
+        found = vectors_NH[0] if isinstance(sentence, str) and not keepdim else vectors_NH
+        return found.numpy() if return_numpy else found
+
+    def similarity(
+        self, queries: str | Sequence[str], keys: "str | Sequence[str] | ndarray", device: "Device | None" = None
+    ) -> "float | ndarray":
+        """Cosine similarities.
+
+        Args:
+            queries: a sentence, or several.
+            keys: a sentence, several, or vectors, (N, H) or (H,).
+            device: moves the encoder there first.
+
+        Returns:
+            A number for a sentence with a sentence, (N,) for a sentence with several, (Q, N) for several.
+        """
+        from numpy import ndarray
+
+        query = self.encode(queries, device, return_numpy=True)
+        key = keys if isinstance(keys, ndarray) else self.encode(keys, device, return_numpy=True)
+        cosines_QN: ndarray = _unit(query) @ _unit(key).T
+        if query.ndim > 1:
+            return cosines_QN
+        return float(cosines_QN[0, 0]) if key.ndim == 1 else cosines_QN[0]
+
+    def build_index(
+        self,
+        sentences_or_file_path: str | Sequence[str],
+        use_faiss: bool | None = None,
+        faiss_fast: bool = False,
+        device: "Device | None" = None,
+        batch_size: int = 64,
+    ) -> None:
+        """Index sentences for `search`; an earlier index is dropped.
+
+        Args:
+            sentences_or_file_path: sentences, or the path of a text file with a sentence a line; blank lines are left out.
+            use_faiss: False never uses faiss; an exact search needs none in any case.
+            faiss_fast: an approximate index of `num_cells` cells, faster for very many sentences; few are searched exactly.
+            device: moves the encoder there first.
+            batch_size: as for `encode`.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        import torch
+
+        from simcse_lit.retrieval.index import Index
+
+        self.index = None
+        sentences = _sentences(sentences_or_file_path)
+        vectors_NH = torch.as_tensor(self.encode(sentences, device, batch_size=batch_size))
+        cells = min(self.num_cells, len(sentences) // CELL)
+        if faiss_fast and use_faiss is not False and cells > 1:
+            self.index = Index.build(
+                vectors_NH, sentences, kind="ivf", cells=cells, probes=min(self.num_cells_in_search, cells)
+            )
+        else:
+            self.index = Index.build(vectors_NH, sentences, kind="exact")
+
+    def add_to_index(
+        self, sentences_or_file_path: str | Sequence[str], device: "Device | None" = None, batch_size: int = 64
+    ) -> None:
+        """Add sentences, or those of a text file, to the index.
+
+        Raises:
+            RuntimeError: there is no index yet.
+            UserError: the file cannot be read.
+        """
+        import torch
+
+        index = self._index()
+        sentences = _sentences(sentences_or_file_path)
+        index.add(torch.as_tensor(self.encode(sentences, device, batch_size=batch_size)), sentences)
+
+    def search(
+        self, queries: str | Sequence[str], device: "Device | None" = None, threshold: float = 0.6, top_k: int = 5
+    ) -> Any:
+        """The most similar sentences of the index.
+
+        Args:
+            queries: a sentence, or several.
+            device: moves the encoder there first.
+            threshold: least cosine similarity.
+            top_k: at most so many.
+
+        Returns:
+            [(sentence, cosine), ...] for a string, most similar first; a list of such lists for several.
+
+        Raises:
+            RuntimeError: there is no index yet.
+        """
+        import torch
+
+        index = self._index()
+        queries_QH = torch.as_tensor(self.encode(queries, device, keepdim=True))
+        found = [
+            [(hit.text, float(hit.score)) for hit in hits if hit.score >= threshold]
+            for hits in index.search(queries_QH, min(top_k, len(index)))
+        ]
+        return found[0] if isinstance(queries, str) else found
+
+    def _index(self) -> "Index":
+        if self.index is None:
+            raise RuntimeError("There is no index to search: call build_index(SENTENCES) first.")
+        return self.index
+
+
+def _checked(sentences: Sequence[str]) -> list[str]:
+    from simcse_lit.encoding.texts import unencodable
+
+    if isinstance(sentences, (bytes, dict)) or not hasattr(sentences, "__iter__"):
+        raise TypeError(f"sentence: needs a string or a list of strings, not a {type(sentences).__name__}.")
+    texts = list(sentences)
+    if not texts:
+        raise ValueError("sentence: the list is empty; give it one sentence or more.")
+    for place, text in enumerate(texts):
+        if reason := unencodable(text):
+            raise (ValueError if isinstance(text, str) else TypeError)(f"sentence[{place}]: {reason}.")
+    return [str(text) for text in texts]  # numpy has strings of its own
+
+
+def _sentences(sentences_or_file_path: str | Sequence[str]) -> list[str]:
+    """The sentences themselves, or the lines of a file that are not blank."""
+    if not isinstance(sentences_or_file_path, str):
+        return _checked(sentences_or_file_path)
+    path = Path(sentences_or_file_path).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"sentences_or_file_path: {path}: cannot be read: {error}") from error
+    sentences = [line.rstrip() for line in lines if line.strip()]
+    if not sentences:
+        raise UserError(f"sentences_or_file_path: {path}: holds no sentences.")
+    return sentences
+
+
+def _unit(vectors: "ndarray") -> "ndarray":
+    import numpy as np
+
+    rows = np.atleast_2d(vectors)
+    unit: ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
+    return unit

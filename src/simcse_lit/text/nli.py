@@ -1,0 +1,50 @@
+"""Builds training examples from labelled NLI rows (premise, hypothesis, label).
+
+The i-th entailment of a premise is paired with its i-th contradiction, so a premise that lacks either gives nothing, and no
+hypothesis is used twice. SimCSE section 4: "premise, entailment hypothesis, contradiction hypothesis". Other labels may take
+their places.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from simcse_lit.text.rows import Row
+
+COLUMNS = ("premise", "hypothesis", "label")
+LABELS = {"entailment": 0, "neutral": 1, "contradiction": 2, "0": 0, "1": 1, "2": 2, 0: 0, 1: 1, 2: 2}
+
+
+def is_labelled(header: list[str] | None) -> bool:
+    """Whether a file's columns are those of labelled NLI."""
+    return header is not None and set(COLUMNS) <= set(header)
+
+
+def label_of(value: object) -> int | None:
+    """0 entailment, 1 neutral, 2 contradiction; None when the value is no NLI label."""
+    return LABELS.get(value) if isinstance(value, (str, int)) else None
+
+
+def build_examples(rows: Iterable[tuple[Row, int]], labels: Sequence[str]) -> Iterator[Row]:
+    """Examples of a premise and one hypothesis of each of the labels, paired in the order in which they stand.
+
+    Args:
+        rows: (row, label) with the fields (premise, hypothesis, ...), from all files in order.
+        labels: that of the positive, then those of the hard negatives; `all` as the only one takes every hypothesis.
+
+    Yields:
+        Rows (premise, hypothesis ...) in the order of the premises' first positives; their line and file are the positive's.
+
+    Source: SimCSE section 4.1 (entailment and contradiction), Table 4 (which label makes the positive), Table 7 (neutral as
+        a hard negative).
+    """
+    wanted = [None if label == "all" else LABELS[label] for label in labels]
+    if len(wanted) == 1:  # nothing has to be paired
+        yield from (Row(row.line, row.fields[:2], row.file) for row, label in rows if wanted[0] in (None, label))
+        return
+    by_place: list[dict[str, list[Row]]] = [{} for _ in wanted]
+    for row, label in rows:
+        if label in wanted:
+            by_place[wanted.index(label)].setdefault(row.fields[0], []).append(row)
+    for premise, positives in by_place[0].items():
+        others = [hypotheses.get(premise, []) for hypotheses in by_place[1:]]
+        for hypotheses in zip(positives, *others, strict=False):
+            yield Row(hypotheses[0].line, (premise, *(row.fields[1] for row in hypotheses)), hypotheses[0].file)

@@ -1,0 +1,103 @@
+"""Rows of text: what a reader gives, which rows are usable, and what is said of those that are not."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5  # bad rows named one by one before the rest is counted
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: its fields in the order of the columns asked for, and where it stands: the line, and the file's name."""
+
+    line: int
+    fields: tuple[Any, ...]
+    file: str
+
+
+class Readable(Protocol):
+    """A file, or a part of a streamed data set (`hub.py`): it has a name for messages, and rows."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+
+    def rows(self, columns: Sequence[str]) -> "Iterator[Row | tuple[int, BadRow]]":
+        """Every row's fields in the order of `columns`; a malformed row comes as (line, reason)."""
+
+
+class BadRow(Exception):
+    """A row that cannot be used; the text says why."""
+
+
+class BadRows:
+    """Counts bad rows; stops after the last file if there are any, or reports them and goes on.
+
+    Args:
+        policy: `error` or `skip`.
+        key: the configuration key that names the files, for messages.
+        switch: the configuration key that chooses the policy; None if there is none.
+    """
+
+    def __init__(self, policy: str, key: str, switch: str | None = None) -> None:
+        self.policy = policy
+        self.key = key
+        self.switch = switch
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, source: Readable, line: int, reason: str) -> None:
+        """Record one bad row; after a handful the rest is only counted."""
+        self.count += 1
+        if len(self._shown) < SHOWN:
+            self._shown.append(f"{source.name}, line {line}: {reason}")
+
+    def finish(self) -> None:
+        """Report what was recorded.
+
+        Raises:
+            UserError: there are bad rows and the policy is `error`.
+        """
+        if not self.count:
+            return
+        rows = "\n".join(f"  {row}" for row in self._shown)
+        more = f"\n  and {self.count - len(self._shown):,} more" if self.count > len(self._shown) else ""
+        if self.policy == "error":
+            raise UserError(
+                f"{self.key}: {self.count:,} row{'s' * (self.count > 1)} cannot be used:\n{rows}{more}\n"
+                + (f"Mend them, or go on without them: {self.switch}=skip" if self.switch else "Mend them.")
+            )
+        log.warning("Going on without %s unusable rows (%s=skip):\n%s%s", f"{self.count:,}", self.switch, rows, more)
+
+
+def text_rows(source: Readable, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+    """The rows of a file whose columns are texts that are not blank; the others are given to `bad`."""
+    for row in source.rows(columns):
+        if not isinstance(row, Row):
+            bad.add(source, row[0], str(row[1]))
+            continue
+        reason = unusable(row.fields, columns)
+        if reason:
+            bad.add(source, row.line, reason)
+        else:
+            yield row
+
+
+def unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
+    """Why some field of a row is no text, or None."""
+    for column, field in zip(columns, fields, strict=False):
+        if not isinstance(field, str):
+            return f"{column} is {'missing' if field is None else 'no text'}"
+        if not field.strip():
+            return f"{column} is blank"
+        try:
+            field.encode()
+        except UnicodeEncodeError:
+            return f"{column} holds half of a surrogate pair"
+    return None

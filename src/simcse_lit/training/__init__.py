@@ -1,0 +1,1 @@
+"""SimCSEModule, chunks and the gradient cache, callbacks, checkpoints, the trainer."""

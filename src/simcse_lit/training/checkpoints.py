@@ -1,0 +1,94 @@
+"""Checkpoints that a run can be continued from: written whole or not at all, after every score and when the run is stopped.
+
+`config/resume.py` finds them again. The random state needs no place in them: each step's draws follow from seed, step and
+rank (`module.py`), the order of the examples from seed and epoch (`data/order.py`).
+"""
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from simcse_lit.disk import durable_replace
+from simcse_lit.distributed import sum_over_ranks, world
+from simcse_lit.training.callbacks import FiniteLoss
+
+log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the old file, waits for the disk, and only then takes the old file's place."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Save a checkpoint; a process killed at any moment leaves either the old file or the new one."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+        durable_replace(partial, path)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`: after every score on the development set, and when SIGTERM asks the run to stop.
+
+    It must stand behind the callback that keeps the best, so that what is best so far is in it. After SIGTERM the step
+    under way is finished first; several processes agree on the step, at one that loggers see.
+
+    Args:
+        dirpath: the folder.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self.path = Path(dirpath) / "last.ckpt"
+        self._asked_to_stop = False
+        self._stopping = False
+        self._saved_at = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen for SIGTERM; Lightning puts its own handler back afterwards."""
+        self._asked_to_stop = self._stopping = False
+        signal.signal(signal.SIGTERM, self._notice)
+
+    def _notice(self, *args: Any) -> None:
+        self._asked_to_stop = True
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Stop behind this step if this or another process was asked to."""
+        stop = self._asked_to_stop
+        if world()[1] > 1:
+            if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]  # set by a connector
+                return
+            stop = bool(sum_over_ranks(torch.tensor(float(stop), device=pl_module.device)))
+        if stop:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
+                if isinstance(callback, FiniteLoss):
+                    callback.look(trainer)  # now, and not while what SIGTERM stopped is being saved
+            self._stopping = True
+            # Lightning then leaves the loop at the end of this step, when metrics are logged and counters are whole.
+            trainer._signal_connector.received_sigterm = True
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A score that is due at the last step is waited for; Lightning would leave in the middle of it."""
+        trainer._signal_connector.received_sigterm = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, if this was a validation of training."""
+        if trainer.state.fn == "fit":
+            trainer.save_checkpoint(self.path)
+            self._saved_at = trainer.global_step
+            for logger in trainer.loggers:
+                logger.save()  # what it holds back would be lost with a process that is killed
+            trainer._signal_connector.received_sigterm = self._stopping
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save if it is SIGTERM that stops a training; after any other failure the finished checkpoints stay as they are."""
+        saved = self._saved_at == trainer.global_step  # after a score: what a later file would count twice is right in it
+        if isinstance(exception, SIGTERMException) and trainer.state.fn == "fit" and not saved:
+            trainer.save_checkpoint(self.path)

@@ -1,0 +1,308 @@
+"""SimCSEModule: the LightningModule that owns the contrastive objective and its optimisation.
+
+Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.strategies import FSDPStrategy
+from pytorch_lightning.utilities import GradClipAlgorithmType
+from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from transformers import PreTrainedTokenizerFast, get_scheduler
+
+from simcse_lit.config.schema import AdapterConfig, LossConfig, ModelConfig, OptimizerConfig
+from simcse_lit.distributed import mean_over_ranks, world
+from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
+from simcse_lit.encoder.packing import Packing
+from simcse_lit.evaluation.analyses import Analysis
+from simcse_lit.evaluation.embeddings import Embeddings
+from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
+from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
+from simcse_lit.objective.gather import gather_rows
+from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
+from simcse_lit.seeds import derived_seed
+from simcse_lit.training.chunking import encode_in_chunks, plan
+from simcse_lit.training.gradient_cache import Chunk, in_chunks
+from simcse_lit.views.replacement import Replacement
+
+Batch = dict[str, Any]  # tensors, and a training batch's chunks
+
+
+class SimCSEModule(pl.LightningModule):
+    """Trains an encoder with the SimCSE objective and scores it on STS.
+
+    Args:
+        encoder: the sentence encoder.
+        tokenizer: names the mask token and the special tokens, for the MLM objective.
+        suite: validation and test tasks; the data module must serve the same.
+        analyses: what is measured on the development set beside its score.
+        model: the group `model` of `conf/`, recorded in checkpoints.
+        adapter: the group `adapter`, of which `encoder` was made; recorded too.
+        loss: the group `loss` of `conf/`.
+        optimizer: makes the optimiser from an iterable of parameters.
+        schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
+        length_chunks: encode a step's sentences in chunks of like length (`chunking.py`).
+        packed: encode them several a row instead (`packing.py`).
+        chunk_overhead: what one more chunk costs, in tokens.
+        micro_batch_size: examples whose activations are kept at a time (`training/gradient_cache.py`); None for all.
+        seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
+        second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
+            `encoder`.
+        replacement: replaces tokens of the positives (`replacement.py`); None to leave them as they are.
+    """
+
+    def __init__(
+        self,
+        encoder: SentenceEncoder,
+        tokenizer: PreTrainedTokenizerFast,
+        suite: Suite,
+        *,
+        analyses: Sequence[Analysis],
+        model: ModelConfig,
+        adapter: AdapterConfig,
+        loss: LossConfig,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        schedule: OptimizerConfig,
+        length_chunks: bool,
+        packed: bool = False,
+        chunk_overhead: int,
+        micro_batch_size: int | None,
+        seed: int,
+        second_encoder: SentenceEncoder | None = None,
+        replacement: Replacement | None = None,
+    ) -> None:
+        super().__init__()
+        self._special_ids: Tensor
+        self.encoder = encoder
+        self.second_encoder = second_encoder
+        self.replacement = replacement
+        self.loss_config = loss
+        self.length_chunks = length_chunks
+        self.packed = packed
+        self.chunk_overhead = chunk_overhead
+        self.micro_batch_size = micro_batch_size
+        self.seed = seed
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._suite = suite
+        self._analyses = analyses
+        self._embeddings: Embeddings | None = None
+        self.untrained = False  # set while the encoder is scored before training: then without its random projection
+        self.test_scores: dict[str, float] = {}
+        self._mask_token_id = tokenizer.mask_token_id
+        self._vocab_size = len(tokenizer)
+        self._model = model
+        self._adapter = adapter
+        self.register_buffer("_special_ids", torch.tensor(tokenizer.all_special_ids), persistent=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record how the encoder was made and is read, so that a checkpoint can be scored wherever it lies."""
+        checkpoint[CHECKPOINT_SECTION] = {
+            "model": asdict(self._model),
+            "adapter": asdict(self._adapter),
+            "pooler": self.encoder.pooler,
+            "projection": self.encoder.projection_name,
+        }
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
+        torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Plan a training batch's chunks while its lengths are in this machine's memory: a GPU is never waited for."""
+        if batch["input_ids"].ndim == 2:  # sentences to score
+            return batch
+        return batch | {"chunks": self._plan(batch["attention_mask"])}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`.
+
+        Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
+        """
+        if self.replacement is not None:
+            batch = batch | {"input_ids": self.replacement(batch["input_ids"], batch["attention_mask"])}
+        vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"], batch["chunks"])
+        vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
+        first = world()[0] * len(vectors_BVH)
+        anchor_BH, candidates = vectors_BVH[:, 0], gather_rows(vectors_BVH[:, 1:]).unbind(1)
+        logits_BN = contrastive_logits(
+            anchor_BH,
+            *candidates,
+            temperature=self.loss_config.temperature,
+            similarity=self.loss_config.similarity,
+            hard_negative_weight=self.loss_config.hard_negative_weight,
+            first=first,
+        )
+        loss = contrastive_loss(logits_BN, first)
+        if self._is_logged:
+            self._log_cosines(anchor_BH, candidates, first)
+        if self.loss_config.mlm_weight:
+            mlm = self._mlm(batch["input_ids"], batch["attention_mask"], batch["chunks"])
+            self._log_loss("train/contrastive_loss", loss)
+            self._log_loss("train/mlm_loss", mlm)
+            loss = loss + self.loss_config.mlm_weight * mlm
+        self._log_loss("train/loss", loss)
+        return loss
+
+    @property
+    def _is_logged(self) -> bool:
+        """Whether loggers see the step under way; there are none without a trainer."""
+        if self._trainer is None:
+            return False
+        return (self.global_step + 1) % self._trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
+
+    @torch.no_grad()
+    def _log_cosines(self, anchor_BH: Tensor, candidates: Sequence[Tensor], first: int) -> None:
+        """Log the mean cosine of the positives and of all negatives, hard ones too, over the anchors of all processes."""
+        cosines_BN = contrastive_logits(anchor_BH, *candidates, temperature=1.0, first=first)
+        positives = cosines_BN.diagonal(first)
+        negatives = (cosines_BN.sum() - positives.sum()) / max(cosines_BN.numel() - len(positives), 1)
+        self._log_loss("train/positive_cosine", positives.mean())
+        self._log_loss("train/negative_cosine", negatives)
+
+    def _log_loss(self, name: str, loss: Tensor) -> None:
+        """Log the loss of the whole batch at the steps that loggers see; between them the bar shows this process's part."""
+        if self._is_logged:
+            loss = mean_over_ranks(loss)
+        self.log(name, loss, prog_bar=name == "train/loss")
+
+    def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        """The vectors of all views, (B, V, H): of one encoder or two, under masks of their own or one.
+
+        Two passes over a text with the same dropout mask give the same vector, so with `fixed_dropout` one pass is made.
+        """
+        if self.loss_config.fixed_dropout:
+            anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+            return anchors_B1H.expand(-1, input_ids_BVL.shape[1], -1)
+        if self.second_encoder is None:
+            return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL, chunks)
+        anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+        others_BVH = self._encode(self.second_encoder, input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:])
+        return torch.cat([anchors_B1H, others_BVH], dim=1)
+
+    def _encode(
+        self, encoder: SentenceEncoder, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk] | None = None
+    ) -> Tensor:
+        """The vectors of some views, (B, V, H); without `chunks` they are planned here."""
+        chunks = self._plan(mask_BVL) if chunks is None else chunks
+        ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
+        vectors_NH = encode_in_chunks(encoder, ids_NL, mask_NL, chunks, keep=self._kept(mask_BVL))
+        vectors_BVH: Tensor = vectors_NH.unflatten(0, mask_BVL.shape[:2])
+        return vectors_BVH
+
+    def _plan(self, attention_mask_BVL: Tensor) -> list[Chunk]:
+        """Which sentences go through an encoder together."""
+        limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
+        mask_NL = attention_mask_BVL.flatten(0, 1)
+        return plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead, packed=self.packed)
+
+    def _kept(self, attention_mask_BVL: Tensor) -> int | None:
+        """How many tokens' activations are kept."""
+        return None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL[0].numel()
+
+    def _mlm(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        """The auxiliary loss over the tokens of all views, each view with a mask of its own.
+
+        Divided by the mean number of chosen tokens over the processes: ranks choose more or fewer.
+        """
+        input_ids_NL, attention_mask_NL = input_ids_BVL.flatten(0, 1), attention_mask_BVL.flatten(0, 1)
+        maskable_NL = attention_mask_NL.bool() & ~torch.isin(input_ids_NL, self._special_ids)
+        corrupted_NL, labels_NL = mask_tokens(
+            input_ids_NL,
+            maskable_NL,
+            mask_token_id=self._mask_token_id,
+            vocab_size=self._vocab_size,
+            probability=self.loss_config.mlm_probability,
+        )
+        targets = mean_over_ranks((labels_NL != IGNORED).sum()).clamp(min=1 / world()[1])
+
+        def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor, packing: Packing | None) -> Tensor:
+            labels = labels_nl if packing is None else packing.pack(labels_nl, IGNORED)
+            return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl, packing), labels, targets)
+
+        keep = self._kept(attention_mask_BVL)
+        losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)
+        return torch.stack(losses).sum()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser over every trainable parameter, and the schedule over all steps."""
+        optimizer = self._optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        steps = int(self.trainer.estimated_stepping_batches)
+        name = self._schedule.schedule
+        scheduler = get_scheduler(
+            "constant_with_warmup" if name == "constant" else name,
+            optimizer,
+            num_warmup_steps=round(self._schedule.warmup_ratio * steps),
+            num_training_steps=steps,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm of the whole gradient; where processes hold parts of it, they have to work it out together.
+
+        What it was before is logged as `train/gradient_norm`.
+        """
+        precision = self.trainer.precision_plugin
+        scaler = getattr(precision, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            if gradient_clip_val or self._is_logged:
+                sharded = cast(FullyShardedDataParallel, self.trainer.strategy.model)
+                self.log("train/gradient_norm", sharded.clip_grad_norm_(gradient_clip_val or math.inf))
+            return
+        if self._is_logged:
+            self.log("train/gradient_norm", clip_grad_norm_(self.parameters(), math.inf))  # which clips nothing
+        # Mixed precision's own refuses a fused optimiser, since it does not know that the gradient is unscaled by now.
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+
+    def on_validation_epoch_start(self) -> None:
+        """Make room for the vectors of the development sentences."""
+        self._embeddings = Embeddings(unique_sentences([self._suite.dev]))
+
+    def on_test_epoch_start(self) -> None:
+        """Make room for the vectors of all test sentences."""
+        self._embeddings = Embeddings(unique_sentences(self._suite.test))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Encode a batch of unique sentences, (N, L)."""
+        assert self._embeddings is not None
+        embed = self.encoder.pooled if self.untrained else self.encoder.embed
+        self._embeddings.add(batch["index"], embed(batch["input_ids"], batch["attention_mask"]))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure."""
+        assert self._embeddings is not None
+        self._embeddings.share(self.device)
+        dev = self._suite.dev
+        self.log("val/sts", dev.score(self._embeddings).score, prog_bar=True)
+        for analysis in self._analyses:
+            measured = analysis.compute(dev, self._embeddings)
+            self.log_dict({f"val/{name}": value for name, value in measured.items() if isinstance(value, float)})
+        self._embeddings = None
+
+    def on_test_epoch_end(self) -> None:
+        """Score the test tasks; log each, and the averages, under `test/` (or `before/`)."""
+        assert self._embeddings is not None
+        self._embeddings.share(self.device)
+        self.test_scores = {task.name: task.score(self._embeddings).score for task in self._suite.test}
+        self.test_scores |= averages(self._suite.test, self.test_scores)
+        self._embeddings = None
+        stage = "before" if self.untrained else "test"
+        self.log_dict({f"{stage}/{name}": score for name, score in self.test_scores.items()})

@@ -1,0 +1,52 @@
+"""Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`. Called by `train.py`."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.errors import UserError
+from simcse_lit.training.checkpoints import AtomicCheckpointIO
+
+
+def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
+    """Lightning's Trainer as `conf/trainer/` and `conf/callbacks/` say.
+
+    Raises:
+        UserError: the Trainer refuses an argument.
+    """
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    if not loggers:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    arguments: dict[str, Any] = {
+        "accelerator": config.trainer.accelerator,
+        "devices": config.trainer.devices,
+        "num_nodes": config.trainer.num_nodes,
+        "strategy": "auto" if config.trainer.strategy == "auto" else instantiate(config.trainer.strategy),
+        "use_distributed_sampler": False,  # the data module gives each process its part
+        "precision": config.trainer.precision,
+        "max_epochs": config.trainer.max_epochs,
+        "max_steps": config.trainer.max_steps,
+        "gradient_clip_val": config.trainer.gradient_clip_val,
+        "val_check_interval": config.trainer.val_check_interval,
+        "check_val_every_n_epoch": None,
+        "log_every_n_steps": config.trainer.log_every_n_steps,
+        "deterministic": config.trainer.deterministic,
+        "default_root_dir": config.run_dir,
+        "callbacks": callbacks,
+        "logger": loggers,
+        "plugins": [AtomicCheckpointIO()],
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        **config.trainer.extra,
+    }
+    try:
+        return pl.Trainer(**arguments)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error

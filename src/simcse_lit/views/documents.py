@@ -1,0 +1,75 @@
+"""Positives that are one of the next sentences of the same document (Table 2 of the paper, "next sentence").
+
+A file of documents is a text file with a sentence a line and a blank line after each document. Called by `tokenisation.py`
+and `datamodule.py`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from simcse_lit.errors import UserError
+from simcse_lit.text.corpus import Corpus
+from simcse_lit.text.rows import Row
+from simcse_lit.text.sources import Source
+
+FOLLOWERS = "followers"  # column of a tokenised corpus: how many sentences of the same document come next, up to the window
+
+
+def sentences_of_documents(source: Source) -> Iterator[Row | None]:
+    """The sentences of a text file, with None behind each document."""
+    for row in source.rows(("text",)):
+        if isinstance(row, Row):
+            yield row if row.fields[0].strip() else None
+    yield None
+
+
+def followed(rows: Iterable[Row | None], window: int) -> Iterator[tuple[Row, int]]:
+    """Each sentence with the number of those that follow it in its document, at most `window`; None ends a document."""
+    waiting: deque[Row] = deque()
+    for row in chain(rows, [None]):
+        if row is not None:
+            waiting.append(row)
+            if len(waiting) > window:
+                yield waiting.popleft(), window
+        while row is None and waiting:
+            yield waiting.popleft(), len(waiting)
+
+
+class NextSentenceCorpus(Corpus):
+    """A corpus whose second view is one of the next sentences, drawn anew in every epoch.
+
+    Its examples are the sentences that another one follows.
+
+    Args:
+        dataset: tokenised, with the column `followers`.
+        seed: with the epoch and the example decides what is drawn.
+
+    Raises:
+        UserError: no sentence is followed by another.
+    """
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        followers = dataset.data.column(FOLLOWERS).to_numpy()
+        self._anchors = np.flatnonzero(followers)
+        self._followers = followers[self._anchors]
+        super().__init__(dataset, seed)
+        if not len(self._anchors):
+            raise UserError("data.next_sentences: no sentence is followed by another; a blank line ends a document.")
+
+    def __len__(self) -> int:
+        return len(self._anchors)
+
+    def row(self, index: int) -> int:
+        """The row of an example's sentence, not of the one that follows."""
+        return int(self._anchors[index])
+
+    def __getitems__(self, indices: list[int]) -> pa.Table:
+        rows, following = [int(row) for row in self._anchors[indices]], []
+        for index, row in zip(indices, rows, strict=True):
+            following.append(row + 1 + self.generator(index).randrange(int(self._followers[index])))
+        return pa.table({"view0": self.dataset[rows]["view0"], "view1": self.dataset[following]["view0"]})

@@ -1,0 +1,283 @@
+"""Streamed batches: which rows come, in what order, to which rank, and what is said of bad ones."""
+
+import csv
+import gzip
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import parquet
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from simcse_lit.cli.cli import explain
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.data.streaming import StreamedBatches, shuffled
+from simcse_lit.errors import UserError
+from simcse_lit.text.rows import Row
+from simcse_lit.text.sources import Source
+from tests.conftest import ROOT, Cli, metrics, train_config
+from tests.hub_server import HubServer
+
+TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
+TRIPLETS = TINY.parent / "triplets.csv"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(TINY)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Path:
+    """42 lines, in two files."""
+    for name, numbers in (("a.txt", range(30)), ("b.txt", range(30, 42))):
+        (tmp_path / name).write_text("".join(f"the {number} of may\n" for number in numbers))
+    return tmp_path
+
+
+def stream(
+    tokenizer: PreTrainedTokenizerFast, *overrides: str, seed: int = 1, rank: int = 0, processes: int = 1, done: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    config = train_config("data=stream", "trainer.max_steps=9", "data.batch_size=8", "data.shuffle_buffer=10", *overrides)
+    return iter(StreamedBatches(config.data, tokenizer, seed=seed, rank=rank, processes=processes, done=done))
+
+
+def numbers(tokenizer: PreTrainedTokenizerFast, batches: Iterator[dict[str, Tensor]], count: int) -> list[list[int]]:
+    """The numbers in the lines of each of the next batches."""
+    return [
+        [
+            int(text.replace(" ", "")[3:-5])
+            for text in tokenizer.batch_decode(batch["input_ids"][:, 0], skip_special_tokens=True)
+        ]
+        for batch in islice(batches, count)
+    ]
+
+
+def both(folder: Path) -> str:
+    return f"data.train_file=[{folder}/a.txt,{folder}/b.txt]"
+
+
+def test_each_pass_holds_every_row_once_but_for_a_rest_and_in_another_order(
+    tokenizer: PreTrainedTokenizerFast, numbered: Path
+) -> None:
+    batches = numbers(tokenizer, stream(tokenizer, both(numbered)), 30)  # 42 rows are 5 batches of 8, and 2 left out
+    passes = [list(chain(*batches[start : start + 5])) for start in range(0, 30, 5)]
+    assert all(len(set(rows)) == 40 and set(rows) <= set(range(42)) for rows in passes)
+    assert len({tuple(rows) for rows in passes}) == 6
+    assert {rows[0] >= 30 for rows in passes} == {True, False}  # now the one file first, now the other
+
+
+def test_the_order_depends_on_the_seed_alone(tokenizer: PreTrainedTokenizerFast, numbered: Path) -> None:
+    first = numbers(tokenizer, stream(tokenizer, both(numbered)), 7)
+    random.seed(5)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert numbers(tokenizer, stream(tokenizer, both(numbered)), 7) == first
+    assert torch.equal(torch.get_rng_state(), before)
+    assert numbers(tokenizer, stream(tokenizer, both(numbered), seed=2), 7) != first
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_ranks_shares_of_a_batch_are_together_the_global_batch(
+    tokenizer: PreTrainedTokenizerFast, numbered: Path, world: int
+) -> None:
+    whole = numbers(tokenizer, stream(tokenizer, both(numbered)), 7)
+    shares = [numbers(tokenizer, stream(tokenizer, both(numbered), rank=rank, processes=world), 7) for rank in range(world)]
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
+
+
+@pytest.mark.parametrize("skip", [1, 5, 12])
+def test_a_resumed_stream_goes_on_behind_the_batches_that_were_trained_on(
+    tokenizer: PreTrainedTokenizerFast, numbered: Path, skip: int
+) -> None:
+    whole = numbers(tokenizer, stream(tokenizer, both(numbered)), skip + 3)
+    assert numbers(tokenizer, stream(tokenizer, both(numbered), done=skip), 3) == whole[skip:]
+
+
+def test_a_worker_changes_no_batch(tokenizer: PreTrainedTokenizerFast, numbered: Path) -> None:
+    config = train_config("data=stream", "trainer.max_steps=9", "data.batch_size=8", both(numbered))
+    loader = DataLoader(StreamedBatches(config.data, tokenizer, seed=1), batch_size=None, num_workers=1)
+    one = numbers(tokenizer, iter(loader), 7)
+    assert one == numbers(tokenizer, iter(StreamedBatches(config.data, tokenizer, seed=1)), 7)
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_the_buffer_moves_a_row_forward_by_less_than_its_size(size: int) -> None:
+    rows = [Row(line, (), "a.txt") for line in range(50)]
+    lines = [row.line for row in shuffled(iter(rows), size, random.Random(0))]
+    assert sorted(lines) == list(range(50))
+    assert all(line - place < size for place, line in enumerate(lines))
+    assert (lines == sorted(lines)) == (size == 1)
+
+
+def test_no_more_is_read_than_buffer_and_batch(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long.txt").write_text("a line\n" * 10_000)
+    read = []
+    rows = Source.rows
+
+    def counted(self: Source, columns: Sequence[str]) -> Iterator[Any]:
+        for row in rows(self, columns):
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr(Source, "rows", counted)
+    next(stream(tokenizer, f"data.train_file={tmp_path}/long.txt"))
+    assert len(read) == 10 + 8
+
+
+def test_the_views_of_a_row_are_its_columns(tokenizer: PreTrainedTokenizerFast) -> None:
+    batch = next(stream(tokenizer, "loss=sup", f"data.train_file={TRIPLETS}", "data.shuffle_buffer=1", "data.max_length=12"))
+    with TRIPLETS.open(encoding="utf-8", newline="") as file:
+        rows = list(islice(csv.DictReader(file), 8))
+    assert batch["input_ids"].shape[:2] == (8, 3)
+    for place, row in enumerate(rows):
+        for view, column in enumerate(("sent0", "sent1", "hard_neg")):
+            expected = tokenizer(row[column], truncation=True, max_length=12)["input_ids"]
+            mask = batch["attention_mask"][place, view].bool()
+            assert batch["input_ids"][place, view][mask].tolist() == expected
+            assert mask.tolist() == [True] * len(expected) + [False] * (len(mask) - len(expected))
+
+
+def test_a_bad_row_stops_the_stream_with_its_file_and_line(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n{"text": "good"}\n' * 10)
+    with pytest.raises(UserError, match=r"bad\.jsonl, line 2: text is no text\n.*data\.on_bad_row=skip"):
+        next(stream(tokenizer, f"data.train_file={tmp_path}/bad.jsonl"))
+
+
+def test_a_bad_row_that_a_worker_meets_is_told_without_its_stack(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_text("fine\n\n")
+    config = train_config("data=stream", "trainer.max_steps=9", f"data.train_file={tmp_path}/bad.txt").data
+    told = []
+    for workers in (0, 1):
+        with pytest.raises(UserError) as caught:
+            next(iter(DataLoader(StreamedBatches(config, tokenizer, seed=1), batch_size=None, num_workers=workers)))
+        told.append(explain(caught.value, "train"))
+    assert "Traceback" in str(caught.value) and told[0] == told[1]
+    assert told[0] is not None and told[0].startswith("data.train_file: 1 row cannot be used:")
+
+
+def test_bad_rows_that_are_skipped_are_reported_once(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bad.txt").write_text("the 1 of may\n \n" * 10)
+    skipping = (f"data.train_file={tmp_path}/bad.txt", "data.on_bad_row=skip")
+    list(islice(stream(tokenizer, *skipping), 4))  # four passes
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if "text is blank; left out" in line] == lines and len(lines) == 5
+    assert "bad.txt, line 2:" in lines[0] and "the next ones are left out silently" in lines[4]
+    caplog.clear()
+    next(stream(tokenizer, *skipping, rank=1, processes=2))
+    assert not caplog.records
+
+
+def test_a_stream_that_fills_no_batch_is_refused_instead_of_read_for_ever(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    (tmp_path / "few.txt").write_text("one\ntwo\n\n")
+    with pytest.raises(UserError, match=r"few\.txt: 2 usable rows are less than one batch of 8"):
+        next(stream(tokenizer, f"data.train_file={tmp_path}/few.txt", "data.on_bad_row=skip"))
+
+
+def test_a_stream_of_a_local_file_trains(warm_cli: Cli, numbered: Path, tmp_path: Path) -> None:
+    done = warm_cli(
+        "model=tiny", "data=stream", both(numbered), "trainer.max_steps=3", "data.batch_size=16", "trainer=cpu",
+        "data.cache_dir=no_cache", "senteval.from_hub=false", "evaluation.before=false", "evaluation.test=false",
+        "trainer.log_every_n_steps=1", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stdout + done.stderr
+    logged = metrics(tmp_path / "run")
+    assert len(logged["train/loss"]) == 3
+    assert len(logged["val/sts"]) == 1  # the last step is scored, though there is no length to know it by
+    assert logged["lr-AdamW"] == pytest.approx([3e-5 * (3 - step) / 3 for step in range(3)])
+    assert "3/3" in done.stdout
+    assert "a stream, batch 16" in done.stdout and "3 steps" in done.stdout and "epochs" not in done.stdout
+    assert not (tmp_path / "no_cache").exists()
+
+
+HUB_SCRIPT = """
+import json, sys
+sys.path.insert(0, "{root}")
+from tests.conftest import train_config
+from simcse_lit.config import resolvers, schema
+from simcse_lit.errors import UserError
+from simcse_lit.data.streaming import StreamedBatches
+from transformers import AutoTokenizer
+schema.register(); resolvers.register()
+tokenizer = AutoTokenizer.from_pretrained("{tiny}")
+for overrides in json.loads(sys.argv[1]):
+    try:
+        config = train_config("data=stream", "trainer.max_steps=1", "data.shuffle_buffer=1", *overrides).data
+        batch = next(iter(StreamedBatches(config, tokenizer, seed=1)))
+        said = [tokenizer.batch_decode(row, skip_special_tokens=True) for row in batch["input_ids"]]
+    except UserError as error:
+        said = str(error)
+    print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub") / "datasets" / "some" / "pairs"
+    (folder / "data").mkdir(parents=True)
+    for part in range(2):
+        rows = [{"sent0": f"part {part}", "sent1": f"row {row}", "other": row} for row in range(2)]
+        parquet.write_table(pa.Table.from_pylist(rows), folder / "data" / f"train-0000{part}-of-00002.parquet")
+    with gzip.open(folder / "numbers.csv.gz", "wt") as file:
+        file.write('sent0,sent1\n2020,NA\n"a,b",null\n')
+    (folder / "text.txt").write_text("first\n\nthird\n")
+    (folder / "broken.jsonl").write_text('{"text": "fine"}\n{"text": oops}\n')
+    return folder.parents[2]
+
+
+def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(hub_root: Path, tmp_path: Path) -> None:
+    repository = "hf://datasets/some/pairs"
+    pairs = ("loss=sup", "data.columns=[sent0,sent1]", "data.batch_size=4")
+    asked: dict[str, tuple[str, ...]] = {
+        "data set": (*pairs, f"data.train_file={repository}"),
+        "numbers": (*pairs, "data.batch_size=2", f"data.train_file={repository}/numbers.csv.gz"),
+        "pattern": (*pairs, f"data.train_file='{repository}/data/*.parquet'"),
+        "blank": (f"data.train_file={repository}/text.txt", "data.batch_size=2"),
+        "skip": (f"data.train_file={repository}/text.txt", "data.batch_size=2", "data.on_bad_row=skip"),
+        "column": ("loss=sup", f"data.train_file={repository}"),
+        "broken": (f"data.train_file={repository}/broken.jsonl", "data.batch_size=1"),
+        "no repository": ("data.train_file=hf://datasets/some/thing",),
+        "no file": (f"data.train_file={repository}/none.txt",),
+        "format": (f"data.train_file={repository}/none.docx",),
+        "location": ("data.train_file=hf://some/pairs",),
+    }
+    script = HUB_SCRIPT.format(root=ROOT, tiny=TINY)
+    with HubServer(hub_root) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", script, json.dumps(list(asked.values()))],
+            env={**server.environment(tmp_path), "PYTHONPATH": str(ROOT / "src"), "PATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = dict(zip(asked, map(json.loads, done.stdout.splitlines()), strict=True))
+    rows = sorted([f"part {part}", f"row {row}"] for part in range(2) for row in range(2))
+    assert sorted(said["data set"]) == sorted(said["pattern"]) == rows
+    assert said["numbers"] == [["2020", "na"], ["a, b", "null"]]  # texts, though another reader would take them for numbers
+    assert said["skip"] == [["first", "first"], ["third", "third"]]
+    assert "text.txt, line 2: text is blank" in said["blank"]
+    assert "has no column hard_neg; its columns are sent0, sent1, other" in said["column"]
+    assert "broken.jsonl, after row" in said["broken"]
+    assert "data.train_file: hf://datasets/some/thing: " in said["no repository"]
+    assert "data.train_file: hf://datasets/some/pairs/none.txt: " in said["no file"]
+    assert "unknown format '.docx'" in said["format"]
+    assert "expected hf://datasets/OWNER/NAME" in said["location"]
+    assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob("*.arrow"))

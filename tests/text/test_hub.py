@@ -1,0 +1,226 @@
+"""The Hub's code path for real, over HTTP, against a loopback server that speaks its protocol (`hub_server.py`)."""
+
+import csv
+import io
+import json
+import shutil
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+import yaml
+from pyarrow import parquet
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
+
+from simcse_lit.config.resolvers import local_path
+from tests.conftest import Cli, evaluate_config, forked, inherited
+from tests.hub_server import HubServer
+from tests.warm_start import WarmStart
+
+TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
+SAMPLES = TINY.parent
+RELEASE = "princeton-nlp/sup-simcse-bert-base-uncased"
+RUN = ("trainer=cpu", "trainer.max_steps=2", "data.batch_size=8", "hydra.run.dir=run")
+
+
+@pytest.fixture(scope="module")
+def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights, both corpora and the seven STS sets, under the names that conf/ asks for."""
+    root = tmp_path_factory.mktemp("hub")
+    torch.manual_seed(0)
+    for name in ("google-bert/bert-base-uncased", "FacebookAI/roberta-large"):
+        folder = root / "models" / name
+        BertForMaskedLM(BertConfig.from_pretrained(TINY)).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
+    corpora = root / "datasets" / "princeton-nlp" / "datasets-for-simcse"
+    corpora.mkdir(parents=True)
+    wiki = (SAMPLES / "wikipedia.txt").read_text(encoding="utf-8").splitlines()[:60]
+    (corpora / "wiki1m_for_simcse.txt").write_text("\n".join([*wiki[:30], "", *wiki[30:]]) + "\n", encoding="utf-8")
+    shutil.copy(SAMPLES / "triplets.csv", corpora / "nli_for_simcse.csv")
+    with (SAMPLES / "triplets.csv").open(encoding="utf-8", newline="") as file:
+        triplets = list(csv.DictReader(file))[:20]
+    for name, file_name, rows in (
+        ("stanfordnlp/snli", "plain_text/train-00000-of-00001.parquet", triplets[:10]),
+        ("nyu-mll/multi_nli", "data/train-00000-of-00001.parquet", triplets[10:]),
+    ):
+        labelled = [
+            {"premise": row["sent0"], "hypothesis": row[view], "label": label}
+            for row in rows
+            for view, label in (("sent1", 0), ("hard_neg", 2))
+        ]
+        labelled.append({"premise": "No agreement.", "hypothesis": "None.", "label": -1})
+        path = root / "datasets" / name / file_name
+        path.parent.mkdir(parents=True)
+        parquet.write_table(pa.Table.from_pylist(labelled), path)
+    senteval_archive(corpora / "senteval.tar")
+    release = root / "models" / RELEASE
+    BertModel(BertConfig.from_pretrained(TINY)).save_pretrained(release)
+    torch.save(load_file(release / "model.safetensors"), release / "pytorch_model.bin")  # as the paper's authors have it
+    (release / "model.safetensors").unlink()
+    AutoTokenizer.from_pretrained(TINY).save_pretrained(release)
+    return root
+
+
+def senteval_archive(path: Path) -> None:
+    """Bundled pairs as the seven STS sets in SentEval's layout, in the archive that the paper's authors publish."""
+    with (SAMPLES / "pairs.tsv").open(encoding="utf-8") as file:
+        pairs = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[:50]
+    files = {}
+    for name, entry in evaluate_config("tasks=[sts,STS-B-dev]").tasks.items():
+        if "folder" in entry:
+            for subset in entry["subsets"]:
+                lines = [f"{pair['sentence1']}\t{pair['sentence2']}" for pair in pairs]
+                files[f"{entry['folder']}/STS.input.{subset}.txt"] = lines
+                files[f"{entry['folder']}/STS.gs.{subset}.txt"] = [pair["score"] for pair in pairs]
+        elif name == "SICK-R":
+            rows = [f"{n}\t{pair['sentence1']}\t{pair['sentence2']}\t{pair['score']}" for n, pair in enumerate(pairs)]
+            files[entry["path"]] = ["pair_ID\tsentence_A\tsentence_B\trelatedness_score", *rows]
+        else:
+            rows = [
+                f"g\tf\ty\t{n}\t{pair['score']}\t{pair['sentence1']}\t{pair['sentence2']}" for n, pair in enumerate(pairs)
+            ]
+            files[entry["path"]] = rows
+    with tarfile.open(path, "w") as tar:
+        for name, lines in files.items():
+            data = "".join(f"{line}\n" for line in lines).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hub_cache")
+
+
+@pytest.fixture(scope="module")
+def from_hub(hub_root: Path, hub_cache: Path) -> Iterator[tuple[WarmStart, dict[str, str]]]:
+    """A process for commands that ask one server: its address is read when the libraries are imported."""
+    with HubServer(hub_root) as server:
+        environment = {**inherited(), **server.environment(hub_cache)}
+        started = WarmStart(environment)
+        yield started, environment
+        started.close()
+
+
+@pytest.fixture
+def hub_cli(from_hub: tuple[WarmStart, dict[str, str]], tmp_path: Path, cache_dir: Path) -> Cli:
+    """As `cli`, with a Hub."""
+    started, environment = from_hub
+    return forked(started, tmp_path, {**environment, "SIMCSE_CACHE": str(cache_dir)})
+
+
+def test_the_papers_default_runs_on_what_the_hub_serves_and_again_without_it(
+    cli: Cli, tmp_path: Path, hub_root: Path, hub_cache: Path
+) -> None:
+    with HubServer(hub_root) as server:
+        done = cli(*RUN, env=server.environment(hub_cache))
+        asked = " ".join(server.requests)
+        environment = server.environment(hub_cache)
+    assert done.returncode == 0, done.stderr
+    assert "google-bert/bert-base-uncased" in asked and "wiki1m_for_simcse.txt" in asked
+    assert "60 examples" in done.stdout
+    assert "line 31: text is blank" in done.stdout  # wiki1m reports blank lines and goes on
+    for column in ("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "Avg."):
+        assert column in done.stdout
+    # The sets served here are small, and a set that is not the paper's is called so.
+    assert "SICK-R has 50 pairs here, 4,927 in the paper's protocol" in done.stdout
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["projection"]["name"] == "mlp_train_only"
+
+    # The server is gone: the same run starts from the cache at once, and says so.
+    again = cli(*RUN, "hydra.run.dir=again", env=environment, timeout=100)
+    assert again.returncode == 0, again.stderr
+    assert "cannot be reached" in again.stdout
+    first, second = ((tmp_path / run / "metrics.csv").read_text() for run in ("run", "again"))
+    assert first.splitlines()[1] == second.splitlines()[1]  # the untrained score
+
+
+def test_supervised_training_reads_the_authors_triplets(hub_cli: Cli) -> None:
+    done = hub_cli(*RUN, "model=roberta-large", "loss=sup", "evaluation.test=false")
+    assert done.returncode == 0, done.stderr
+    assert "805 examples" in done.stdout
+    assert "3 views" in done.stdout
+
+
+def test_triplets_are_built_from_raw_snli_and_mnli(hub_cli: Cli) -> None:
+    done = hub_cli(*RUN, "loss=sup", "data=snli-mnli", "evaluation.test=false")
+    assert done.returncode == 0, done.stderr
+    assert "20 examples" in done.stdout
+    assert "2 unusable rows" in done.stdout and "label -1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (("model.name_or_path=nobody/nothing", "data=samples"), "model.name_or_path: nobody/nothing: neither a folder"),
+        (("model=tiny", "data=file", "data.train_file=hf://datasets/no/such/file.txt"), "there is no data set no/such"),
+        (
+            ("model=tiny", "data=file", "data.train_file=hf://datasets/princeton-nlp/datasets-for-simcse/x.txt"),
+            "holds no such file",
+        ),
+        (("model=tiny", "data=wiki1m", "data.revision=v9"), "data.revision=v9"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_said(hub_cli: Cli, changes: tuple[str, ...], expected: str) -> None:
+    done = hub_cli(*RUN, *changes, "senteval.from_hub=false")
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_network_the_message_names_what_was_looked_for_and_two_ways_out(cli: Cli, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
+    environment = {"HF_ENDPOINT": closed, "HF_HOME": str(tmp_path / "empty")}
+    weights = cli(*RUN, env=environment, timeout=100)
+    text = cli(*RUN, "model=tiny", env=environment, timeout=100)
+    for done, wanted in ((weights, "google-bert/bert-base-uncased"), (text, "wiki1m_for_simcse.txt")):
+        assert done.returncode == 1
+        assert wanted in done.stderr and closed in done.stderr and "Two ways out" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) <= 10
+    assert "bundled sentence pairs" in weights.stdout
+
+
+def test_evaluate_fetches_a_release_and_sentevals_archive_and_runs_again_without_the_hub(
+    cli: Cli, tmp_path: Path, hub_root: Path, hub_cache: Path
+) -> None:
+    arguments = (f"checkpoint={RELEASE}", "tasks=sts", "bootstrap.samples=0")
+    cache = {"SIMCSE_CACHE": str(tmp_path / "cache")}
+    with HubServer(hub_root) as server:
+        done = cli(*arguments, "hydra.run.dir=run", command="evaluate", env=server.environment(hub_cache) | cache)
+        environment = server.environment(hub_cache) | cache
+    assert done.returncode == 0, done.stderr
+    assert "SimCSE release (supervised)" in done.stdout and "pooler cls, projection mlp" in done.stdout
+    assert "SICK-R has 50 pairs here, 4,927 in the paper's protocol" in done.stdout
+    again = cli(*arguments, "hydra.run.dir=again", command="evaluate", env=environment, timeout=100)
+    assert again.returncode == 0, again.stderr
+    assert "cannot be reached" in again.stdout
+    results = [json.loads((tmp_path / run / "results.json").read_text())["encoders"][0] for run in ("run", "again")]
+    assert results[0]["tasks"] == results[1]["tasks"]
+    missing = cli("checkpoint=nobody/nothing", "tasks=samples", command="evaluate", env=environment, timeout=100)
+    assert missing.returncode == 1
+    assert "checkpoint: nobody/nothing: not on this machine" in missing.stderr and "Two ways out" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (("checkpoint=nobody/nothing",), "checkpoint: nobody/nothing: there is no model nobody/nothing on"),
+        (("checkpoint=not//a//name",), "checkpoint: not//a//name: there is no such folder"),
+        (("checkpoint='nobody nothing'",), "neither a folder here nor a name on the Hub"),
+        ((f"checkpoint={RELEASE}", "revision=v9"), f"revision=v9: the model {RELEASE} has no such revision"),
+    ],
+)
+def test_what_evaluate_does_not_find_on_the_hub_is_said(hub_cli: Cli, changes: tuple[str, ...], expected: str) -> None:
+    done = hub_cli(*changes, "tasks=samples", command="evaluate")
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
