@@ -67,7 +67,9 @@ def make_run(
     environment = {"device": "cpu: a processor", "git_commit": "0123abc", "libraries": {"torch": "2.13.0"}}
     (folder / "environment.json").write_text(json.dumps(environment))
     if after is not None:
-        (folder / "scores.json").write_text(json.dumps({"before": before or {}, "after": after}))
+        (folder / "scores.json").write_text(
+            json.dumps({stage: parted(row) for stage, row in (("before", before), ("after", after)) if row})
+        )
     if metrics:
         names = list(dict.fromkeys(name for row in metrics for name in row))
         with (folder / "metrics.csv").open("w", newline="") as file:
@@ -76,6 +78,12 @@ def make_run(
             writer.writerows(metrics)
     if error:
         (folder / "error.txt").write_text(error)
+
+
+def parted(row: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Scores as scores.json has them: the first task is the development set."""
+    (dev, score), *tests = row.items()
+    return {"dev": {dev: score}, "test": dict(tests)}
 
 
 def learning(steps: int, best: float, seed: int) -> list[dict[str, float]]:

@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig) -> float | None:
     from simcse_lit.evaluation.suite import make_task, missing_task
     from simcse_lit.formats.loading import check_precision
     from simcse_lit.reporting.run import console
-    from simcse_lit.reporting.run import scores as report
+    from simcse_lit.reporting.run import evaluation_folder as report
     from simcse_lit.reporting.run.run_folder import make_run_folder, write_provenance
 
     console.quiet_libraries()
@@ -129,7 +129,7 @@ def _score(
     from simcse_lit.evaluation.results import EncoderResult, resample
     from simcse_lit.evaluation.suite import averages, unique_sentences
     from simcse_lit.formats.loading import load_encoder
-    from simcse_lit.reporting.run import scores as report
+    from simcse_lit.reporting.run import evaluation_folder as report
 
     loaded = load_encoder(source, **reads(config))
     loaded.encoder.to(device)

@@ -18,6 +18,7 @@ from simcse_lit.config.resume import checkpoint_to_resume, with_earlier_override
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, ranks
+from simcse_lit.scores import Scores, by_task, dev_score, read_scores, write_scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,9 +139,9 @@ def train(config: TrainConfig) -> float:
     console.quiet_libraries()
     run_dir = run_folder.make_run_folder(Path(config.run_dir))
     checkpoint = checkpoint_to_resume(config)
-    finished = run_folder.read_scores(run_dir).get("after", {}) if checkpoint else {}
+    finished = read_scores(run_dir).get("after") if checkpoint else None
     if finished:
-        dev, score = next(iter(finished.items()))  # the development set comes first
+        dev, score = dev_score(finished)
         log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, score)
         return score
     torch.set_float32_matmul_precision(config.trainer.float32_matmul_precision)
@@ -160,7 +161,7 @@ def train(config: TrainConfig) -> float:
         module, scores = fit_and_score(config, trainer, module, data, checkpoint)
         if trainer.is_global_zero:
             finish(config, module, data, scores)
-            run_folder.write_scores(run_dir, scores)
+            write_scores(run_dir, scores)
             close_loggers(loggers, config, scores)
     except BaseException as error:
         close_loggers(loggers, config, None)
@@ -168,7 +169,7 @@ def train(config: TrainConfig) -> float:
             log.warning("Stopped by SIGTERM after step %d. Continue with: resume=%s", trainer.global_step, run_dir)
             sys.exit(128 + signal.SIGTERM)  # by which a scheduler knows a run that it may start again
         raise
-    return scores["after"][data.suite.dev.name]
+    return dev_score(scores["after"])[1]
 
 
 def steps_of(checkpoint: "Path | None") -> int:
@@ -184,7 +185,7 @@ def fit_and_score(
     module: "SimCSEModule",
     data: "SimCSEDataModule",
     checkpoint: "Path | None",
-) -> "tuple[SimCSEModule, dict[str, dict[str, float]]]":
+) -> "tuple[SimCSEModule, Scores]":
     """Score the untrained encoder, train it, and score its best weights.
 
     Args:
@@ -195,7 +196,7 @@ def fit_and_score(
         checkpoint: where to continue from, or None; the untrained encoder was scored by the run's first part then.
 
     Returns:
-        The module with the best weights, and "before" and "after" to task to Spearman x 100.
+        The module with the best weights, and the scores.
 
     Raises:
         UserError: the text cannot be used, or training diverged.
@@ -206,7 +207,7 @@ def fit_and_score(
     import torch
     from pytorch_lightning.strategies import FSDPStrategy
 
-    from simcse_lit.reporting.run import console, run_folder
+    from simcse_lit.reporting.run import console
 
     if trainer.local_rank == 0:
         data.prepare_corpus()
@@ -218,7 +219,7 @@ def fit_and_score(
             "Lower data.batch_size, or set data.drop_last=false."
         )
     console.announce(config, module, examples, trainer.strategy.root_device)
-    scores = run_folder.read_scores(Path(config.run_dir)) if checkpoint else {}
+    scores = read_scores(Path(config.run_dir)) if checkpoint else {}
     if checkpoint:
         data.done = steps_of(checkpoint)
         log.info("Resume   from step %d of the run in %s", data.done, config.run_dir)
@@ -226,14 +227,15 @@ def fit_and_score(
             trainer.fit_loop.epoch_loop.max_steps = data.done  # stopped behind its last step: Lightning would take one more
     elif config.evaluation.before:
         module.untrained = True
-        scores["before"] = {data.suite.dev.name: trainer.validate(module, data, verbose=False)[0]["val/sts"]}
+        dev = trainer.validate(module, data, verbose=False)[0]["val/sts"]
+        scores["before"] = {"dev": {data.suite.dev.name: dev}, "test": {}}
         if data.suite.test:
             trainer.test(module, data, verbose=False)
-            scores["before"] |= module.test_scores
+            scores["before"]["test"] = module.test_scores
         module.untrained = False
         console.show_scores({"before": scores["before"]}, data.suite)
         if trainer.is_global_zero:
-            run_folder.write_scores(Path(config.run_dir), scores)
+            write_scores(Path(config.run_dir), scores)
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
 
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
@@ -245,15 +247,15 @@ def fit_and_score(
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     if best is None:  # no checkpoint was kept: these are the last weights
         best = trainer.validate(module, data, verbose=False)[0]["val/sts"]
-    scores["after"] = {data.suite.dev.name: float(best)}
+    scores["after"] = {"dev": {data.suite.dev.name: float(best)}, "test": {}}
     if data.suite.test:
         scored = deepcopy(module) if sharded else module  # scoring would take it to pieces again
         trainer.test(scored, data, verbose=False)
-        scores["after"] |= scored.test_scores
+        scores["after"]["test"] = scored.test_scores
     return module, scores
 
 
-def close_loggers(loggers: "list[Logger]", config: TrainConfig, scores: dict[str, dict[str, float]] | None) -> None:
+def close_loggers(loggers: "list[Logger]", config: TrainConfig, scores: Scores | None) -> None:
     """Give W&B what a run that went well leaves, and close its run, so that a later job of the same process does not find it
     open. `scores` is None for a run that failed.
     """
@@ -272,7 +274,7 @@ def close_loggers(loggers: "list[Logger]", config: TrainConfig, scores: dict[str
                     [] if config.data.streaming else open_sources(config.data.train_file, config.data.revision, key="data")
                 )
                 resolved: Any = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
-                wandb.log_end(logger, scores, Path(config.run_dir), resolved, [file.path for file in files])
+                wandb.log_end(logger, by_task(scores), Path(config.run_dir), resolved, [file.path for file in files])
             wandb.finish(logger, failed=scores is None)
 
 
@@ -280,7 +282,7 @@ def finish(
     config: TrainConfig,
     module: "SimCSEModule",
     data: "SimCSEDataModule",
-    scores: dict[str, dict[str, float]],
+    scores: Scores,
 ) -> None:
     """Export the encoder, draw the training curve, and say what came of the run and where everything is."""
     from pathlib import Path
@@ -301,7 +303,7 @@ def finish(
     metrics = run_dir / "metrics.csv"
     history = curves.read_metrics(metrics) if metrics.is_file() else {}
     if history:
-        curves.training_curve(history, dev, scores["after"][dev], run_dir / "training_curve.png")
+        curves.training_curve(history, dev, dev_score(scores["after"])[1], run_dir / "training_curve.png")
     ways = [[value for _, value in history.get(f"val/{name}", [])] for name in ("alignment", "uniformity", "sts")]
     if all(len(way) == len(ways[2]) > 1 for way in ways):
         steps = [step for step, _ in history["val/sts"]]

@@ -17,7 +17,13 @@ from simcse_lit.errors import UserError
 from simcse_lit.formats.export import Provenance, export, load_export
 
 SENTENCES = ["A man is playing a guitar.", "Somebody makes music.", "Snow."]
-MADE = Provenance("base", "sup", {"seed": 42}, {"after": {"STS-B": 77.5, "Avg.": 70.0}}, "SentEval's STS sets")
+MADE = Provenance(
+    "base",
+    "sup",
+    {"seed": 42},
+    {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS-B": 77.5, "Avg.": 70.0}}},
+    "SentEval's STS sets",
+)
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 
 

@@ -32,7 +32,7 @@ def task(composed):
         (folder / "checkpoints" / "last.ckpt").touch()
         raise UserError("seed=13: is unlucky.")
     score = 100 * config.loss.temperature + config.seed
-    (folder / "scores.json").write_text(json.dumps({"after": {"STS-B-dev": score, "STS-B": 1.0}}))
+    (folder / "scores.json").write_text(json.dumps({"after": {"dev": {"STS-B-dev": score}, "test": {"STS-B": 1.0}}}))
     if os.environ.get("STOP_IN") == folder.name:
         os.kill(os.getppid(), 2)
         time.sleep(5)

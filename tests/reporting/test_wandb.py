@@ -115,7 +115,7 @@ def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_image
         (table,) = (json.loads(path.read_text()) for path in path.parent.rglob("*.table.json"))
         assert table["columns"] == ["encoder", "Pairs", "Pairs-dev"]
         scores = json.loads((folder / "scores.json").read_text())
-        assert table["data"] == [[row, scores[row]["Pairs"], scores[row]["Pairs-dev"]] for row in ("before", "after")]
+        assert table["data"] == [[stage, row["test"]["Pairs"], row["dev"]["Pairs-dev"]] for stage, row in scores.items()]
 
         artifacts = [record.artifact for record in found if record.WhichOneof("record_type") == "artifact"]
         (artifact,) = (one for one in artifacts if one.type != "run_table")

@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
+from simcse_lit.scores import dev_score, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -138,12 +139,12 @@ def finished_runs(folder: Path) -> dict[str, Finished]:
     found: dict[str, Finished] = {}
     for path in sorted(folder.rglob("scores.json")):
         try:
-            after = json.loads(path.read_text(encoding="utf-8")).get("after")
-        except (OSError, ValueError):
+            after = read_scores(path.parent).get("after")
+        except UserError:
             continue
         own = _identity_in(path.parent)
         if after and own:
-            found.setdefault(own, Finished(path.parent, float(next(iter(after.values())))))  # development set first
+            found.setdefault(own, Finished(path.parent, dev_score(after)[1]))
     return found
 
 

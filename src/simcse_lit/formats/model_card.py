@@ -8,6 +8,7 @@ from typing import Any
 
 from simcse_lit import __version__
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.scores import Scores, by_task
 from simcse_lit.tables import markdown_table, ordered
 
 PROJECTION = "projection.safetensors"
@@ -22,14 +23,14 @@ class Provenance:
         base_model: where training started.
         loss: unsup or sup; None if that is not known.
         settings: configuration keys and their values.
-        scores: label ("before", "after") to task to score.
+        scores: of the development set and the test sets, before and after training.
         scored_on: where the test sets came from.
     """
 
     base_model: str
     loss: str | None
     settings: Mapping[str, Any]
-    scores: Mapping[str, Mapping[str, float]]
+    scores: Scores
     scored_on: str
 
 
@@ -94,7 +95,8 @@ def model_card(pooler: str, projection: str, max_length: int, made: Provenance, 
         made: what is known of its making.
         code: Python that computes embeddings.
     """
-    after = made.scores.get("after", {})
+    by_stage = by_task(made.scores)
+    after = by_stage.get("after", {})
     results = [
         {"type": "cosine_spearman", "name": f"Spearman x 100 on {task}", "value": round(after[task], 2)}
         for task in ordered(set(after))
@@ -109,7 +111,7 @@ def model_card(pooler: str, projection: str, max_length: int, made: Provenance, 
 
 Spearman correlation x 100, no regressor, all subsets of a set together; test sets from {made.scored_on}.
 
-{markdown_table(made.scores)}
+{markdown_table(by_stage)}
 """
     settings = f"""
 ## Settings

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite
 from simcse_lit.reporting.run.run_folder import device_name
+from simcse_lit.scores import Scores, dev_score
 from simcse_lit.tables import score_table, sparkline
 
 if TYPE_CHECKING:
@@ -120,21 +121,21 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, 
     )
 
 
-def show_scores(scores: Mapping[str, Mapping[str, float]], suite: Suite) -> None:
-    """The table of test scores, and the development score below it."""
-    tests = {label: {task: row[task] for task in row if task != suite.dev.name} for label, row in scores.items()}
-    dev = "   ".join(f"{label} {row[suite.dev.name]:.2f}" for label, row in scores.items())
+def show_scores(scores: Scores, suite: Suite) -> None:
+    """Log the table of test scores, and the development score below it."""
+    tests = {stage: row["test"] for stage, row in scores.items()}
+    dev = "   ".join(f"{stage} {dev_score(row)[1]:.2f}" for stage, row in scores.items())
     log.info("\nSpearman x 100 on %s", suite.origin)
     if any(tests.values()):
         log.info("%s", score_table(list(tests.items())))
     log.info("%s: %s", suite.dev.name, dev)
 
 
-def show_end(config: TrainConfig, scores: Mapping[str, Mapping[str, float]], suite: Suite, history: Sequence[float]) -> None:
+def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Sequence[float]) -> None:
     """The final table and the curve of the development score."""
     show_scores(scores, suite)
     if len(history) > 1:
-        best = scores["after"][suite.dev.name]
+        best = dev_score(scores["after"])[1]
         log.info("Curve    %.2f %s %.2f, best %.2f", history[0], sparkline(list(history)), history[-1], best)
 
 

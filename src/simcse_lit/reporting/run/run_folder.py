@@ -5,7 +5,6 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,20 +48,6 @@ def write_provenance(folder: Path, config: Any, device: torch.device) -> None:
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
-
-
-def write_scores(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
-    """Write `scores.json`: "before" and "after" to task to Spearman x 100 or accuracy in %; whole or not at all."""
-    partial = folder / ".scores.json.partial"
-    partial.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / "scores.json")
-
-
-def read_scores(folder: Path) -> dict[str, dict[str, float]]:
-    """What `write_scores` wrote; empty if it has not yet."""
-    path = folder / "scores.json"
-    scores: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return scores
 
 
 def keep_earlier_metrics(logger: "CSVLogger", steps: int) -> None:

@@ -59,7 +59,7 @@ def write_page(
         drawn: figures by name, in `figures/` beside the page, with their captions.
     """
     environment = Environment(
-        loader=PackageLoader("simcse_lit.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("simcse_lit.reporting.sweep"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"show": show, "score": score, "p_value": p_value}
     ranked = comparison.ranked()

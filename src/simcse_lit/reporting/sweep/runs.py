@@ -25,6 +25,7 @@ from simcse_lit.launch.cases import jobs_of
 from simcse_lit.launch.command import config_options, quoted
 from simcse_lit.launch.handover import ERROR_FILE
 from simcse_lit.reporting.run.curves import read_metrics
+from simcse_lit.scores import by_task, read_scores
 
 FINISHED, FAILED, UNFINISHED, NOT_STARTED = "finished", "failed", "unfinished", "not started"
 
@@ -96,7 +97,7 @@ def _read(folder: Path, root: Path) -> Run | None:
     path = folder / "config.yaml"
     config = _yaml(path) if path.is_file() else {}
     choices = {name: option for name, option in hydra["runtime"]["choices"].items() if not name.startswith("hydra")}
-    scores = _scores(folder)
+    scores = by_task(read_scores(folder))
     history = read_metrics(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else {}
     sources = hydra["runtime"]["config_sources"]
     own = [source["path"] for source in sources if source["provider"] == "command-line"]
@@ -130,15 +131,6 @@ def _yaml(path: Path) -> Any:
         return OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error
-
-
-def _scores(folder: Path) -> dict[str, dict[str, float]]:
-    path = folder / "scores.json"
-    try:
-        scores: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from error
-    return scores
 
 
 def _hashable(value: Any) -> Any:

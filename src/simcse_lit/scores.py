@@ -1,0 +1,63 @@
+"""`scores.json` of a run folder: what the encoder scored before and after training, on which set."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from simcse_lit.disk import durable_replace
+from simcse_lit.errors import UserError
+
+FILE = "scores.json"
+STAGES = ("before", "after")
+
+# "before" or "after" training, then "dev" (the one set that chooses the checkpoint) or "test" (all others and their
+# averages), then the task: Spearman x 100, or accuracy in percent.
+Scores = dict[str, dict[str, dict[str, float]]]
+
+
+def write_scores(folder: Path, scores: Scores) -> None:
+    """Write a run's scores; at any moment the old file or the new one is there.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    partial = folder / f".{FILE}.partial"
+    partial.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    durable_replace(partial, folder / FILE)
+
+
+def read_scores(folder: Path) -> Scores:
+    """Read a run's scores; {} if it has none yet.
+
+    Version 0.1 wrote each stage as one mapping with the development set first; it is read as the form of today.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {stage: _parted(found[stage]) for stage in STAGES if found.get(stage)}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from error
+
+
+def _parted(row: Mapping[str, object]) -> dict[str, dict[str, float]]:
+    if set(row) <= {"dev", "test"} and all(isinstance(part, Mapping) for part in row.values()):
+        parts = row
+    else:
+        dev, *tests = row.items()
+        parts = {"dev": dict([dev]), "test": dict(tests)}
+    return {part: {str(task): float(score) for task, score in parts.get(part, {}).items()} for part in ("dev", "test")}
+
+
+def by_task(scores: Scores) -> dict[str, dict[str, float]]:
+    """Each stage's scores by task, the development set first."""
+    return {stage: {**row["dev"], **row["test"]} for stage, row in scores.items()}
+
+
+def dev_score(row: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
+    """Name and score of the development set of one stage."""
+    return next(iter(row["dev"].items()))
