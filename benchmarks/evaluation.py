@@ -25,8 +25,7 @@ from hydra import compose, initialize_config_dir
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from simcse_lit.cli.cli import CONF_DIR
-from simcse_lit.config import resolvers, schema
+from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import SentEval

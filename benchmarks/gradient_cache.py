@@ -19,12 +19,11 @@ from harness import machine
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from simcse_lit.cli.cli import CONF_DIR
-from simcse_lit.config import resolvers, schema
+from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.checks.train import validate
 from simcse_lit.data.collation import ViewCollator
 from simcse_lit.reporting.run import console
-from simcse_lit.train import build
+from simcse_lit.training.build import build
 
 ROUNDS = 5
 TIMED_BATCH = 256

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from simcse_lit.cli.cli import CONF_DIR
-from simcse_lit.config import resolvers, schema
+from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.reporting.run import console

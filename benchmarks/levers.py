@@ -25,8 +25,8 @@ from simcse_lit.encoder.first_token import FirstToken
 from simcse_lit.evaluation.suite import load_suite
 from simcse_lit.objective import recompute
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.train import build
 from simcse_lit.training import gradient_cache
+from simcse_lit.training.build import build
 from simcse_lit.training.chunking import encode_in_chunks, plan
 
 PAIRS = 200

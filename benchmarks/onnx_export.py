@@ -14,8 +14,7 @@ from pathlib import Path
 from harness import machine
 from hydra import compose, initialize_config_dir
 
-from simcse_lit.cli.cli import CONF_DIR
-from simcse_lit.config import resolvers, schema
+from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.encoding.passes import encode_into
 from simcse_lit.evaluation.embeddings import Embeddings

@@ -21,7 +21,8 @@ from transformers import get_scheduler
 
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.train import build, train
+from simcse_lit.train import main as train
+from simcse_lit.training.build import build
 from simcse_lit.training.chunking import encode_in_chunks, plan
 
 

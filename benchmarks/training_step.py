@@ -40,7 +40,7 @@ from simcse_lit.config.schema import TrainConfig
 from simcse_lit.encoder.pooling import POOLERS
 from simcse_lit.text.examples import examples
 from simcse_lit.text.sources import open_sources
-from simcse_lit.train import build
+from simcse_lit.training.build import build
 
 WORK = {
     "sup": ("sup step, 128 triplets", ["loss=sup", "data.batch_size=128", "data=file"], "nli/snli_triplets.csv"),

@@ -15,8 +15,7 @@ from hydra import compose, initialize_config_dir
 from playwright.sync_api import Browser, sync_playwright
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
-from simcse_lit.cli.cli import CONF_DIR
-from simcse_lit.config import resolvers, schema
+from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import EvaluateConfig, TrainConfig

@@ -10,13 +10,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from simcse_lit.cli.cli import CONF_DIR, as_list, as_text
+from simcse_lit.cli.composed import as_meant
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.encode import validate_encode, validate_serve, validate_similarity
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.export import validate_export, validate_import
 from simcse_lit.config.checks.index import validate_index, validate_search
 from simcse_lit.config.checks.train import validate
-from simcse_lit.evaluate import LISTS
 from tests.conftest import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
@@ -75,23 +75,9 @@ def test_command_composes_and_validates(command: str, arguments: str, monkeypatc
             validate(compose("train", [*first_job(words), "run_dir=unused"]))
         elif command in USES:
             check, needed = USES[command]
-            texts = (
-                "checkpoint",
-                "input",
-                "output",
-                "first",
-                "second",
-                "corpus",
-                "folder",
-                "query",
-                "vectors",
-                "add",
-                "column",
-            )
-            words = [as_text(as_list(word, ("delete",)), texts) for word in words]
-            check(compose(command, [*needed, *words]))
+            check(compose(command, [*needed, *as_meant(command, words)]))
         else:
-            overrides = [as_list(word, LISTS) for word in words if "*" not in word]  # a pattern needs folders that match
+            overrides = as_meant("evaluate", [word for word in words if "*" not in word])  # a pattern needs folders
             validate_evaluation(compose("evaluate", ["checkpoint=none", *overrides, "run_dir=unused"]))
 
 

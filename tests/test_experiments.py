@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.train import validate
 from simcse_lit.launch.cases import jobs_of

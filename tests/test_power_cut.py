@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from simcse_lit import disk
-from simcse_lit.encode import encode
+from simcse_lit.encode import main as encode
 from simcse_lit.encoding.embedding_cache import EmbeddingCache
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.retrieval.index import Index
-from simcse_lit.training.checkpoints import AtomicCheckpointIO
+from simcse_lit.training.checkpoints import RunCheckpointIO
 from tests.cli.test_encode import TEXTS, config, raw, write
 from tests.retrieval.test_index_writers import N, names, rows
 
@@ -164,10 +164,10 @@ def test_an_index_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pyt
 
 def test_a_checkpoint_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    RunCheckpointIO().save_checkpoint({"step": 1}, path)
     seen = Disk(tmp_path)
     with seen.watch(monkeypatch):
-        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+        RunCheckpointIO().save_checkpoint({"step": 2}, path)
     for way in zip(*seen.moments, strict=True):
         steps = [torch.load(io.BytesIO(cut["last.ckpt"]))["step"] for cut in way]
         assert steps == sorted(steps) and set(steps) == {1, 2}

@@ -1,11 +1,27 @@
 """simcse-lit: train, ablate, evaluate and use SimCSE sentence encoders, on PyTorch Lightning and Hydra.
 
-Importing the package imports nothing heavy: each command imports torch once its configuration is known to be right, and
-`SimCSE` when it loads an encoder.
+`import simcse_lit` imports nothing heavy; torch comes with the first of the names below that is used.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simcse_lit.formats.export import load_export
+    from simcse_lit.retrieval.index import Index
+    from simcse_lit.simcse import SimCSE
+
 __version__ = "0.1.0"
+__all__ = ["Index", "SimCSE", "load_export"]
 
-from simcse_lit.simcse import SimCSE
+_HOMES = {
+    "Index": "simcse_lit.retrieval.index",
+    "SimCSE": "simcse_lit.simcse",
+    "load_export": "simcse_lit.formats.export",
+}
 
-__all__ = ["SimCSE"]
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,103 +1,73 @@
-"""python -m simcse_lit.evaluate: compose `conf/evaluate.yaml`, encode every sentence once, score, analyse, write.
+"""Score sentence encoders: STS, transfer, the paper's analyses.
 
-Torch is imported inside `evaluate`, once the configuration has been found right, so that mistakes are answered at once.
+simcse-lit evaluate checkpoint=RUN/export
+simcse-lit evaluate checkpoint=A,B tasks=all analyses=all
+simcse-lit evaluate checkpoint=RAW pooler=avg postprocess=whitening
+simcse-lit evaluate compare=A,B
 """
 
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("evaluate")
+
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+import torch
+from hydra.utils import instantiate
+from tqdm import tqdm
 
-from simcse_lit.cli.cli import run
 from simcse_lit.config.checks.encode import reads
-from simcse_lit.config.checks.evaluate import validate_evaluation
-from simcse_lit.config.network import evaluation_needs_hub, use_cache_when_unreachable
+from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import EvaluateConfig, PostprocessConfig
+from simcse_lit.encoder.device import find_device
+from simcse_lit.encoding.embedding_cache import EmbeddingCache
+from simcse_lit.encoding.passes import EncoderPass, encode_into
 from simcse_lit.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
-
-    from simcse_lit.evaluation.embeddings import Embeddings
-    from simcse_lit.evaluation.results import EncoderResult
-    from simcse_lit.evaluation.sts import STSTask
-    from simcse_lit.evaluation.suite import MissingTask
-    from simcse_lit.evaluation.task import Embed, Task
-    from simcse_lit.formats.loading import LoadedEncoder
-
-# Where a comma between values means a list, but in a multirun.
-LISTS = ("checkpoint", "compare", "tasks", "analyses")
-
-
-def main(composed: DictConfig) -> float | None:
-    """Score what a composed configuration names; returns the first encoder's average (or only) score, for sweepers."""
-    config = validate_evaluation(composed)
-    use_cache_when_unreachable(evaluation_needs_hub(config))
-    return evaluate(config)
+from simcse_lit.evaluation.analyses import Analysis
+from simcse_lit.evaluation.embeddings import Embeddings
+from simcse_lit.evaluation.postprocess import centring, whitening
+from simcse_lit.evaluation.results import EncoderResult, compare, labels, over_seeds, resample
+from simcse_lit.evaluation.senteval import SentEval, normalised
+from simcse_lit.evaluation.sts import STSTask
+from simcse_lit.evaluation.suite import MissingTask, averages, make_task, missing_task, unique_sentences
+from simcse_lit.evaluation.task import Embed, Task
+from simcse_lit.formats.loading import LoadedEncoder, check_precision, load_encoder
+from simcse_lit.reporting.run import console
+from simcse_lit.reporting.run import evaluation_folder as report
+from simcse_lit.reporting.run.run_folder import make_run_folder, write_provenance
+from simcse_lit.text.examples import examples
+from simcse_lit.text.sources import open_sources
 
 
-def evaluate(config: EvaluateConfig) -> float | None:
+def main(config: EvaluateConfig) -> float | None:
     """Score every encoder on every task that can be had, and leave tables, JSON and figures in the run folder.
 
     Returns:
-        The first encoder's average, or its score on the only task; None if only analyses were made.
+        The first encoder's average, or its score on the only task, for sweepers; None if only analyses were made.
 
     Raises:
-        UserError: an encoder cannot be used or gives a vector that is not finite, at once; a task's data are missing, after
+        UserError: an encoder cannot be used or gives a vector that is not finite; or a task's data are missing, said after
             everything else has been scored and written.
     """
-    from pathlib import Path
-
-    from hydra.utils import instantiate
-
-    from simcse_lit.config.resolvers import local_path
-    from simcse_lit.encoder.device import find_device
-    from simcse_lit.evaluation.results import compare, labels, over_seeds
-    from simcse_lit.evaluation.senteval import SentEval
-    from simcse_lit.evaluation.sts import STSTask
-    from simcse_lit.evaluation.suite import make_task, missing_task
-    from simcse_lit.formats.loading import check_precision
-    from simcse_lit.reporting.run import console
-    from simcse_lit.reporting.run import evaluation_folder as report
-    from simcse_lit.reporting.run.run_folder import make_run_folder, write_provenance
-
     console.quiet_libraries()
     run_dir = make_run_folder(Path(config.run_dir))
-    files = SentEval(config.senteval)
-    tasks: list[Task] = []
-    analysed: STSTask | None = None
-    absent: list[MissingTask] = []
-    missing: dict[str, str] = {}
-    for name, entry in config.tasks.items():
-        try:
-            tasks.append(make_task(name, entry, files))
-        except UserError as error:
-            missing[name] = str(error)
-            absent.append(missing_task(name, entry))
-    for name, entry in (config.analysed if config.analyses else {}).items():
-        try:
-            pairs = make_task(name, entry, files)
-        except UserError as error:
-            missing["analyses"] = f"{error}\nOther pairs to analyse: tasks@analysed=OPTION, e.g. samples."
-        else:
-            if not isinstance(pairs, STSTask):
-                raise UserError(f"tasks@analysed={name}: the analyses need scored sentence pairs; choose an STS task.")
-            analysed = pairs
-    if not tasks and analysed is None:
-        raise UserError(report.explain_missing(missing))
+    work = _work(config)
     device = find_device(config.device)
     write_provenance(run_dir, config, device)
-    analyses = [instantiate(analysis) for analysis in config.analyses.values()] if analysed else []
     sources = list(dict.fromkeys(config.checkpoint + config.compare))
     for source in sources:  # before the first is encoded; of the Hub, once it is here
         check_precision(source, local_path(source, "checkpoint"), config.precision)
     found: dict[str, EncoderResult] = {}
     try:
         for source, label in zip(sources, labels(sources), strict=True):
-            found[source] = _score(source, label, config, device, tasks, absent, analysed, analyses)
+            found[source] = _score(source, label, config, device, work)
     except BaseException:
         if found:  # what was scored is not lost with the encoder that could not be
-            report.write(run_dir, config, list(found.values()), tasks, None, {}, missing)
+            report.write(run_dir, config, list(found.values()), work.tasks, None, {}, work.missing)
         raise
     compared = None
     if config.compare:
@@ -105,36 +75,59 @@ def evaluate(config: EvaluateConfig) -> float | None:
         compared = compare(first, second, config.bootstrap.confidence)
     seeds = [found[source] for source in config.checkpoint]
     spread = over_seeds(seeds) if len(seeds) > 1 else {}
-    report.write(run_dir, config, list(found.values()), tasks, compared, spread, missing)
-    report.show(run_dir, config, list(found.values()), tasks, analysed, compared, spread)
-    if missing:
-        raise UserError(report.explain_missing(missing))
+    report.write(run_dir, config, list(found.values()), work.tasks, compared, spread, work.missing)
+    report.show(run_dir, config, list(found.values()), work.tasks, work.analysed, compared, spread)
+    if work.missing:
+        raise UserError(report.explain_missing(work.missing))
     scores = found[sources[0]].scores
     return scores.get("Avg.", scores.get("Avg. transfer", next(iter(scores.values()), None)))
 
 
-def _score(
-    source: str,
-    label: str,
-    config: EvaluateConfig,
-    device: "torch.device",
-    tasks: "Sequence[Task]",
-    absent: "Sequence[MissingTask]",
-    analysed: "STSTask | None",
-    analyses: Sequence[Any],
-) -> "EncoderResult":
+@dataclass
+class _Work:
+    """What each encoder is scored on: tasks, the pairs that analyses are made on, and why others are missing."""
+
+    tasks: list[Task] = field(default_factory=list)
+    absent: list[MissingTask] = field(default_factory=list)
+    analysed: STSTask | None = None
+    analyses: list[Analysis] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def _work(config: EvaluateConfig) -> _Work:
+    """Make every task whose data can be had.
+
+    Raises:
+        UserError: there is none, or the analyses are asked of a task that has no scored pairs.
+    """
+    work, files = _Work(), SentEval(config.senteval)
+    for name, entry in config.tasks.items():
+        try:
+            work.tasks.append(make_task(name, entry, files))
+        except UserError as error:
+            work.missing[name] = str(error)
+            work.absent.append(missing_task(name, entry))
+    for name, entry in (config.analysed if config.analyses else {}).items():
+        try:
+            pairs = make_task(name, entry, files)
+        except UserError as error:
+            work.missing["analyses"] = f"{error}\nOther pairs to analyse: tasks@analysed=OPTION, e.g. samples."
+            continue
+        if not isinstance(pairs, STSTask):
+            raise UserError(f"tasks@analysed={name}: the analyses need scored sentence pairs; choose an STS task.")
+        work.analysed = pairs
+        work.analyses = [instantiate(analysis) for analysis in config.analyses.values()]
+    if not work.tasks and work.analysed is None:
+        raise UserError(report.explain_missing(work.missing))
+    return work
+
+
+def _score(source: str, label: str, config: EvaluateConfig, device: torch.device, work: _Work) -> EncoderResult:
     """Load one encoder, encode every unique sentence once, and score it on everything."""
-    from tqdm import tqdm
-
-    from simcse_lit.evaluation.results import EncoderResult, resample
-    from simcse_lit.evaluation.suite import averages, unique_sentences
-    from simcse_lit.formats.loading import load_encoder
-    from simcse_lit.reporting.run import evaluation_folder as report
-
     loaded = load_encoder(source, **reads(config))
     loaded.encoder.to(device)
     report.announce(label, loaded, config)
-    needed = [*tasks, *([analysed] if analysed else [])]
+    needed = [*work.tasks, *([work.analysed] if work.analysed else [])]
     corpus = _fitting_sentences(config.postprocess)
     sentences = list(dict.fromkeys([*unique_sentences(needed), *corpus]))
     embeddings, encoding = _encode(loaded, sentences, config)
@@ -142,35 +135,28 @@ def _score(
     report.say_encoded(encoding, device)
     process = _postprocess(config.postprocess, embeddings, corpus)
     results = {}
-    with tqdm(tasks, desc="Scoring", ncols=78, leave=False, delay=0.5) as bar:
+    with tqdm(work.tasks, desc="Scoring", ncols=78, leave=False, delay=0.5) as bar:
         for task in bar:
             bar.set_postfix_str(task.name)
             results[task.name] = task.score(process(task))
         bar.set_postfix_str("intervals")
         resampled = resample(results, config.bootstrap)
-    measured = {analysis.name: analysis.compute(analysed, process(analysed)) for analysis in analyses if analysed}
+    pairs = work.analysed
+    measured = {analysis.name: analysis.compute(pairs, process(pairs)) for analysis in work.analyses if pairs}
     return EncoderResult(
         label,
         report.describe(loaded, config),
         encoding,
         results,
         resampled,
-        averages([*tasks, *absent], {name: result.score for name, result in results.items()}),
-        [task.name for task in tasks if task.family == "sts" and task.in_average],
+        averages([*work.tasks, *work.absent], {name: result.score for name, result in results.items()}),
+        [task.name for task in work.tasks if task.family == "sts" and task.in_average],
         measured,
     )
 
 
-def _encode(
-    loaded: "LoadedEncoder", sentences: Sequence[str], config: EvaluateConfig
-) -> "tuple[Embeddings, dict[str, Any]]":
+def _encode(loaded: LoadedEncoder, sentences: Sequence[str], config: EvaluateConfig) -> tuple[Embeddings, dict[str, Any]]:
     """Vectors of all sentences, from the cache where it has them, and what the pass did."""
-    from pathlib import Path
-
-    from simcse_lit.encoding.embedding_cache import EmbeddingCache
-    from simcse_lit.encoding.passes import EncoderPass, encode_into
-    from simcse_lit.evaluation.embeddings import Embeddings
-
     max_length = min(config.max_length, loaded.max_length)
     embeddings = Embeddings(sentences)
     cache = None
@@ -213,10 +199,6 @@ def _fitting_sentences(config: PostprocessConfig) -> list[str]:
     """
     if config.fit_on is None:
         return []
-    from simcse_lit.evaluation.senteval import normalised
-    from simcse_lit.text.examples import examples
-    from simcse_lit.text.sources import open_sources
-
     sources = open_sources(config.fit_on, None, key="postprocess.fit_on")
     rows = examples(sources, config.columns, "error")
     sentences = list(dict.fromkeys(normalised(text) for row in rows for text in row.fields))
@@ -225,11 +207,10 @@ def _fitting_sentences(config: PostprocessConfig) -> list[str]:
     return sentences
 
 
-def _postprocess(config: PostprocessConfig, embeddings: "Embeddings", corpus: Sequence[str]) -> "Callable[[Task], Embed]":
+def _postprocess(config: PostprocessConfig, embeddings: Embeddings, corpus: Sequence[str]) -> Callable[[Task], Embed]:
     """For each task the vectors that it sees: as they are, or moved by what was fitted on the corpus or on the task."""
-    from simcse_lit.evaluation.postprocess import centring, whitening
 
-    def moved(task: "Task") -> "Embed":
+    def moved(task: Task) -> Embed:
         if config.name == "none":
             return embeddings
         fit_NH = embeddings(corpus or list(task.sentences()))
@@ -237,7 +218,3 @@ def _postprocess(config: PostprocessConfig, embeddings: "Embeddings", corpus: Se
         return lambda sentences: transform(embeddings(sentences))
 
     return moved
-
-
-if __name__ == "__main__":
-    run(main, "evaluate", lists=LISTS)

@@ -1,38 +1,33 @@
-"""python -m simcse_lit.export: compose `conf/export.yaml`; write an encoder for another library, and push it to the Hub.
+"""Write an encoder for another library, or to the Hub.
 
-Torch is imported inside `export`, once the configuration has been found right.
+simcse-lit export checkpoint=RUN/export format=sentence-transformers output=FOLDER
+simcse-lit export checkpoint=RUN/export format=onnx int8=true output=FOLDER
+simcse-lit export checkpoint=RUN/export output=FOLDER push_to_hub=OWNER/NAME
 """
 
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("export")
+
+import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from simcse_lit.cli.cli import run
-from simcse_lit.config.checks.export import validate_export
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import ExportConfig
+from simcse_lit.formats.loading import load_encoder
+from simcse_lit.formats.push import push
+from simcse_lit.formats.sentence_transformers import export_as
+from simcse_lit.reporting.run.console import quiet_libraries
 
-# Values that are taken as they stand, whatever they would mean to Hydra.
-TEXTS = ("checkpoint", "output", "push_to_hub")
-
-
-def main(composed: DictConfig) -> None:
-    """Export what a composed configuration names."""
-    config = validate_export(composed)
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]))
-    export(config)
+log = logging.getLogger(__name__)
 
 
-def export(config: ExportConfig) -> None:
+def main(config: ExportConfig) -> None:
     """Write the folder, and upload it if that is asked for.
 
     Raises:
         UserError: the encoder cannot be loaded or not be written in this format, or the Hub refuses it.
     """
-    from simcse_lit.formats.loading import load_encoder
-    from simcse_lit.formats.sentence_transformers import export_as
-    from simcse_lit.reporting.run.console import log, quiet_libraries
-
     quiet_libraries()
     output = Path(str(config.output)).expanduser()
     loaded = load_encoder(
@@ -45,10 +40,4 @@ def export(config: ExportConfig) -> None:
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 2**20
     log.info("%s: pooler %s, projection %s, %.1f MiB", output, loaded.pooler, loaded.projection, size)
     if config.push_to_hub is not None:
-        from simcse_lit.formats.push import push
-
         log.info("Pushed to %s", push(output, config.push_to_hub, private=config.private))
-
-
-if __name__ == "__main__":
-    run(main, "export", texts=TEXTS)

@@ -1,39 +1,32 @@
-"""python -m simcse_lit.import_checkpoint: compose `conf/import_checkpoint.yaml`; the paper's checkpoint to our export.
+"""Turn a checkpoint of the paper's code into an export.
 
-Torch is imported inside `import_checkpoint`, once the configuration has been found right.
+simcse-lit import_checkpoint checkpoint=result/my-unsup-simcse output=FOLDER
+simcse-lit import_checkpoint checkpoint=FOLDER tokenizer=bert-base-uncased output=FOLDER
 """
 
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("import_checkpoint")
+
+import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from simcse_lit.cli.cli import run
-from simcse_lit.config.checks.export import validate_import
-from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import ImportConfig
+from simcse_lit.formats.export import export
+from simcse_lit.formats.model_card import Provenance
+from simcse_lit.formats.paper_checkpoint import TRAINED_LENGTH, read_paper_checkpoint
+from simcse_lit.reporting.run.console import quiet_libraries
 
-# Values that are taken as they stand, whatever they would mean to Hydra.
-TEXTS = ("checkpoint", "output", "tokenizer")
-
-
-def main(composed: DictConfig) -> None:
-    """Import what a composed configuration names."""
-    config = validate_import(composed)
-    use_cache_when_unreachable(models_need_hub([config.tokenizer] if config.tokenizer else []))
-    import_checkpoint(config)
+log = logging.getLogger(__name__)
 
 
-def import_checkpoint(config: ImportConfig) -> None:
+def main(config: ImportConfig) -> None:
     """Read the checkpoint, write the export, and say how its vectors are read and why.
 
     Raises:
         UserError: it cannot be read, or does not say how its vectors are read.
     """
-    from simcse_lit.formats.export import export
-    from simcse_lit.formats.model_card import Provenance
-    from simcse_lit.formats.paper_checkpoint import TRAINED_LENGTH, read_paper_checkpoint
-    from simcse_lit.reporting.run.console import log, quiet_libraries
-
     quiet_libraries()
     source, output = Path(str(config.checkpoint)).expanduser(), Path(str(config.output)).expanduser()
     imported = read_paper_checkpoint(
@@ -46,7 +39,3 @@ def import_checkpoint(config: ImportConfig) -> None:
     made = Provenance(source.absolute().name, imported.loss, {}, {}, "")
     export(encoder, imported.tokenizer, output, max_length=TRAINED_LENGTH, provenance=made)
     log.info("%s: pooler %s, projection %s: %s", output, encoder.pooler, encoder.projection_name, imported.why)
-
-
-if __name__ == "__main__":
-    run(main, "import_checkpoint", texts=TEXTS)

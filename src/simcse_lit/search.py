@@ -1,35 +1,33 @@
-"""python -m simcse_lit.search: compose `conf/search.yaml`, print the sentences of an index most similar to each query.
+"""Print the sentences of an index most similar to a query.
 
-Torch is imported inside `search`, once the configuration has been found right.
+simcse-lit search folder=INDEX query="a man plays guitar" top_k=10
+simcse-lit search folder=INDEX input=queries.txt output=jsonl threshold=0.6
 """
 
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("search")
+
+import json
+import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from simcse_lit.cli.cli import run
 from simcse_lit.config.checks.encode import STDIN
-from simcse_lit.config.checks.index import validate_search
-from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
 from simcse_lit.config.schema import SearchConfig
+from simcse_lit.encoding.input import TextFile
+from simcse_lit.reporting.run.console import quiet_libraries
+from simcse_lit.retrieval.index import Hit, Index
+from simcse_lit.retrieval.index_encoder import IndexEncoder
 
-if TYPE_CHECKING:
-    from simcse_lit.retrieval.index import Hit
-
-# Values that are taken as they stand, whatever they would mean to Hydra.
-TEXTS = ("checkpoint", "folder", "query", "input", "column")
 BLOCK = 1024  # queries that are encoded and searched at a time
 
 
-def main(composed: DictConfig) -> None:
-    """Print what a composed configuration asks for, query by query."""
-    import json
-
-    config = validate_search(composed)
-    files = files_need_hub([config.input])
-    use_cache_when_unreachable(models_need_hub([config.checkpoint] if config.checkpoint else []) or files)
+def main(config: SearchConfig) -> None:
+    """Print the hits of each query, as a table or as JSON lines."""
+    quiet_libraries()
     for query, hits in search(config):
         if config.output == "jsonl":
             found = [{"id": hit.id, "score": round(hit.score, 6), "text": hit.text} for hit in hits]
@@ -41,27 +39,13 @@ def main(composed: DictConfig) -> None:
             print("" if hits else f"  nothing of cosine {config.threshold:g} or more\n", flush=True)
 
 
-def search(config: SearchConfig) -> "Iterator[tuple[str, list[Hit]]]":
-    """Each query with its hits, most similar first.
+def search(config: SearchConfig) -> Iterator[tuple[str, list[Hit]]]:
+    """Yield each query with its hits, most similar first.
 
     Raises:
         UserError: the index, the encoder or the queries cannot be used.
     """
-    from itertools import islice
-
-    from simcse_lit.encoding.input import TextFile
-    from simcse_lit.reporting.run.console import quiet_libraries
-    from simcse_lit.retrieval.index import Index
-    from simcse_lit.retrieval.index_encoder import IndexEncoder
-
-    quiet_libraries()
-    queries: Iterator[str]
-    if config.query is not None:
-        queries = iter([config.query])
-    elif config.input == STDIN:
-        queries = _stdin()
-    else:
-        queries = TextFile(str(config.input), config.column, key="input").texts()
+    queries = _queries(config)
     index = Index.load(Path(str(config.folder)).expanduser())
     encoder = IndexEncoder(config, index)
     size = 1 if config.input == STDIN else BLOCK  # a person, or a program, waits for the answer before asking on
@@ -70,11 +54,9 @@ def search(config: SearchConfig) -> "Iterator[tuple[str, list[Hit]]]":
             yield query, [hit for hit in hits if hit.score >= config.threshold]
 
 
-def _stdin() -> Iterator[str]:
-    import sys
-
-    return (line for line in map(str.strip, sys.stdin) if line)
-
-
-if __name__ == "__main__":
-    run(main, "search", texts=TEXTS)
+def _queries(config: SearchConfig) -> Iterator[str]:
+    if config.query is not None:
+        return iter([config.query])
+    if config.input == STDIN:
+        return (line for line in map(str.strip, sys.stdin) if line)
+    return TextFile(str(config.input), config.column, key="input").texts()

@@ -1,53 +1,53 @@
-"""python -m simcse_lit.serve: compose `conf/serve.yaml`, load an encoder and what is to be searched, serve page and API.
+"""Serve a page and a JSON API over an encoder and an index.
 
-Torch is imported inside `serve`, once the configuration has been found right.
+simcse-lit serve checkpoint=RUN/export
+simcse-lit serve checkpoint=MODEL corpus=sentences.txt port=9000
+simcse-lit serve checkpoint=MODEL folder=INDEX upload=false
 """
+
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("serve")
 
 import logging
 import socket
+from pathlib import Path
 
-from omegaconf import DictConfig
+import uvicorn
 
-from simcse_lit.cli.cli import run
-from simcse_lit.config.checks.encode import reads, validate_serve
-from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.checks.encode import reads
 from simcse_lit.config.schema import ServeConfig
+from simcse_lit.encoder.device import find_device
+from simcse_lit.encoding.input import TextFile
+from simcse_lit.encoding.texts import Settings
 from simcse_lit.errors import UserError
+from simcse_lit.formats.loading import load_encoder
+from simcse_lit.reporting.run.console import quiet_libraries
+from simcse_lit.retrieval.index import Index
+from simcse_lit.server.app import create_app
+from simcse_lit.server.service import Service
 
-log = logging.getLogger("simcse_lit.serve")  # with python -m, __name__ is another
-
-# Paths, which may hold what means something to Hydra.
-TEXTS = ("checkpoint", "folder", "corpus", "column")
-
-
-def main(composed: DictConfig) -> None:
-    """Serve what a composed configuration names, until it is stopped."""
-    config = validate_serve(composed)
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or files_need_hub([config.corpus]))
-    serve(config)
+log = logging.getLogger(__name__)
 
 
-def serve(config: ServeConfig) -> None:
+def main(config: ServeConfig) -> None:
     """Serve until the process is stopped.
 
     Raises:
         UserError: the encoder, the index or the corpus cannot be used, or the port is taken.
     """
-    from pathlib import Path
-
-    import uvicorn
-
-    from simcse_lit.encoder.device import find_device
-    from simcse_lit.encoding.input import TextFile
-    from simcse_lit.encoding.texts import Settings
-    from simcse_lit.formats.loading import load_encoder
-    from simcse_lit.reporting.run.console import quiet_libraries
-    from simcse_lit.retrieval.index import Index
-    from simcse_lit.server.app import create_app
-    from simcse_lit.server.service import Service
-
     quiet_libraries()
     listener = _listen(config.host, config.port)
+    service = _service(config)
+    address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listener.getsockname()[1]}"
+    log.info("Serving %s\n  page    %s\n  API     %s/docs\nCtrl-C stops it.", service.loaded.source, address, address)
+    server = uvicorn.Server(uvicorn.Config(create_app(service, config), log_level="warning", timeout_graceful_shutdown=5))
+    server.run(sockets=[listener])
+
+
+def _service(config: ServeConfig) -> Service:
+    """Load the encoder, and what is to be searched."""
     corpus = None
     if config.folder is None and config.corpus is not None:
         corpus = list(TextFile(config.corpus, config.column, key="corpus").texts())
@@ -59,14 +59,11 @@ def serve(config: ServeConfig) -> None:
         service.use_index(Index.load(Path(config.folder).expanduser()), config.folder)
     elif corpus is not None:
         service.use_corpus(corpus, Path(str(config.corpus)).name)
-    address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listener.getsockname()[1]}"
-    log.info("Serving %s\n  page    %s\n  API     %s/docs\nCtrl-C stops it.", loaded.source, address, address)
-    server = uvicorn.Server(uvicorn.Config(create_app(service, config), log_level="warning", timeout_graceful_shutdown=5))
-    server.run(sockets=[listener])
+    return service
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, made first, so that a port that is taken is said at once."""
+    """Listen before anything is loaded, so that a port that is taken is said at once."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -77,7 +74,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"host={host} port={port}: cannot listen there: {error.strerror or error}.\nChoose another port, or port=0."
         ) from error
     return listener
-
-
-if __name__ == "__main__":
-    run(main, "serve", texts=TEXTS)

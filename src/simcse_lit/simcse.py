@@ -1,24 +1,28 @@
 """`SimCSE`: encode, compare, index and search sentences with any encoder, by the names of the paper's own tool.
 
-A script that was written for that tool runs with another import: `from simcse_lit import SimCSE`. That import is light:
-torch and the rest come when an encoder is loaded.
+A script that was written for that tool runs with another import: `from simcse_lit import SimCSE`.
 
 Shapes: N sentences, Q queries, H hidden.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+from numpy import ndarray
+
+from simcse_lit.config.network import needs_hub, use_cache_when_unreachable
+from simcse_lit.encoder.device import find_device
+from simcse_lit.encoding.passes import AUTOCAST
+from simcse_lit.encoding.pool import Pool
+from simcse_lit.encoding.texts import Settings, unencodable, vectors
 from simcse_lit.errors import UserError
+from simcse_lit.formats.loading import load_encoder
+from simcse_lit.retrieval.index import Index
 
-if TYPE_CHECKING:
-    import torch
-    from numpy import ndarray
-
-    from simcse_lit.retrieval.index import Index
-
-    Device = str | torch.device
+Device: TypeAlias = str | torch.device
 
 TOKENS = 64  # of a sentence; `batch_size` sentences of so many fill a batch
 CELL = 39  # sentences, below which faiss learns nothing of use of a cell
@@ -48,7 +52,7 @@ class SimCSE:
     def __init__(
         self,
         model_name_or_path: str,
-        device: "Device | Sequence[Device] | None" = None,
+        device: Device | Sequence[Device] | None = None,
         num_cells: int = 100,
         num_cells_in_search: int = 10,
         pooler: str | None = None,
@@ -56,16 +60,11 @@ class SimCSE:
         revision: str | None = None,
         precision: str | None = None,
     ) -> None:
-        from simcse_lit.config.network import models_need_hub, use_cache_when_unreachable
-        from simcse_lit.encoder.device import find_device
-        from simcse_lit.encoding.passes import AUTOCAST
-        from simcse_lit.encoding.pool import Pool
-        from simcse_lit.formats.loading import load_encoder
 
         self._precision = precision or "32-true"
         if self._precision not in AUTOCAST:
             raise UserError(f"precision={precision}: not one of {', '.join(AUTOCAST)}.")
-        use_cache_when_unreachable(models_need_hub([model_name_or_path]))
+        use_cache_when_unreachable(needs_hub([model_name_or_path]))
         reads: dict[str, Any] = {
             "revision": revision,
             "pooler": pooler,
@@ -82,14 +81,14 @@ class SimCSE:
         self.index: Index | None = None
 
     @property
-    def device(self) -> "torch.device":
+    def device(self) -> torch.device:
         """Where the encoder is; the first of several."""
         return self._loaded.encoder.device
 
     def encode(
         self,
         sentence: str | Sequence[str],
-        device: "Device | None" = None,
+        device: Device | None = None,
         return_numpy: bool = False,
         normalize_to_unit: bool = True,
         keepdim: bool = False,
@@ -114,8 +113,6 @@ class SimCSE:
             TypeError: something among the sentences is not a string.
             ValueError: there are no sentences, or a string is no valid text.
         """
-        from simcse_lit.encoder.device import find_device
-        from simcse_lit.encoding.texts import Settings, vectors
 
         sentences = _checked([sentence] if isinstance(sentence, str) else sentence)
         if device is not None:
@@ -130,8 +127,8 @@ class SimCSE:
         return found.numpy() if return_numpy else found
 
     def similarity(
-        self, queries: str | Sequence[str], keys: "str | Sequence[str] | ndarray", device: "Device | None" = None
-    ) -> "float | ndarray":
+        self, queries: str | Sequence[str], keys: str | Sequence[str] | ndarray, device: Device | None = None
+    ) -> float | ndarray:
         """Cosine similarities.
 
         Args:
@@ -142,7 +139,6 @@ class SimCSE:
         Returns:
             A number for a sentence with a sentence, (N,) for a sentence with several, (Q, N) for several.
         """
-        from numpy import ndarray
 
         query = self.encode(queries, device, return_numpy=True)
         key = keys if isinstance(keys, ndarray) else self.encode(keys, device, return_numpy=True)
@@ -156,7 +152,7 @@ class SimCSE:
         sentences_or_file_path: str | Sequence[str],
         use_faiss: bool | None = None,
         faiss_fast: bool = False,
-        device: "Device | None" = None,
+        device: Device | None = None,
         batch_size: int = 64,
     ) -> None:
         """Index sentences for `search`; an earlier index is dropped.
@@ -171,9 +167,6 @@ class SimCSE:
         Raises:
             UserError: the file cannot be read.
         """
-        import torch
-
-        from simcse_lit.retrieval.index import Index
 
         self.index = None
         sentences = _sentences(sentences_or_file_path)
@@ -187,7 +180,7 @@ class SimCSE:
             self.index = Index.build(vectors_NH, sentences, kind="exact")
 
     def add_to_index(
-        self, sentences_or_file_path: str | Sequence[str], device: "Device | None" = None, batch_size: int = 64
+        self, sentences_or_file_path: str | Sequence[str], device: Device | None = None, batch_size: int = 64
     ) -> None:
         """Add sentences, or those of a text file, to the index.
 
@@ -195,14 +188,13 @@ class SimCSE:
             RuntimeError: there is no index yet.
             UserError: the file cannot be read.
         """
-        import torch
 
         index = self._index()
         sentences = _sentences(sentences_or_file_path)
         index.add(torch.as_tensor(self.encode(sentences, device, batch_size=batch_size)), sentences)
 
     def search(
-        self, queries: str | Sequence[str], device: "Device | None" = None, threshold: float = 0.6, top_k: int = 5
+        self, queries: str | Sequence[str], device: Device | None = None, threshold: float = 0.6, top_k: int = 5
     ) -> Any:
         """The most similar sentences of the index.
 
@@ -218,7 +210,6 @@ class SimCSE:
         Raises:
             RuntimeError: there is no index yet.
         """
-        import torch
 
         index = self._index()
         queries_QH = torch.as_tensor(self.encode(queries, device, keepdim=True))
@@ -228,15 +219,13 @@ class SimCSE:
         ]
         return found[0] if isinstance(queries, str) else found
 
-    def _index(self) -> "Index":
+    def _index(self) -> Index:
         if self.index is None:
             raise RuntimeError("There is no index to search: call build_index(SENTENCES) first.")
         return self.index
 
 
 def _checked(sentences: Sequence[str]) -> list[str]:
-    from simcse_lit.encoding.texts import unencodable
-
     if isinstance(sentences, (bytes, dict)) or not hasattr(sentences, "__iter__"):
         raise TypeError(f"sentence: needs a string or a list of strings, not a {type(sentences).__name__}.")
     texts = list(sentences)
@@ -263,9 +252,7 @@ def _sentences(sentences_or_file_path: str | Sequence[str]) -> list[str]:
     return sentences
 
 
-def _unit(vectors: "ndarray") -> "ndarray":
-    import numpy as np
-
+def _unit(vectors: ndarray) -> ndarray:
     rows = np.atleast_2d(vectors)
     unit: ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(rows.dtype).tiny)
     return unit

@@ -1,49 +1,43 @@
-"""python -m simcse_lit.similarity: compose `conf/similarity.yaml`, print the cosine of two sentences, or of two files line
-by line.
+"""Print cosines of two sentences, or of two files.
 
-Torch is imported inside `similarity`, once the configuration has been found right.
+simcse-lit similarity checkpoint=MODEL first="A man is cycling." second="Someone rides a bike."
+simcse-lit similarity checkpoint=MODEL first=left.txt second=right.txt
 """
 
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("similarity")
+
 from collections.abc import Iterator
+from itertools import islice
 
-from omegaconf import DictConfig
-
-from simcse_lit.cli.cli import run
-from simcse_lit.config.checks.encode import reads, validate_similarity
-from simcse_lit.config.network import files_need_hub, models_need_hub, use_cache_when_unreachable
+from simcse_lit.config.checks.encode import reads
 from simcse_lit.config.resolvers import means_file
 from simcse_lit.config.schema import SimilarityConfig
+from simcse_lit.encoder.device import find_device
+from simcse_lit.encoding.input import TextFile
+from simcse_lit.encoding.texts import Settings, vectors
 from simcse_lit.errors import UserError
+from simcse_lit.formats.loading import load_encoder
+from simcse_lit.reporting.run.console import quiet_libraries
 
-# Values that are taken as they stand, whatever they would mean to Hydra.
-TEXTS = ("checkpoint", "first", "second", "column")
 BLOCK = 2048  # lines of two files that are encoded at a time
 
 
-def main(composed: DictConfig) -> None:
-    """Print the similarities that a composed configuration asks for."""
-    config = validate_similarity(composed)
-    files = files_need_hub([config.first, config.second])
-    use_cache_when_unreachable(models_need_hub([str(config.checkpoint)]) or files)
+def main(config: SimilarityConfig) -> None:
+    """Print a cosine a line."""
+    quiet_libraries()
     for cosine in similarity(config):
         print(f"{cosine:.4f}")
 
 
 def similarity(config: SimilarityConfig) -> Iterator[float]:
-    """The cosine of two sentences, or of each text of a file with the text in the same place of the other.
+    """Yield the cosine of two sentences, or of each text of a file with the text in the same place of the other.
 
     Raises:
-        UserError: the encoder or a file cannot be used, or the files have not as many texts as each other.
+        UserError: the encoder or a file cannot be used, or one file has more texts than the other.
     """
-    from itertools import islice
-
-    from simcse_lit.encoder.device import find_device
-    from simcse_lit.encoding.input import TextFile
-    from simcse_lit.encoding.texts import Settings, vectors
-    from simcse_lit.formats.loading import load_encoder
-    from simcse_lit.reporting.run.console import quiet_libraries
-
-    quiet_libraries()
     given = {"first": str(config.first), "second": str(config.second)}
     files = {key: TextFile(name, config.column, key=key) for key, name in given.items() if means_file(name)}
     if len(files) == 1:
@@ -59,7 +53,3 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
     while block := list(islice(left, BLOCK)):
         both_NH = vectors(loaded, [*block, *islice(right, len(block))], settings)
         yield from (both_NH[: len(block)] * both_NH[len(block) :]).sum(dim=1).tolist()
-
-
-if __name__ == "__main__":
-    run(main, "similarity", texts=TEXTS)

@@ -19,11 +19,11 @@ from pyarrow import parquet
 from safetensors.numpy import load_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.encode import validate_encode, validate_similarity
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import EncodeConfig
-from simcse_lit.encode import encode
+from simcse_lit.encode import main as encode
 from simcse_lit.encoding.memory import KERNELS
 from simcse_lit.encoding.output import VectorFile
 from simcse_lit.errors import UserError

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
-from simcse_lit.evaluate import evaluate
+from simcse_lit.evaluate import main as evaluate
 from tests.conftest import Cli, evaluate_config, metrics
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from simcse_lit.config.resume import LAST, checkpoint_to_resume
 from simcse_lit.errors import UserError
-from simcse_lit.training.checkpoints import AtomicCheckpointIO
+from simcse_lit.training.checkpoints import RunCheckpointIO
 from tests.conftest import Cli, train_config
 
 STEPS = 50  # two epochs of 25
@@ -234,12 +234,12 @@ def test_another_revision_is_refused_where_the_text_is_not_compared(tmp_path: Pa
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+    RunCheckpointIO().save_checkpoint({"step": 1}, path)
 
     class Unwritable:
         def __reduce__(self) -> Any:
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        AtomicCheckpointIO().save_checkpoint({"step": 2, "weights": torch.ones(9), "state": Unwritable()}, path)
+        RunCheckpointIO().save_checkpoint({"step": 2, "weights": torch.ones(9), "state": Unwritable()}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}

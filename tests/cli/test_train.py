@@ -13,11 +13,11 @@ import yaml
 from hydra import compose, initialize_config_dir
 from pytorch_lightning.plugins.precision import Precision
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.train import validate
 from simcse_lit.errors import UserError
 from simcse_lit.formats.export import load_export
-from simcse_lit.train import train
+from simcse_lit.train import main as train
 from simcse_lit.training.module import SimCSEModule
 from tests.conftest import Cli, inherited, metrics
 

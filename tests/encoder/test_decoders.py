@@ -29,7 +29,8 @@ from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
 from simcse_lit.formats.export import Provenance, export, load_export
 from simcse_lit.formats.loading import load_encoder
-from simcse_lit.train import build, train
+from simcse_lit.train import main as train
+from simcse_lit.training.build import build
 from simcse_lit.training.module import SimCSEModule
 from tests.conftest import Cli, metrics, train_config
 
@@ -94,7 +95,7 @@ def lora_encoder(folder: Path, projection: str = "mlp", **changes: Any) -> tuple
 def gradients(*overrides: str) -> tuple[SimCSEModule, dict[str, Tensor]]:
     """The module of a configuration, and what each parameter's gradient is after one training step on random tokens."""
     torch.manual_seed(0)
-    module, _ = build(train_config("data=samples", "senteval.from_hub=false", "senteval.dir=null", *overrides))
+    module = build(train_config("data=samples", "senteval.from_hub=false", "senteval.dir=null", *overrides)).module
     module._log_loss = lambda name, loss: None  # type: ignore[method-assign]
     lengths = torch.tensor([[9, 4], [3, 12], [7, 7], [2, 30]])
     mask = (torch.arange(30) < lengths[..., None]).long()

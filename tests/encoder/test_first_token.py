@@ -59,7 +59,7 @@ def test_vectors_and_gradients_are_those_of_a_whole_last_layer(kind: str, pooler
     ids, mask = ragged_batch(LENGTHS)
     whole = encoder.backbone(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
     assert counts == [mask.numel()], "the backbone alone is as it was"
-    chunks = plan(mask, by_length=False, limit=4, overhead=0, packed=packed)
+    chunks = plan(mask, "packed" if packed else "never", limit=4)
     vectors = encode_in_chunks(encoder, ids, mask, chunks)
     assert counts[1:] == [4, 3], "one token a sentence"
     torch.testing.assert_close(vectors, whole, rtol=0, atol=1e-12)

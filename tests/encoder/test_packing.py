@@ -82,7 +82,7 @@ def test_packed_rows_give_the_vectors_and_gradients_of_padded_rows(
     def of(vectors: Tensor) -> list[Tensor]:
         return list(torch.autograd.grad((vectors * target).sum(), list(encoder.parameters())))
 
-    chunks = plan(mask, by_length=False, limit=limit, overhead=0, packed=True)
+    chunks = plan(mask, "packed", limit=limit)
     whole, packed = encoder(ids, mask), encode_in_chunks(encoder, ids, mask, chunks, keep=keep)
     torch.testing.assert_close(packed, whole, rtol=0, atol=1e-12)
     for ours, theirs in zip(of(packed), of(whole), strict=True):
@@ -130,9 +130,9 @@ def test_a_gpu_packs_where_the_backbone_allows_it_and_a_cpu_cuts_by_length() -> 
     auto = train_config().trainer
     bert = SentenceEncoder(small_bert(), "cls", "none")
     other = SentenceEncoder(DistilBertModel(DistilBertConfig(vocab_size=100, dim=32, n_heads=4, n_layers=1)), "cls", "none")
-    assert chunking(auto, bert, on_cpu=True) == "always"
-    assert chunking(auto, bert, on_cpu=False) == "packed"
-    assert chunking(auto, other, on_cpu=False) == "never"
+    assert chunking(auto, bert, on_cpu=True).how == "always"
+    assert chunking(auto, bert, on_cpu=False).how == "packed"
+    assert chunking(auto, other, on_cpu=False).how == "never"
     with pytest.raises(UserError, match="length_chunks=packed: not for distilbert with sdpa attention"):
         chunking(train_config("trainer.length_chunks=packed").trainer, other, on_cpu=False)
     bert.backbone.set_attn_implementation("eager")
@@ -142,7 +142,7 @@ def test_a_gpu_packs_where_the_backbone_allows_it_and_a_cpu_cuts_by_length() -> 
 
 def test_cuda_graphs_are_for_packed_passes_on_a_gpu() -> None:
     bert = SentenceEncoder(small_bert(), "cls", "none")
-    assert chunking(train_config("trainer.compile=cuda_graphs").trainer, bert, on_cpu=False) == "packed"
+    assert chunking(train_config("trainer.compile=cuda_graphs").trainer, bert, on_cpu=False).how == "packed"
     with pytest.raises(UserError, match=r"trainer\.accelerator=gpu, trainer\.length_chunks=packed"):
         chunking(train_config("trainer.compile=cuda_graphs").trainer, bert, on_cpu=True)
     for key in ("trainer.length_chunks=never", "trainer.micro_batch_size=4"):
@@ -172,6 +172,6 @@ def test_cuda_graphs_compile_packed_passes_once_for_any_number_of_rows_and_no_ot
         with torch.no_grad():
             expected = encoder(ids, mask)
             assert counters["stats"]["unique_graphs"] == graphs, "padded rows are not compiled"
-            chunks = plan(mask, by_length=False, limit=None, overhead=0, packed=True)
+            chunks = plan(mask, "packed")
             torch.testing.assert_close(encode_in_chunks(encoder, ids, mask, chunks), expected, rtol=0, atol=1e-12)
     assert counters["stats"]["unique_graphs"] == 2, "one for a single row, one for any more"

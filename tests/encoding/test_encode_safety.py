@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simcse_lit.encode import encode
+from simcse_lit.encode import main as encode
 from simcse_lit.encoding import memory
 from simcse_lit.encoding.output import VectorFile
 from simcse_lit.errors import UserError

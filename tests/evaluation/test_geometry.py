@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from scipy.stats import gaussian_kde
 from torch import Tensor
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config import CONF_DIR
 from simcse_lit.evaluation import geometry
 from simcse_lit.evaluation.analyses import AlignmentUniformity, Analysis, Anisotropy, Density, Spectrum
 from simcse_lit.evaluation.geometry import alignment, effective_rank, random_pair_cosines, singular_values, uniformity

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config import CONF_DIR
 from simcse_lit.errors import UserError
 from simcse_lit.launch import ranks
 from simcse_lit.launch.command import job_arguments
@@ -62,7 +62,7 @@ def task(config):
     return value
 
 if __name__ == "__main__":
-    run(task, "train")
+    run("train", task)
 """
 
 HYDRAS_OWN = {".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"}

@@ -39,7 +39,7 @@ def task(composed):
     return score
 
 if __name__ == "__main__":
-    run(task, "train")
+    run("train", task)
 """
 
 

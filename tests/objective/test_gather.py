@@ -23,6 +23,7 @@ from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows
 from simcse_lit.objective.mlm import IGNORED
+from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 from tests.conftest import ragged_batch, small_bert
 
@@ -57,16 +58,11 @@ class Step(nn.Module):
         self.training_module = SimCSEModule(
             encoder,
             FakeTokenizer(),  # type: ignore[arg-type]
-            None,  # type: ignore[arg-type]
-            analyses=[],
-            model=None,  # type: ignore[arg-type]
-            adapter=None,  # type: ignore[arg-type]
             loss=LossConfig("", [], 0.05, "cosine", 1, False, hard_negative_weight, mlm_weight, 0.15),
-            optimizer=None,  # type: ignore[arg-type]
-            schedule=None,  # type: ignore[arg-type]
-            length_chunks=micro_batch_size is not None,
-            chunk_overhead=96,
-            micro_batch_size=micro_batch_size,
+            chunking=Chunking("never" if micro_batch_size is None else "always", 96, micro_batch_size),
+            optimisation=None,  # type: ignore[arg-type]
+            scorer=None,  # type: ignore[arg-type]
+            made_of={},
             seed=0,
         )
         if mlm_weight == 0 and encoder.language_model is not None:

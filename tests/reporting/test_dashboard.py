@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.train import validate
 from simcse_lit.errors import UserError
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.encode import validate_encode
-from simcse_lit.encode import encode as encode_file
+from simcse_lit.encode import main as encode_file
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError

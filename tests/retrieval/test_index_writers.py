@@ -18,7 +18,7 @@ from torch import Tensor
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.index import index_config, validate_index
 from simcse_lit.errors import UserError
-from simcse_lit.index import index as run_index
+from simcse_lit.index import main as run_index
 from simcse_lit.retrieval import index_folder
 from simcse_lit.retrieval.index import Block, Index
 from simcse_lit.retrieval.index_folder import writing

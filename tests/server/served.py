@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from hydra import compose, initialize_config_dir
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from simcse_lit.cli.cli import CONF_DIR
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.encode import validate_serve
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import ServeConfig

@@ -9,7 +9,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch._dynamo.utils import counters
 
-from simcse_lit.train import build
+from simcse_lit.training.build import build
 from simcse_lit.training.gradient_cache import Chunk
 from simcse_lit.training.module import SimCSEModule
 from tests.conftest import ragged_batch, train_config
@@ -51,8 +51,8 @@ def test_compiling_gives_the_same_vectors_and_compiles_no_length_anew(monkeypatc
     # The graph is the same, but no code is generated from it, which would take a minute.
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
     settings = ("model=tiny", "data=samples", "senteval.dir=null", "senteval.from_hub=false")
-    plain, _ = build(train_config(*settings))
-    compiled, _ = build(train_config(*settings, "trainer.compile=default"))
+    plain = build(train_config(*settings)).module
+    compiled = build(train_config(*settings, "trainer.compile=default")).module
     compiled.load_state_dict(plain.state_dict())
     counters.clear()
     graphs = []
@@ -67,7 +67,7 @@ def test_compiling_gives_the_same_vectors_and_compiles_no_length_anew(monkeypatc
 
 def test_both_of_two_encoders_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
-    module, _ = build(
+    module = build(
         train_config(
             "model=tiny",
             "data=samples",
@@ -76,7 +76,7 @@ def test_both_of_two_encoders_are_compiled(monkeypatch: pytest.MonkeyPatch) -> N
             "trainer.compile=default",
             "loss.encoders=2",
         )
-    )
+    ).module
     assert module.second_encoder is not None
     for encoder in (module.encoder, module.second_encoder):
         counters.clear()

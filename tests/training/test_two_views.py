@@ -9,6 +9,7 @@ from torch import Tensor
 from simcse_lit.config.schema import LossConfig
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
+from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 from tests.conftest import ragged_batch, small_bert
 from tests.objective.test_gather import FakeTokenizer
@@ -18,25 +19,17 @@ LENGTHS = [4, 12, 4, 30, 7, 12, 3, 9]
 
 def module_of(encoder: SentenceEncoder, second: SentenceEncoder | None = None, **changes: Any) -> Any:
     """A module whose training step logs nothing."""
-    settings = {
-        "fixed_dropout": False,
-        "similarity": "cosine",
-        "length_chunks": False,
-        "chunk_overhead": 96,
-        "micro_batch_size": None,
-        **changes,
-    }
+    settings = {"fixed_dropout": False, "similarity": "cosine", "how": "never", "micro_batch_size": None, **changes}
     fixed, similarity = settings.pop("fixed_dropout"), settings.pop("similarity")
+    how, micro_batch_size = settings.pop("how"), settings.pop("micro_batch_size")
     module: Any = SimCSEModule(
         encoder,
         FakeTokenizer(),  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
-        analyses=[],
-        model=None,  # type: ignore[arg-type]
-        adapter=None,  # type: ignore[arg-type]
         loss=LossConfig("unsup", ["text"], 0.05, similarity, 1 if second is None else 2, fixed, 0.0, 0.0, 0.15),
-        optimizer=None,  # type: ignore[arg-type]
-        schedule=None,  # type: ignore[arg-type]
+        chunking=Chunking(how, 96, micro_batch_size),
+        optimisation=None,  # type: ignore[arg-type]
+        scorer=None,  # type: ignore[arg-type]
+        made_of={},
         seed=0,
         second_encoder=second,
         **settings,
@@ -77,19 +70,19 @@ def test_fixed_dropout_is_the_same_random_state_for_both_views() -> None:
     assert not torch.allclose(step(module_of(encoder), batch_of(view, view)), expected)
 
 
-@pytest.mark.parametrize("chunks", [{"length_chunks": True}, {"micro_batch_size": 3}])
+@pytest.mark.parametrize("chunks", [{"how": "always"}, {"micro_batch_size": 3}])
 def test_fixed_dropout_holds_in_chunks_and_each_sentence_has_a_mask_of_its_own(chunks: dict[str, Any]) -> None:
     encoder = SentenceEncoder(small_bert(), "avg", "none").double()
     view = ragged_batch([9] * 6)
     alike = tuple(part[:1].expand(6, -1) for part in view)  # one sentence six times
     batch = batch_of(alike, alike)  # type: ignore[arg-type]
     module = module_of(encoder, fixed_dropout=True, **chunks)
-    vectors_BVH = module._views(batch["input_ids"], batch["attention_mask"], module._plan(batch["attention_mask"]))
+    vectors_BVH = module._views(batch["input_ids"], batch["attention_mask"], module.chunking.plan(batch["attention_mask"]))
     assert torch.equal(vectors_BVH[:, 0], vectors_BVH[:, 1])
     assert len({tuple(row) for row in vectors_BVH[:, 0].tolist()}) == 6
 
 
-@pytest.mark.parametrize("chunks", [{}, {"length_chunks": True}, {"micro_batch_size": 3}])
+@pytest.mark.parametrize("chunks", [{}, {"how": "always"}, {"micro_batch_size": 3}])
 def test_the_second_encoder_encodes_positives_and_hard_negatives(chunks: dict[str, Any]) -> None:
     first = SentenceEncoder(small_bert(), "cls", "mlp").double().eval()
     second = second_encoder(first).double().eval()

@@ -131,8 +131,9 @@ class Texts:
     def module(self, file: Path, *changes: str, seed: int = 0, done: int = 0) -> SimCSEDataModule:
         settings = ("model=tiny", "data=file", f"data.train_file={file}", "data.batch_size=4")
         config = train_config(*settings, f"data.cache_dir={self.cache}", *changes)
-        augment, nothing = augmenter(config.augmentation), Any
-        module = SimCSEDataModule(config.data, self.tokenizer, nothing, token_budget=1, seed=seed, augment=augment)  # type: ignore[arg-type]
+        augment = augmenter(config.augmentation)
+        sentences: dict[str, list[str]] = {"dev": [], "test": []}
+        module = SimCSEDataModule(config.data, self.tokenizer, **sentences, token_budget=1, seed=seed, augment=augment)
         module.done = done
         return module
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
-from simcse_lit.config.network import training_needs_hub
+from simcse_lit.cli.tasks import asks_hub
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.errors import UserError
-from simcse_lit.train import build
+from simcse_lit.training.build import build
 from simcse_lit.training.module import SimCSEModule
 from simcse_lit.views import replacement as replacement_file
 from simcse_lit.views.replacement import Replacement, choose, load_replacement
@@ -115,7 +115,7 @@ def test_chosen_tokens_of_the_positive_become_the_likeliest_that_are_not_special
     [
         (1, 0.0, {}),
         (2, 0.0, {}),
-        (1, 0.1, {"length_chunks": True, "micro_batch_size": 2}),
+        (1, 0.1, {"how": "always", "micro_batch_size": 2}),
         (1, 0.1, {"packed": True}),
     ],
 )
@@ -248,15 +248,17 @@ def test_too_few_positions_and_a_tokenizer_without_a_mask_token_are_refused(
 
 def test_training_is_given_the_language_model_that_the_configuration_names(folder: Path) -> None:
     settings = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", "loss=unsup")
-    module, _ = build(train_config(*settings, "augmentation=mlm", "augmentation.rate=0.3", f"augmentation.model={folder}"))
+    module = build(
+        train_config(*settings, "augmentation=mlm", "augmentation.rate=0.3", f"augmentation.model={folder}")
+    ).module
     assert module.replacement is not None and module.replacement.rate == 0.3
-    assert build(train_config(*settings))[0].replacement is None
+    assert build(train_config(*settings)).module.replacement is None
 
 
 def test_a_language_model_of_the_hub_is_asked_of_the_hub(folder: Path) -> None:
     local = ("model=tiny", "data=samples", "senteval.from_hub=false", "loss=unsup", "augmentation=mlm")
-    assert not training_needs_hub(train_config(*local, f"augmentation.model={folder}"))
-    assert training_needs_hub(train_config(*local, "augmentation.model=owner/name"))
+    assert not asks_hub("train", train_config(*local, f"augmentation.model={folder}"))
+    assert asks_hub("train", train_config(*local, "augmentation.model=owner/name"))
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(cli: Cli, tmp_path: Path, folder: Path) -> None:

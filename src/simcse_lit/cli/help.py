@@ -1,18 +1,29 @@
-"""What `--help` prints: `conf/hydra/help/` filled with every group and every key. Hydra's own way of listing the options of
-a group copies its whole configuration once a group, which takes seconds here.
+"""What `simcse-lit VERB --help` prints: the docstring of the verb's file, its groups, and every key with its value.
+
+Hydra's own help lists the options of a group by copying its whole configuration once a group, which takes seconds here.
 """
 
 import argparse
 import os
-import string
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
+from simcse_lit.cli.verbs import COMPOSED, about
 from simcse_lit.config import CONF_DIR
+
+PAGE = """\
+{about}
+
+== Groups: GROUP=OPTION ==
+{groups}
+== Keys and their values now ==
+{keys}
+Override any key above with key=value; see what results, without running it, with --cfg job.
+Your own files: --config-dir DIR.  Hydra's own options: --hydra-help."""
 
 
 def asked_for(arguments: Sequence[str]) -> bool:
@@ -20,11 +31,11 @@ def asked_for(arguments: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(arguments))
 
 
-def show(config_name: str, arguments: Sequence[str]) -> None:
-    """Print the help of a command, with the values that its overrides give.
+def show(verb: str, arguments: Sequence[str]) -> None:
+    """Print the help of a verb, with the values that its overrides give.
 
     Args:
-        config_name: the command's name.
+        verb: its name.
         arguments: of its command line.
     """
     parser = argparse.ArgumentParser(add_help=False)
@@ -34,22 +45,31 @@ def show(config_name: str, arguments: Sequence[str]) -> None:
     overrides = [argument for argument in rest if not argument.startswith("-")]
     overrides += [f"hydra.searchpath=[file://{folder}]" for folder in folders[1:]]
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        composed = hydra.compose(config_name, overrides, return_hydra_config=True)
-    template = string.Template(composed.hydra.help.template)
-    with open_dict(composed):
-        del composed["hydra"]
+        composed = hydra.compose(verb, overrides)
+    page = PAGE.format(about=about(verb), groups=_groups(verb, folders), keys=OmegaConf.to_yaml(composed))
     try:
-        print(template.substitute(APP_CONFIG_GROUPS=_groups(folders), CONFIG=OmegaConf.to_yaml(composed)), flush=True)
+        print(page, flush=True)
     except BrokenPipeError:  # --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _groups(folders: Sequence[Path]) -> str:
-    """A line for each group, with its options."""
+def _groups(verb: str, folders: Sequence[Path]) -> str:
+    """A line for each group of a verb, with its options."""
+    named = {each: _named_groups(each) for each in COMPOSED}
+    others = set().union(*named.values()) - named[verb]
+    if verb not in ("train", "evaluate"):  # groups that no defaults list names, such as sweeps, are theirs
+        others |= {file.parent.name for file in CONF_DIR.glob("*/*.yaml")} - named[verb]
     options: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.rglob("*.yaml"):
             group = file.parent.relative_to(folder).as_posix()
-            if group.partition("/")[0] not in (".", "hydra"):
+            if group.partition("/")[0] not in (".", "hydra", *others):
                 options.setdefault(group, set()).add(file.stem)
     return "".join(f"{group}: {', '.join(sorted(names))}\n" for group, names in sorted(options.items()))
+
+
+def _named_groups(verb: str) -> set[str]:
+    """The groups in the defaults list of `conf/VERB.yaml`."""
+    entries = OmegaConf.load(CONF_DIR / f"{verb}.yaml").defaults
+    keys = [str(next(iter(entry))) for entry in entries if not isinstance(entry, str)]
+    return {key.removeprefix("optional ").removeprefix("override ").partition("@")[0].partition("/")[0] for key in keys}

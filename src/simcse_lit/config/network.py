@@ -9,11 +9,11 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable
 from http.client import HTTPException
 
 from simcse_lit.config.resolvers import is_local
-from simcse_lit.config.schema import EvaluateConfig, SentEvalConfig, TrainConfig
+from simcse_lit.config.schema import SentEvalConfig
 
 log = logging.getLogger(__name__)
 
@@ -21,30 +21,13 @@ HUB = "https://huggingface.co"
 LIMIT_S = 5.0
 
 
-def training_needs_hub(config: TrainConfig) -> bool:
-    """Whether a run would ask the Hub for weights, text or SentEval's files."""
-    files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
-    models = [name for name in (config.model.name_or_path, config.augmentation.model) if name is not None]
-    return not all(map(is_local, models)) or files_need_hub(files) or _senteval_needs_hub(config.senteval)
-
-
-def evaluation_needs_hub(config: EvaluateConfig) -> bool:
-    """Whether an evaluation would ask the Hub for encoders or SentEval's files."""
-    return models_need_hub(config.checkpoint + config.compare) or _senteval_needs_hub(config.senteval)
-
-
-def models_need_hub(names: Sequence[str]) -> bool:
-    """Whether one of these encoders would be asked of the Hub."""
-    return any(not (is_local(name) or name.endswith(".ckpt")) for name in names)
-
-
-def files_need_hub(files: Sequence[str | None]) -> bool:
-    """Whether one of these files, where given, would be asked of the Hub."""
-    return any(file is not None and file.startswith("hf://") for file in files)
-
-
-def _senteval_needs_hub(config: SentEvalConfig) -> bool:
-    return config.from_hub and config.dir is None
+def needs_hub(models: Iterable[str], files: Iterable[str] = (), senteval: SentEvalConfig | None = None) -> bool:
+    """Whether the Hub would be asked for one of these encoders, for one of these files of text, or for SentEval's files."""
+    return (
+        any(not (is_local(name) or name.endswith(".ckpt")) for name in models)
+        or any(name.startswith("hf://") for name in files)
+        or (senteval is not None and senteval.from_hub and senteval.dir is None)
+    )
 
 
 def use_cache_when_unreachable(needed: bool) -> None:

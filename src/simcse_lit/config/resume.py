@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from simcse_lit.config.earlier import read_config, read_overrides
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 from simcse_lit.scores import dev_score, read_scores
@@ -80,7 +79,7 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
         missing = LAST if overrides.is_file() else overrides.relative_to(folder)
         print(f"\nError: resume={asked[-1]}: no run to continue: {folder} holds no {missing}.", file=sys.stderr)
         sys.exit(1)
-    earlier: Any = OmegaConf.to_container(OmegaConf.load(overrides))
+    earlier = read_overrides(folder)
     placed = any(argument.startswith("hydra.run.dir=") for argument in arguments)
     place = [] if placed else [f"hydra.run.dir={folder}"]
     return [*(override for override in earlier if not override.startswith("resume=")), *place, *arguments]
@@ -106,10 +105,7 @@ def checkpoint_to_resume(config: TrainConfig) -> Path | None:
         return None
     if "limit_train_batches" in config.trainer.extra:
         raise UserError("trainer.extra.limit_train_batches: a run of cut epochs cannot be continued; use trainer.max_steps.")
-    try:
-        earlier: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    except (OSError, OmegaConfBaseException) as error:
-        raise UserError(f"resume={config.resume}: {folder / 'config.yaml'} cannot be read: {error}.") from error
+    earlier = read_config(folder)
     now: Any = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
     for group in (group for group in now if group not in FREE):
         for key, value in _leaves(now[group], group):
@@ -172,10 +168,9 @@ def can_continue(config: Mapping[str, Any], folder: Path) -> bool:
 def _identity_in(folder: Path) -> str | None:
     """Of the run in a folder; None if there is none."""
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    except (OSError, YAMLError, OmegaConfBaseException):
+        return identity(read_config(folder))
+    except UserError:
         return None
-    return identity(config)
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,8 +20,6 @@ from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import places, tokenised_corpus
 from simcse_lit.distributed import world
 from simcse_lit.errors import UserError
-from simcse_lit.evaluation.suite import Suite, unique_sentences
-from simcse_lit.evaluation.task import Task
 from simcse_lit.text.corpus import Corpus, EpochOrder
 from simcse_lit.views.augmentation import Augment, AugmentedCorpus
 from simcse_lit.views.documents import NextSentenceCorpus
@@ -30,13 +28,16 @@ log = logging.getLogger(__name__)
 
 
 class SimCSEDataModule(pl.LightningDataModule):
-    """Batches `{input_ids, attention_mask}` of shape (batch, views, length) for training, and for evaluation batches of
-    unique sentences with their `index`.
+    """Serves batches for training and for scoring.
+
+    A training batch is `{input_ids, attention_mask}`, each (batch, views, length). A batch to score holds unique sentences,
+    (batch, length), and their places, `index`.
 
     Args:
         config: the group `data` of `conf/`.
         tokenizer: the model's.
-        suite: the validation and test tasks.
+        dev: the unique sentences that validation scores.
+        test: the unique sentences that testing scores.
         token_budget: padded tokens of an evaluation batch.
         seed: decides the order of the training examples and how they are changed, and nothing else.
         augment: makes the positive from a sentence; None where the file, or the sentence itself, is the positive.
@@ -46,8 +47,9 @@ class SimCSEDataModule(pl.LightningDataModule):
         self,
         config: DataConfig,
         tokenizer: PreTrainedTokenizerFast,
-        suite: Suite,
         *,
+        dev: Sequence[str],
+        test: Sequence[str],
         token_budget: int,
         seed: int,
         augment: Augment | None = None,
@@ -55,7 +57,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.suite = suite
+        self._dev, self._test = dev, test
         self.token_budget = token_budget
         self.seed = seed
         self.done = 0  # batches that a run to be continued has behind it
@@ -167,16 +169,16 @@ class SimCSEDataModule(pl.LightningDataModule):
         return places(self.corpus.dataset, rows, self.config, self.tokenizer)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """The unique sentences of the development task."""
-        return self._sentences([self.suite.dev])
+        """Batches of the sentences that validation scores."""
+        return self._sentences(self._dev)
 
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """The unique sentences of all test tasks."""
-        return self._sentences(self.suite.test)
+        """Batches of the sentences that testing scores."""
+        return self._sentences(self._test)
 
-    def _sentences(self, tasks: Sequence[Task]) -> DataLoader[dict[str, Tensor]]:
+    def _sentences(self, sentences: Sequence[str]) -> DataLoader[dict[str, Tensor]]:
         length = min(EVALUATION_LENGTH, self.tokenizer.model_max_length)
-        batches = SentenceBatches(unique_sentences(tasks), self.tokenizer, max_length=length, token_budget=self.token_budget)
+        batches = SentenceBatches(sentences, self.tokenizer, max_length=length, token_budget=self.token_budget)
         # A generator of its own: scoring must not move the random state that dropout draws from.
         return DataLoader(batches, batch_size=None, sampler=dealt(len(batches), *world()), generator=torch.Generator())
 

@@ -48,6 +48,6 @@ def config_options(hydra: HydraConf) -> list[str]:
 
 
 def started_module(default: str) -> str:
-    """The module that `python -m` is running: a command of this package's, or a user's own module around one."""
+    """The module by which `python -m` runs the same verb: a user's own around one of ours, or ours."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec else default
+    return spec.name if spec and spec.name != "simcse_lit.__main__" else default

@@ -21,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from simcse_lit.config.checks.train import typed
+from simcse_lit.config.checks.rules import typed
 from simcse_lit.config.resume import Finished, can_continue, finished_runs, identity, is_another
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError

@@ -1,11 +1,13 @@
-"""Checkpoints that a run can be continued from: written whole or not at all, after every score and when the run is stopped.
+"""Checkpoints that a run can be resumed from, written after every score and when the run is stopped.
 
 `config/resume.py` finds them again. The random state needs no place in them: each step's draws follow from seed, step and
 rank (`module.py`), the order of the examples from seed and epoch (`data/order.py`).
 """
 
 import logging
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,17 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from simcse_lit.disk import durable_replace
 from simcse_lit.distributed import sum_over_ranks, world
 from simcse_lit.training.callbacks import FiniteLoss
+from simcse_lit.training.lightning_private import leave_after_this_step
 
 log = logging.getLogger(__name__)
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the old file, waits for the disk, and only then takes the old file's place."""
+# Where Lightning's ModelCheckpoint keeps full paths in its state.
+PATHS = ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path")
+
+
+class RunCheckpointIO(TorchCheckpointIO):
+    """Replaces a checkpoint durably, and keeps its paths relative to its folder, so that a run folder can be moved."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save a checkpoint; a process killed at any moment leaves either the old file or the new one."""
@@ -31,8 +38,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:
-            torch.save(checkpoint, file)
+            torch.save(_with_paths(checkpoint, lambda name: os.path.relpath(name, path.parent)), file)
         durable_replace(partial, path)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint with the paths that it has where it lies now.
+
+        Version 0.1 wrote full paths. Those that are no longer there are looked for beside the checkpoint.
+        """
+        folder = Path(path).parent
+
+        def here(name: str) -> str:
+            beside = folder if Path(name).name == folder.name else folder / Path(name).name
+            moved = Path(name).is_absolute() and not Path(name).exists() and beside.exists()
+            return os.path.realpath(beside if moved else folder / name)
+
+        return _with_paths(super().load_checkpoint(path, *args, **kwargs), here)
+
+
+def _with_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The same checkpoint with every path in the states of its callbacks changed."""
+
+    def changed(state: Any) -> Any:
+        if not isinstance(state, dict) or not set(PATHS) <= set(state):
+            return state
+        paths = {key: change(state[key]) if state[key] else state[key] for key in PATHS}
+        return {**state, **paths, "best_k_models": {change(name): score for name, score in state["best_k_models"].items()}}
+
+    return {**checkpoint, "callbacks": {name: changed(state) for name, state in checkpoint.get("callbacks", {}).items()}}
 
 
 class LastCheckpoint(Checkpoint):
@@ -71,12 +104,11 @@ class LastCheckpoint(Checkpoint):
                 if isinstance(callback, FiniteLoss):
                     callback.look(trainer)  # now, and not while what SIGTERM stopped is being saved
             self._stopping = True
-            # Lightning then leaves the loop at the end of this step, when metrics are logged and counters are whole.
-            trainer._signal_connector.received_sigterm = True
+            leave_after_this_step(trainer, True)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A score that is due at the last step is waited for; Lightning would leave in the middle of it."""
-        trainer._signal_connector.received_sigterm = False
+        leave_after_this_step(trainer, False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, if this was a validation of training."""
@@ -85,7 +117,7 @@ class LastCheckpoint(Checkpoint):
             self._saved_at = trainer.global_step
             for logger in trainer.loggers:
                 logger.save()  # what it holds back would be lost with a process that is killed
-            trainer._signal_connector.received_sigterm = self._stopping
+            leave_after_this_step(trainer, self._stopping)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save if it is SIGTERM that stops a training; after any other failure the finished checkpoints stay as they are."""

@@ -1,12 +1,13 @@
-"""Cuts a step's sentences into chunks: of like length, so that little of the work is padding, and of bounded size.
+"""Cuts a step's sentences into chunks of like length and of bounded size, so that little of the work is padding.
 
 The mathematics is untouched: the vectors come back in order, one loss follows, and one backward pass. On NLI triplets 61 %
-of the tokens of a batch padded to its longest sentence are padding, on Wikipedia 30 %. Called by `module.py`.
+of the tokens of a batch padded to its longest sentence are padding, on Wikipedia 30 %.
 
-Shapes: N sentences, L length, H hidden.
+Shapes: B examples, V views, N = B x V sentences, L length, H hidden.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,53 +20,78 @@ from simcse_lit.errors import UserError
 from simcse_lit.training.gradient_cache import Chunk, in_chunks
 
 
-def chunking(trainer: TrainerConfig, encoder: SentenceEncoder, *, on_cpu: bool) -> str:
-    """How a step's sentences go through the encoder: `always` in chunks of like length, `packed`, or `never` but padded.
+@dataclass(frozen=True)
+class Chunking:
+    """How the sentences of a step go through the encoder.
+
+    Args:
+        how: `always` in chunks of like length, `packed` several a row, or `never` cut but padded as they are.
+        overhead: what one more chunk costs, in tokens.
+        micro_batch_size: examples whose activations are kept at a time (`gradient_cache.py`); None for all.
+    """
+
+    how: str
+    overhead: int = 0
+    micro_batch_size: int | None = None
+
+    def plan(self, attention_mask_BVL: Tensor) -> list[Chunk]:
+        """Choose which sentences of a batch go through the encoder together."""
+        limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
+        return plan(attention_mask_BVL.flatten(0, 1), self.how, limit=limit, overhead=self.overhead)
+
+    def kept(self, attention_mask_BVL: Tensor) -> int | None:
+        """Tokens whose activations are kept; None for all."""
+        return None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL[0].numel()
+
+
+def chunking(trainer: TrainerConfig, encoder: SentenceEncoder, *, on_cpu: bool) -> Chunking:
+    """Decide what `trainer.length_chunks` means for this encoder on this device.
 
     Raises:
         UserError: the encoder cannot be packed for, or CUDA graphs are asked for where they cannot be.
     """
-    choice = trainer.length_chunks
-    if choice == "auto":
-        choice = "always" if on_cpu else "packed" if encoder.can_pack else "never"
-    elif choice == "packed" and not encoder.can_pack:
+    how = trainer.length_chunks
+    if how == "auto":
+        how = "always" if on_cpu else "packed" if encoder.can_pack else "never"
+    elif how == "packed" and not encoder.can_pack:
         config = encoder.backbone.config
         raise UserError(
             f"trainer.length_chunks=packed: not for {config.model_type} with {config._attn_implementation} attention.\n"
             "It takes BERT's and RoBERTa's kinds, and model.attention=sdpa. Elsewhere: always, or never."
         )
-    if trainer.compile == "cuda_graphs" and (on_cpu or choice != "packed" or trainer.micro_batch_size is not None):
+    if trainer.compile == "cuda_graphs" and (on_cpu or how != "packed" or trainer.micro_batch_size is not None):
         raise UserError(
             "trainer.compile=cuda_graphs: repeats one pass a step on a GPU.\n"
             "It needs trainer.accelerator=gpu, trainer.length_chunks=packed and trainer.micro_batch_size=null."
         )
-    return choice
+    return Chunking(how, trainer.chunk_overhead, trainer.micro_batch_size)
 
 
-def plan(
-    attention_mask_NL: Tensor, *, by_length: bool, limit: int | None, overhead: int, packed: bool = False
-) -> list[Chunk]:
-    """Which sentences go through the encoder together; padding must stand on the right.
+def plan(attention_mask_NL: Tensor, how: str, *, limit: int | None = None, overhead: int = 0) -> list[Chunk]:
+    """Choose which sentences go through the encoder together; padding must stand on the right.
 
     Args:
         attention_mask_NL: 1 for real tokens, (N, L).
-        by_length: sort by length and cut where padding is saved; else chunks are consecutive rows, padded as they are.
+        how: `always` sorts by length and cuts where that saves padding; `packed` and `never` keep the order, and `packed`
+            puts the sentences of a chunk several a row (`encoder/packing.py`).
         limit: most sentences of a chunk, or None.
         overhead: what one more forward and backward pass costs, in tokens.
-        packed: each chunk goes through the encoder several sentences a row (`packing.py`), which goes with `by_length` off.
 
     Returns:
         Chunks that hold every row once.
     """
     rows, width = attention_mask_NL.shape
     limit = limit or rows
-    if not by_length:
-        places_N = torch.arange(rows, device=attention_mask_NL.device)
-        parts = places_N.split(limit)
-        if not packed:
-            return [Chunk(part, width) for part in parts]
-        device = attention_mask_NL.device
-        return [Chunk(part, width, pack(attention_mask_NL[part].cpu()).to(device)) for part in parts]
+    if how == "always":
+        return _of_like_length(attention_mask_NL, limit, overhead)
+    device = attention_mask_NL.device
+    parts = torch.arange(rows, device=device).split(limit)
+    if how == "never":
+        return [Chunk(part, width) for part in parts]
+    return [Chunk(part, width, pack(attention_mask_NL[part].cpu()).to(device)) for part in parts]
+
+
+def _of_like_length(attention_mask_NL: Tensor, limit: int, overhead: int) -> list[Chunk]:
     lengths_N = attention_mask_NL.sum(1)
     order_N = lengths_N.argsort(descending=True, stable=True)
     lengths = lengths_N[order_N].tolist()
@@ -85,14 +111,14 @@ def encode_in_chunks(
     *,
     keep: int | None = None,
 ) -> Tensor:
-    """`encode(input_ids_NL, attention_mask_NL)`, computed chunk by chunk.
+    """Compute `encode(input_ids_NL, attention_mask_NL)` chunk by chunk.
 
     Args:
         encode: (n, l) ids and mask, and a packing or None, to (n, H) vectors, each sentence on its own.
         input_ids_NL: token ids, (N, L).
         attention_mask_NL: 1 for real tokens, (N, L).
         chunks: from `plan`.
-        keep: tokens whose activations may be kept, for the gradient cache (`training/gradient_cache.py`); None for all.
+        keep: tokens whose activations may be kept, for the gradient cache (`gradient_cache.py`); None for all.
 
     Returns:
         (N, H), in the order of the rows given.

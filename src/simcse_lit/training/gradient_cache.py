@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from simcse_lit.encoder.packing import Packing
-from simcse_lit.objective.recompute import recomputed_gelu
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,6 @@ def in_chunks(
         part_nl = [tensor_NL[chunk.rows_n, : chunk.longest] for tensor_NL in tensors_NL]
         if keep is not None and sum(tokens[number:]) > keep:
             outputs.append(checkpoint(function, *part_nl, chunk.packing, use_reentrant=False))
-        elif part_nl[0].device.type == "cpu":
-            with recomputed_gelu():
-                outputs.append(function(*part_nl, chunk.packing))
-        else:  # a GPU would wait for the host, which has to look at each tensor that is kept
+        else:
             outputs.append(function(*part_nl, chunk.packing))
     return outputs

@@ -3,35 +3,28 @@
 Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.precision import Precision
-from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
-from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from transformers import PreTrainedTokenizerFast, get_scheduler
+from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.config.schema import AdapterConfig, LossConfig, ModelConfig, OptimizerConfig
+from simcse_lit.config.schema import LossConfig
 from simcse_lit.distributed import mean_over_ranks, world
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.encoder.packing import Packing
-from simcse_lit.evaluation.analyses import Analysis
-from simcse_lit.evaluation.embeddings import Embeddings
-from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows
 from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
 from simcse_lit.seeds import derived_seed
-from simcse_lit.training.chunking import encode_in_chunks, plan
+from simcse_lit.training.chunking import Chunking, encode_in_chunks
 from simcse_lit.training.gradient_cache import Chunk, in_chunks
+from simcse_lit.training.optimisation import Optimisation, clip_gradient
+from simcse_lit.training.scoring import Scorer
 from simcse_lit.views.replacement import Replacement
 
 Batch = dict[str, Any]  # tensors, and a training batch's chunks
@@ -43,75 +36,52 @@ class SimCSEModule(pl.LightningModule):
     Args:
         encoder: the sentence encoder.
         tokenizer: names the mask token and the special tokens, for the MLM objective.
-        suite: validation and test tasks; the data module must serve the same.
-        analyses: what is measured on the development set beside its score.
-        model: the group `model` of `conf/`, recorded in checkpoints.
-        adapter: the group `adapter`, of which `encoder` was made; recorded too.
         loss: the group `loss` of `conf/`.
-        optimizer: makes the optimiser from an iterable of parameters.
-        schedule: the group `optimizer` of `conf/`, for the learning-rate schedule.
-        length_chunks: encode a step's sentences in chunks of like length (`chunking.py`).
-        packed: encode them several a row instead (`packing.py`).
-        chunk_overhead: what one more chunk costs, in tokens.
-        micro_batch_size: examples whose activations are kept at a time (`training/gradient_cache.py`); None for all.
+        chunking: how a step's sentences go through the encoder.
+        optimisation: optimiser and schedule.
+        scorer: validation and test tasks.
+        made_of: recorded in checkpoints: the groups `model` and `adapter` of `conf/` by which `encoder` was made.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.
-        replacement: replaces tokens of the positives (`replacement.py`); None to leave them as they are.
+        replacement: replaces tokens of the positives; None to leave them as they are.
     """
 
     def __init__(
         self,
         encoder: SentenceEncoder,
         tokenizer: PreTrainedTokenizerFast,
-        suite: Suite,
         *,
-        analyses: Sequence[Analysis],
-        model: ModelConfig,
-        adapter: AdapterConfig,
         loss: LossConfig,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
-        schedule: OptimizerConfig,
-        length_chunks: bool,
-        packed: bool = False,
-        chunk_overhead: int,
-        micro_batch_size: int | None,
+        chunking: Chunking,
+        optimisation: Optimisation,
+        scorer: Scorer,
+        made_of: Mapping[str, Any],
         seed: int,
         second_encoder: SentenceEncoder | None = None,
         replacement: Replacement | None = None,
     ) -> None:
         super().__init__()
-        self._special_ids: Tensor
         self.encoder = encoder
         self.second_encoder = second_encoder
         self.replacement = replacement
         self.loss_config = loss
-        self.length_chunks = length_chunks
-        self.packed = packed
-        self.chunk_overhead = chunk_overhead
-        self.micro_batch_size = micro_batch_size
+        self.chunking = chunking
+        self.optimisation = optimisation
+        self.scorer = scorer
+        self.made_of = made_of
         self.seed = seed
-        self._optimizer = optimizer
-        self._schedule = schedule
-        self._suite = suite
-        self._analyses = analyses
-        self._embeddings: Embeddings | None = None
         self.untrained = False  # set while the encoder is scored before training: then without its random projection
         self.test_scores: dict[str, float] = {}
         self._mask_token_id = tokenizer.mask_token_id
         self._vocab_size = len(tokenizer)
-        self._model = model
-        self._adapter = adapter
+        self._special_ids: Tensor
         self.register_buffer("_special_ids", torch.tensor(tokenizer.all_special_ids), persistent=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how the encoder was made and is read, so that a checkpoint can be scored wherever it lies."""
-        checkpoint[CHECKPOINT_SECTION] = {
-            "model": asdict(self._model),
-            "adapter": asdict(self._adapter),
-            "pooler": self.encoder.pooler,
-            "projection": self.encoder.projection_name,
-        }
+        reads = {"pooler": self.encoder.pooler, "projection": self.encoder.projection_name}
+        checkpoint[CHECKPOINT_SECTION] = {**self.made_of, **reads}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
@@ -121,7 +91,7 @@ class SimCSEModule(pl.LightningModule):
         """Plan a training batch's chunks while its lengths are in this machine's memory: a GPU is never waited for."""
         if batch["input_ids"].ndim == 2:  # sentences to score
             return batch
-        return batch | {"chunks": self._plan(batch["attention_mask"])}
+        return batch | {"chunks": self.chunking.plan(batch["attention_mask"])}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`.
@@ -193,21 +163,11 @@ class SimCSEModule(pl.LightningModule):
         self, encoder: SentenceEncoder, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk] | None = None
     ) -> Tensor:
         """The vectors of some views, (B, V, H); without `chunks` they are planned here."""
-        chunks = self._plan(mask_BVL) if chunks is None else chunks
+        chunks = self.chunking.plan(mask_BVL) if chunks is None else chunks
         ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
-        vectors_NH = encode_in_chunks(encoder, ids_NL, mask_NL, chunks, keep=self._kept(mask_BVL))
+        vectors_NH = encode_in_chunks(encoder, ids_NL, mask_NL, chunks, keep=self.chunking.kept(mask_BVL))
         vectors_BVH: Tensor = vectors_NH.unflatten(0, mask_BVL.shape[:2])
         return vectors_BVH
-
-    def _plan(self, attention_mask_BVL: Tensor) -> list[Chunk]:
-        """Which sentences go through an encoder together."""
-        limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
-        mask_NL = attention_mask_BVL.flatten(0, 1)
-        return plan(mask_NL, by_length=self.length_chunks, limit=limit, overhead=self.chunk_overhead, packed=self.packed)
-
-    def _kept(self, attention_mask_BVL: Tensor) -> int | None:
-        """How many tokens' activations are kept."""
-        return None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL[0].numel()
 
     def _mlm(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
         """The auxiliary loss over the tokens of all views, each view with a mask of its own.
@@ -229,58 +189,36 @@ class SimCSEModule(pl.LightningModule):
             labels = labels_nl if packing is None else packing.pack(labels_nl, IGNORED)
             return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl, packing), labels, targets)
 
-        keep = self._kept(attention_mask_BVL)
+        keep = self.chunking.kept(attention_mask_BVL)
         losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)
         return torch.stack(losses).sum()
 
     def configure_optimizers(self) -> Any:
         """The optimiser over every trainable parameter, and the schedule over all steps."""
-        optimizer = self._optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        steps = int(self.trainer.estimated_stepping_batches)
-        name = self._schedule.schedule
-        scheduler = get_scheduler(
-            "constant_with_warmup" if name == "constant" else name,
-            optimizer,
-            num_warmup_steps=round(self._schedule.warmup_ratio * steps),
-            num_training_steps=steps,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        trainable = (parameter for parameter in self.parameters() if parameter.requires_grad)
+        return self.optimisation.configured(trainable, int(self.trainer.estimated_stepping_batches))
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm of the whole gradient; where processes hold parts of it, they have to work it out together.
-
-        What it was before is logged as `train/gradient_norm`.
-        """
-        precision = self.trainer.precision_plugin
-        scaler = getattr(precision, "scaler", None)
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
-        if isinstance(self.trainer.strategy, FSDPStrategy):
-            if gradient_clip_val or self._is_logged:
-                sharded = cast(FullyShardedDataParallel, self.trainer.strategy.model)
-                self.log("train/gradient_norm", sharded.clip_grad_norm_(gradient_clip_val or math.inf))
-            return
+        """Clip the gradient, and log the norm that it had before as `train/gradient_norm`."""
+        by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
+        norm = clip_gradient(self.trainer, optimizer, gradient_clip_val, by_value=by_value, measure=self._is_logged)
         if self._is_logged:
-            self.log("train/gradient_norm", clip_grad_norm_(self.parameters(), math.inf))  # which clips nothing
-        # Mixed precision's own refuses a fused optimiser, since it does not know that the gradient is unscaled by now.
-        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-        Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+            self.log("train/gradient_norm", norm)
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the vectors of the development sentences."""
-        self._embeddings = Embeddings(unique_sentences([self._suite.dev]))
+        self.scorer.start(self.scorer.dev_sentences)
 
     def on_test_epoch_start(self) -> None:
         """Make room for the vectors of all test sentences."""
-        self._embeddings = Embeddings(unique_sentences(self._suite.test))
+        self.scorer.start(self.scorer.test_sentences)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Encode a batch of unique sentences, (N, L)."""
-        assert self._embeddings is not None
         embed = self.encoder.pooled if self.untrained else self.encoder.embed
-        self._embeddings.add(batch["index"], embed(batch["input_ids"], batch["attention_mask"]))
+        self.scorer.add(batch["index"], embed(batch["input_ids"], batch["attention_mask"]))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As in validation."""
@@ -288,21 +226,12 @@ class SimCSEModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure."""
-        assert self._embeddings is not None
-        self._embeddings.share(self.device)
-        dev = self._suite.dev
-        self.log("val/sts", dev.score(self._embeddings).score, prog_bar=True)
-        for analysis in self._analyses:
-            measured = analysis.compute(dev, self._embeddings)
-            self.log_dict({f"val/{name}": value for name, value in measured.items() if isinstance(value, float)})
-        self._embeddings = None
+        measured = self.scorer.dev(self.device)
+        self.log("val/sts", measured.pop("sts"), prog_bar=True)
+        self.log_dict({f"val/{name}": value for name, value in measured.items()})
 
     def on_test_epoch_end(self) -> None:
         """Score the test tasks; log each, and the averages, under `test/` (or `before/`)."""
-        assert self._embeddings is not None
-        self._embeddings.share(self.device)
-        self.test_scores = {task.name: task.score(self._embeddings).score for task in self._suite.test}
-        self.test_scores |= averages(self._suite.test, self.test_scores)
-        self._embeddings = None
+        self.test_scores = self.scorer.test(self.device)
         stage = "before" if self.untrained else "test"
         self.log_dict({f"{stage}/{name}": score for name, score in self.test_scores.items()})

@@ -1,4 +1,4 @@
-"""Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`. Called by `train.py`."""
+"""Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
-from simcse_lit.training.checkpoints import AtomicCheckpointIO
+from simcse_lit.training.checkpoints import RunCheckpointIO
 
 
 def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
@@ -39,7 +39,7 @@ def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
         "default_root_dir": config.run_dir,
         "callbacks": callbacks,
         "logger": loggers,
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [RunCheckpointIO()],
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),

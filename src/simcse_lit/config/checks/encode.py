@@ -1,7 +1,4 @@
-"""What `validation.py` does, for the commands that use one encoder: `encode`, `similarity`, `serve`; with
-`index.py`, for `index` and `search`. Runs before torch is
-imported.
-"""
+"""Checks of the verbs that use one encoder: `encode`, `similarity` and `serve`, before torch is imported."""
 
 from dataclasses import fields
 from importlib.util import find_spec
@@ -10,14 +7,12 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.checks.evaluate import EVALUATION_CHOICES
-from simcse_lit.config.checks.train import CHOICES, check_choices, check_positive, typed
+from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.schema import EncodeConfig, EncoderConfig, EvaluateConfig, ServeConfig, SimilarityConfig
 from simcse_lit.errors import UserError
 
 E = TypeVar("E", bound=EncoderConfig)
 
-CHOSEN = {key: EVALUATION_CHOICES[key] for key in ("pooler.name", "projection.name", "precision")}
 VECTOR_FORMATS = (".npy", ".safetensors", ".parquet")
 STDIN = "-"
 
@@ -29,7 +24,6 @@ def validate_encode(composed: DictConfig) -> EncodeConfig:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
     """
     config = encoder_config(composed, EncodeConfig)
-    check_choices(composed, {"on_bad_row": CHOICES["data.on_bad_row"]})
     check_positive(composed, ("block",))
     if not config.input:
         raise UserError("input: has no value. Name a file, one text a line or a table, or - for standard input.")
@@ -69,7 +63,7 @@ def validate_serve(composed: DictConfig) -> ServeConfig:
 def encoder_config(composed: DictConfig, schema: type[E], *, needs_checkpoint: bool = True) -> E:
     """What these commands have in common, checked."""
     config: E = typed(composed, schema)
-    check_choices(composed, CHOSEN)
+    check_choices(composed)
     check_positive(composed, ("token_budget",))
     if needs_checkpoint and not config.checkpoint:
         raise UserError(

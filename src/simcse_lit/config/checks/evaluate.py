@@ -1,4 +1,4 @@
-"""What `validation.py` does, for the configuration of `evaluate`. Runs before torch is imported."""
+"""Checks of `evaluate.yaml`, before torch is imported."""
 
 import re
 from glob import glob
@@ -6,17 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.checks.train import CHOICES, check_choices, check_positive, typed
+from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import EvaluateConfig
 from simcse_lit.errors import UserError
-
-EVALUATION_CHOICES = {
-    **{key: CHOICES[key] for key in ("pooler.name", "projection.name")},
-    "precision": CHOICES["trainer.precision"],
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "postprocess.name": ("none", "center", "whitening"),
-}
 
 
 def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
@@ -28,7 +21,7 @@ def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
     """
     config = typed(composed, EvaluateConfig)
-    check_choices(composed, EVALUATION_CHOICES)
+    check_choices(composed, {"device": ("auto", "cpu", "cuda", "mps")})
     check_positive(composed, ("token_budget",))
     config.checkpoint = list(dict.fromkeys(_names(config.checkpoint, "checkpoint")))
     config.compare = _names(config.compare, "compare")

@@ -1,16 +1,13 @@
-"""What `validation.py` does, for the commands `export` and `import_checkpoint`. Runs before torch is imported."""
+"""Checks of `export.yaml` and `import_checkpoint.yaml`, before torch is imported."""
 
 import re
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.checks.train import CHOICES, check_choices, typed
+from simcse_lit.config.checks.rules import check_choices, typed
 from simcse_lit.config.schema import ExportConfig, ImportConfig
 from simcse_lit.errors import UserError
-
-CHOSEN = {key: CHOICES[key] for key in ("pooler.name", "projection.name")}
-FORMATS = ("transformers", "sentence-transformers", "onnx")
 
 
 def validate_export(composed: DictConfig) -> ExportConfig:
@@ -20,7 +17,7 @@ def validate_export(composed: DictConfig) -> ExportConfig:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
     """
     config = typed(composed, ExportConfig)
-    check_choices(composed, {**CHOSEN, "format": FORMATS})
+    check_choices(composed)
     _check_paths(config.checkpoint, config.output)
     if config.int8 and config.format != "onnx":
         raise UserError(f"int8=true format={config.format}: only format=onnx has it.")
@@ -32,7 +29,7 @@ def validate_export(composed: DictConfig) -> ExportConfig:
 def validate_import(composed: DictConfig) -> ImportConfig:
     """As `validate_export`, for `import_checkpoint.yaml`."""
     config = typed(composed, ImportConfig)
-    check_choices(composed, CHOSEN)
+    check_choices(composed)
     _check_paths(config.checkpoint, config.output)
     return config
 

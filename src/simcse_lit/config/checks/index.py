@@ -9,13 +9,14 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from simcse_lit.config import CONF_DIR
+from simcse_lit.config import CONF_DIR, options
 from simcse_lit.config.checks.encode import VECTOR_FORMATS, encoder_config
-from simcse_lit.config.checks.train import CHOICES, check_choices, check_positive, did_you_mean, explain_value_error
+from simcse_lit.config.checks.rules import check_choices, check_positive
+from simcse_lit.config.hydra_words import explain_value
 from simcse_lit.config.schema import BuildIndexConfig, IndexConfig, SearchConfig
-from simcse_lit.errors import UserError
+from simcse_lit.errors import UserError, did_you_mean
 
-KINDS = ("exact", "ivf", "hnsw", "pq")
+KINDS = options("index")
 
 
 def index_config(kind: str, **settings: Any) -> IndexConfig:
@@ -36,7 +37,7 @@ def index_config(kind: str, **settings: Any) -> IndexConfig:
         )
         config = cast(IndexConfig, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise UserError(f"index.{explain_value_error(error)}") from error
+        raise UserError(f"index.{explain_value(error)}") from error
     check_index(config)
     return config
 
@@ -71,7 +72,6 @@ def validate_index(composed: DictConfig) -> BuildIndexConfig:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
     """
     config = encoder_config(composed, BuildIndexConfig, needs_checkpoint=False)
-    check_choices(composed, {"on_bad_row": CHOICES["data.on_bad_row"]})
     check_positive(composed, ("block",))
     check_index(config.index)
     if not config.folder:

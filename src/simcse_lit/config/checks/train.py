@@ -1,19 +1,11 @@
-"""Turns a composed configuration into typed objects, or says in one screen which key is wrong and what would be right.
-
-Runs before torch is imported, so everything that needs only the configuration is checked here. Checks of training live
-here, those of `evaluate` in `evaluation.py`.
-"""
+"""Checks of `train.yaml`: everything that needs the configuration alone, before torch is imported."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.checks.views import check_views
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import AdapterConfig, TrainConfig
@@ -21,23 +13,6 @@ from simcse_lit.errors import UserError
 
 WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"
 
-C = TypeVar("C")
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "loss.name": ("unsup", "sup"),
-    "pooler.name": ("cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2", "last_token"),
-    "adapter.name": ("none", "lora"),
-    "projection.name": ("mlp", "mlp_train_only", "none"),
-    "loss.similarity": ("cosine", "dot"),
-    "augmentation.name": ("none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm"),
-    "data.on_bad_row": ("error", "skip"),
-    "optimizer.schedule": ("linear", "constant", "cosine"),
-    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
-    "trainer.length_chunks": ("auto", "always", "packed", "never"),
-    "trainer.compile": ("never", "default", "cuda_graphs"),
-    "trainer.float32_matmul_precision": ("highest", "high", "medium"),
-    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
-}
 POSITIVE = (
     "loss.temperature",
     "optimizer.lr",
@@ -58,7 +33,7 @@ def validate(composed: DictConfig) -> TrainConfig:
         UserError: a key is unknown, has no value, an impossible value, or contradicts another.
     """
     config = typed(composed, TrainConfig)
-    check_choices(composed, CHOICES)
+    check_choices(composed)
     check_positive(composed, POSITIVE)
     for key in NOT_NEGATIVE:
         value = OmegaConf.select(composed, key)
@@ -69,39 +44,6 @@ def validate(composed: DictConfig) -> TrainConfig:
     _check_stream(config)
     _check_combinations(config)
     return config
-
-
-def typed(composed: DictConfig, schema: type[C]) -> C:
-    """A composed configuration as objects of its schema, with every interpolation resolved.
-
-    Raises:
-        UserError: a key is unknown, has no value, or one of a wrong type.
-    """
-    _reject_unknown_keys(composed, schema, "")
-    try:
-        OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        config = cast(C, OmegaConf.to_object(composed))
-    except OmegaConfBaseException as error:
-        raise UserError(explain_value_error(error)) from error
-    if (senteval := getattr(config, "senteval", None)) is not None:
-        senteval.dir = senteval.dir or None  # `senteval.dir=` is none
-    return config
-
-
-def check_choices(composed: DictConfig, choices: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a value that is none of those its key allows; a key below a group that is not chosen is left alone."""
-    for key, allowed in choices.items():
-        value = OmegaConf.select(composed, key)
-        if value not in allowed and not (value is None and OmegaConf.select(composed, key.partition(".")[0]) is None):
-            raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
-
-
-def check_positive(composed: DictConfig, keys: Sequence[str]) -> None:
-    """Refuse a number that is not finite and greater than 0."""
-    for key in keys:
-        value = OmegaConf.select(composed, key)
-        if not (math.isfinite(value) and value > 0):
-            raise UserError(f"{key}={value}: must be a finite number greater than 0.")
 
 
 def _check_ranges(config: TrainConfig) -> None:
@@ -229,54 +171,3 @@ def _check_devices(config: TrainConfig) -> None:
             f"data.batch_size={config.data.batch_size}: is the batch of all {processes} devices together, and must be a "
             f"multiple of {processes}."
         )
-
-
-def _reject_unknown_keys(node: DictConfig, schema: type, prefix: str) -> None:
-    known = {field.name: field.type for field in fields(schema)}
-    for key in map(str, node):
-        name = f"{prefix}{key}"
-        if key not in known:
-            raise UserError(unknown_key(name, [f"{prefix}{valid}" for valid in known]))
-        child = known[key]
-        if isinstance(child, type) and hasattr(child, "__dataclass_fields__"):
-            _reject_unknown_keys(node[key], child, f"{name}.")
-
-
-def unknown_key(key: str, valid: list[str]) -> str:
-    """Message for a key that is not in the configuration, naming the nearest valid one."""
-    group, _, leaf = key.rpartition(".")
-    siblings = [other for other in valid if other.startswith(f"{group}.")]
-    if group == "trainer" and not get_close_matches(key, siblings, n=1, cutoff=0.8):
-        return f"{key}: there is no such key. Other arguments of pytorch_lightning.Trainer: +trainer.extra.{leaf}=..."
-    inside = [other for other in valid if group and other.startswith(f"{group}.{leaf}")]
-    if inside:
-        return f"{key}: there is no such key. Did you mean {inside[0]}?"
-    same_leaf = [other for other in valid if other.rpartition(".")[2] == leaf]
-    near = same_leaf[:1] or get_close_matches(key, valid, n=1, cutoff=0.6)
-    if not near:
-        leaves = {other.rpartition(".")[2]: other for other in valid}
-        near = [leaves[match] for match in get_close_matches(leaf, list(leaves), n=1, cutoff=0.7)]
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{key}: there is no such key.{hint}\nAll keys and their values: --cfg job; all groups: --help."
-
-
-def did_you_mean(value: str, valid: Any) -> str:
-    """' Did you mean X?' for the nearest of the valid values, or nothing."""
-    near = get_close_matches(value, list(valid), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""
-
-
-def explain_value_error(error: OmegaConfBaseException) -> str:
-    """One or two lines for a missing value, a wrong type or an interpolation that cannot be resolved."""
-    key = getattr(error, "full_key", None) or "configuration"
-    text = str(getattr(error, "msg", None) or error).splitlines()[0]
-    if "Missing mandatory value" in text:
-        return f"{key}: has no value. Give it one: {key}=..."
-    if "Environment variable 'SIMCSE_DATA'" in text:
-        return (
-            f"{key}: the environment variable SIMCSE_DATA is not set.\n"
-            "Set it to the folder that holds SentEval/, nli/ and wiki/, or name the file itself: data.train_file=FILE."
-        )
-    if "is not a ListConfig" in text:
-        return f"{key}: needs a list: {key}=[...]."
-    return f"{key}: {text.rstrip('.')}."

@@ -1,0 +1,148 @@
+"""Runs a verb under Hydra, and turns every error that a user can mend into one screen without a stack.
+
+Set HYDRA_FULL_ERROR=1 to see the stack all the same.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from simcse_lit.cli import help
+from simcse_lit.cli.tasks import KEYS, task_of
+from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config.hydra_words import explain
+from simcse_lit.config.resume import with_earlier_overrides
+from simcse_lit.launch import handover, processes, ranks
+from simcse_lit.launch.command import quoted, started_module
+from simcse_lit.launch.launcher import JobFailed
+
+log = logging.getLogger(__name__)
+
+Task = Callable[[DictConfig], Any]
+
+
+def run(verb: str, task: Task | None = None) -> None:
+    """Compose `conf/VERB.yaml` with the command line and run the verb's task, or another, once or once a job of a multirun.
+
+    In a process that was started for a job, what the task returns, or why it failed, is handed over to the one that started
+    it; a rank leaves it to that one to say so.
+    """
+    if verb == "train" and not handover.awaited():
+        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
+    schema.register()
+    resolvers.register()
+    if not os.environ.get("SIMCSE_DATA"):
+        os.environ.pop("SIMCSE_DATA", None)  # set and empty is not set, here and in the jobs of a sweep
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
+    ending = Ending(verb, ranks.rank(), handover.take())
+    if ending.parent:
+        processes.die_with_parent()
+    sys.argv[1:] = as_meant(verb, sys.argv[1:])
+    if ending.rank:
+        sys.argv[1:] = ranks.silenced(sys.argv[1:])
+    try:
+        if help.asked_for(sys.argv[1:]):
+            help.show(verb, sys.argv[1:])
+        else:
+            job = _job(task or task_of(verb), ending)
+            job.__module__ = started_module(f"simcse_lit.{verb}")  # Hydra names the job after it; the launcher runs it
+            hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=verb)(job)()
+    except (KeyboardInterrupt, SystemExit) as stop:
+        ending.stopped(stop)
+    except Exception as error:
+        ending.failed(error)
+
+
+def as_meant(verb: str, arguments: Sequence[str]) -> list[str]:
+    """Quote what is a text, and bracket what is a list, so that Hydra reads what the user meant; a sweep is left alone."""
+    if {"-m", "--multirun"} & set(arguments):
+        return list(arguments)
+    return [_as_text(_as_list(argument, KEYS[verb].lists), KEYS[verb].texts) for argument in arguments]
+
+
+def _as_list(argument: str, lists: Sequence[str]) -> str:
+    key, _, value = argument.partition("=")
+    is_list = key in lists and "," in value and value[0] not in "[\"'"
+    return f"{key}=[{value}]" if is_list else argument
+
+
+def _as_text(argument: str, texts: Sequence[str]) -> str:
+    key, equals, value = argument.partition("=")
+    return f"{key}={quoted(value)}" if equals and key in texts and value != "null" else argument
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How this process ends when its task does not return.
+
+    Args:
+        verb: what it runs.
+        rank: its place among the processes of a job; None if it is alone.
+        parent: the folder of the process that started it for a job; None for a user's.
+    """
+
+    verb: str
+    rank: int | None
+    parent: Path | None
+
+    def failed(self, error: Exception) -> NoReturn:
+        """Say why and exit with 1; what the user cannot mend is raised, with its stack."""
+        message = message_of(error, self.verb)
+        first = True
+        if self.parent:
+            first = handover.hand_over_error(self.parent, message or f"{type(error).__name__}: {error}")
+        said_by_parent = self.parent and self.rank is not None and (message or not first)
+        if processes.FULL_ERROR not in ("", "0") or not (message or said_by_parent):
+            raise error
+        if not said_by_parent:
+            print(f"\nError: {message}", file=sys.stderr)
+        sys.exit(1)
+
+    def stopped(self, stop: KeyboardInterrupt | SystemExit) -> None:
+        """Exit as a shell expects it after a signal; another exit of the task's goes on."""
+        by_hand = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)  # Lightning's
+        if not by_hand and not isinstance(stop, processes.Stopped):
+            raise stop
+        if not self.parent:
+            print("\nStopped.", file=sys.stderr)
+        sys.exit(stop.code if isinstance(stop, processes.Stopped) else 128 + signal.SIGINT)
+
+
+def _job(task: Task, ending: Ending) -> Task:
+    """The task, which leaves in its run folder why it failed, and hands over what it returns."""
+
+    def job(composed: DictConfig) -> Any:
+        run_dir = HydraConfig.get().runtime.output_dir
+        has_run_folder = HydraConfig.get().output_subdir is not None and not ending.rank
+        if has_run_folder:
+            handover.note_failure(run_dir, None)
+        try:
+            value = task(composed)
+        except Exception as error:
+            message = message_of(error, ending.verb)
+            if has_run_folder:
+                handover.note_failure(run_dir, message or f"{type(error).__name__}: {error}")
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
+                log.error("Job %s failed: %s", HydraConfig.get().job.num, message or repr(error))
+                raise
+            ending.failed(error)  # at once, before Hydra prints all overrides
+        if ending.parent and not ending.rank:
+            handover.hand_over_value(ending.parent, value)
+        return value
+
+    return job
+
+
+def message_of(error: Exception, verb: str) -> str | None:
+    """The message for a person, or None when the error is not one that the user can mend."""
+    return error.summary if isinstance(error, JobFailed) else explain(error, verb)

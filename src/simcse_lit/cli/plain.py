@@ -1,0 +1,31 @@
+"""The verbs that read arguments of their own instead of a configuration: `report` and `dashboard`."""
+
+import argparse
+import sys
+from importlib import import_module
+
+from simcse_lit.cli.verbs import about
+from simcse_lit.errors import UserError
+
+
+def run(verb: str) -> None:
+    """Read the arguments of this process, then import the verb's file and call its `main` with them.
+
+    Exits with 1 and a message on standard error for a `UserError`, and with argparse's 2 for wrong arguments.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"simcse-lit {verb}", description=about(verb), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if verb == "report":
+        parser.add_argument("folder", help="a run folder, or one with run folders in it: a sweep's")
+        parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see above")
+    else:
+        parser.add_argument("project", metavar="ENTITY/PROJECT", help="where the runs are")
+        parser.add_argument("--by", metavar="KEY", help="key whose values are compared, as loss.temperature")
+        parser.add_argument("--dry-run", action="store_true", help="say what it would hold, and send nothing")
+    given = vars(parser.parse_args())
+    try:
+        import_module(f"simcse_lit.{verb}").main(**given)
+    except UserError as error:
+        print(f"\nError: {error}", file=sys.stderr)
+        sys.exit(1)

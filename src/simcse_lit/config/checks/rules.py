@@ -1,0 +1,88 @@
+"""What the checks of several verbs share: types, unknown keys, values from a list, and ranges."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TypeVar, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from simcse_lit.config import options
+from simcse_lit.config.hydra_words import explain_value, unknown_key
+from simcse_lit.config.moved import refuse_old_targets
+from simcse_lit.errors import UserError, did_you_mean
+
+C = TypeVar("C")
+
+BAD_ROWS = ("error", "skip")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+GROUPS = ("loss", "pooler", "projection", "adapter", "augmentation", "postprocess")
+
+# What a key may be, in whichever verb's configuration it stands. The options of a group are its files.
+CHOICES: dict[str, tuple[str, ...]] = {
+    **{f"{group}.name": options(group) for group in GROUPS},
+    "loss.similarity": ("cosine", "dot"),
+    "data.on_bad_row": BAD_ROWS,
+    "on_bad_row": BAD_ROWS,
+    "optimizer.schedule": ("linear", "constant", "cosine"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.length_chunks": ("auto", "always", "packed", "never"),
+    "trainer.compile": ("never", "default", "cuda_graphs"),
+    "trainer.float32_matmul_precision": ("highest", "high", "medium"),
+    "trainer.precision": PRECISIONS,
+    "precision": PRECISIONS,
+    "format": ("transformers", "sentence-transformers", "onnx"),
+}
+
+
+def typed(composed: DictConfig, schema: type[C]) -> C:
+    """A composed configuration as objects of its schema, with every interpolation resolved.
+
+    Raises:
+        UserError: a key is unknown, has no value, or one of a wrong type.
+    """
+    _reject_unknown_keys(composed, schema, "")
+    try:
+        refuse_old_targets(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+        config = cast(C, OmegaConf.to_object(composed))
+    except OmegaConfBaseException as error:
+        raise UserError(explain_value(error)) from error
+    if (senteval := getattr(config, "senteval", None)) is not None:
+        senteval.dir = senteval.dir or None  # `senteval.dir=` is none
+    return config
+
+
+def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Refuse a value that is none of those its key allows; a key that is not there, or of no chosen group, is left alone.
+
+    Args:
+        composed: the configuration.
+        own: choices of this verb alone, beside CHOICES.
+    """
+    for key, allowed in {**CHOICES, **(own or {})}.items():
+        group, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(composed, group) if group else composed
+        value = None if node is None or leaf not in node else node[leaf]
+        if value not in allowed and node is not None and leaf in node:
+            raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
+
+
+def check_positive(composed: DictConfig, keys: Sequence[str]) -> None:
+    """Refuse a number that is not finite and greater than 0."""
+    for key in keys:
+        value = OmegaConf.select(composed, key)
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"{key}={value}: must be a finite number greater than 0.")
+
+
+def _reject_unknown_keys(node: DictConfig, schema: type, prefix: str) -> None:
+    known = {field.name: field.type for field in fields(schema)}
+    for key in map(str, node):
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise UserError(unknown_key(name, [f"{prefix}{valid}" for valid in known]))
+        child = known[key]
+        if isinstance(child, type) and hasattr(child, "__dataclass_fields__"):
+            _reject_unknown_keys(node[key], child, f"{name}.")

@@ -1,0 +1,103 @@
+"""The configuration that a run folder holds, as this version would have written it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config.moved import targets_now
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.errors import UserError
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read `config.yaml` of a training's run folder.
+
+    A `_target_` by an old path gets its path of today. A key that is younger than the run gets the default that it has
+    beside the run's own overrides.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    config = targets_now(_load(folder / "config.yaml"))
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.yaml'}: cannot be read: it holds no keys.")
+    younger = [key for key in _keys(TrainConfig) if not _holds(config, key)]
+    if younger:
+        for key, value in _defaults(folder, younger).items():
+            _put(config, key, value)
+    return config
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """Read what a run was started with, old paths replaced by those of today.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    overrides = _load(folder / ".hydra" / "overrides.yaml")
+    words = (str(override).partition("=") for override in overrides)
+    return [f"{key}{equals}{targets_now({'_target_': value})['_target_']}" for key, equals, value in words]
+
+
+def compose(verb: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose `conf/VERB.yaml`, inside of a job too.
+
+    Raises:
+        HydraException: it does not compose.
+    """
+    schema.register()
+    resolvers.register()
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose(verb, list(overrides), return_hydra_config=True)
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra.compose(verb, list(overrides), return_hydra_config=True)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from error
+
+
+def _defaults(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """What keys default to beside a run's overrides; those that have no value are left out."""
+    try:
+        composed = compose("train", [*read_overrides(folder), "run_dir=unused"])
+        return {key: OmegaConf.select(composed, key) for key in keys if not OmegaConf.is_missing(composed, key)}
+    except (UserError, HydraException, OmegaConfBaseException):  # made with files that are not here
+        return {}
+
+
+def _keys(schema_of: type, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a schema that has a type of its own."""
+    types = get_type_hints(schema_of)
+    for field in fields(schema_of):
+        if is_dataclass(types[field.name]):
+            yield from _keys(types[field.name], f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def _holds(config: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(config, Mapping) or part not in config:
+            return False
+        config = config[part]
+    return True
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    *groups, leaf = key.split(".")
+    for group in groups:
+        config = config.setdefault(group, {})
+    config[leaf] = value

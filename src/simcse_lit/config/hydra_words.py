@@ -1,0 +1,153 @@
+"""Turns Hydra's and OmegaConf's errors into one screen for a person.
+
+Where the kind of an error does not say enough, its English is matched: all of it here, by the names below.
+`tests/config/test_hydra_words.py` provokes each, and fails when a new version words it in another way.
+"""
+
+import re
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from traceback import walk_tb
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from simcse_lit.config import CONF_DIR, options
+from simcse_lit.errors import UserError, did_you_mean
+
+MISSING_VALUE = "Missing mandatory value"
+NO_SIMCSE_DATA = "Environment variable 'SIMCSE_DATA'"
+NO_LIST = "is not a ListConfig"
+NO_LOG_FILE = "Unable to configure handler"
+NULL_GROUP = "Config group override must be"
+NO_GROUP = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
+OPTIONS_OF = re.compile(r"Available options in '(.+)'")
+NO_OPTION_OF_A_LIST = re.compile(r"Could not load '(\w+)/([^/']+)'")  # one of GROUP=[a,b]; Hydra lists no options then
+IN_A_WORKER = f"{UserError.__module__}.UserError: "  # a data loader's worker puts its stack before our message
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def explain(error: Exception, verb: str) -> str | None:
+    """The message for a person, or None when the error is not one that the user can mend.
+
+    Args:
+        error: raised while composing or running.
+        verb: whose configuration was composed.
+    """
+    cause = error.__cause__
+    for user_error in (error, cause):  # as the cause: raised in something that Hydra instantiates
+        if isinstance(user_error, UserError):
+            return str(user_error).rpartition(IN_A_WORKER)[2].rstrip()
+    if isinstance(error, ValueError) and NO_LOG_FILE in str(error):
+        return f"hydra.run.dir: the run folder cannot be written: {cause}\nChoose another one: hydra.run.dir=DIR."
+    if isinstance(error, MissingConfigException):  # an OSError too, so it comes first
+        return _missing_option(error)
+    if isinstance(error, OSError):
+        return _run_folder(error)
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
+        return unknown_key(cause.full_key, _valid_keys(verb))
+    for value_error in (cause, error):
+        if isinstance(value_error, OmegaConfBaseException):
+            return explain_value(value_error)
+    return _composition(error, verb)
+
+
+def _composition(error: Exception, verb: str) -> str | None:
+    """What Hydra refuses of the command line."""
+    text = str(error)
+    if isinstance(error, OverrideParseException) and re.fullmatch(r"[\w.@/-]+", error.override):
+        return f"{error.override}: no value. Give it one: {error.override}=VALUE"
+    if isinstance(error, ValueError) and text.startswith(NULL_GROUP):
+        groups = [argument for argument in sys.argv[1:] if argument.endswith("=null")]
+        return f"{' '.join(groups) or 'GROUP=null'}: a group is never null. Name an option of it: --help; or none: GROUP=[]"
+    if unused := NO_GROUP.match(text):
+        return f"{unused[1]}: {verb} has no such group. Its groups and keys: --help."
+    if isinstance(error, (ConfigCompositionException, HydraException)):
+        return text.strip() or str(error.__cause__)
+    return None
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    """`model=bert-bse`: the options, and the nearest one, without Hydra's search path."""
+    text = str(error)
+    if listed := NO_OPTION_OF_A_LIST.search(text):
+        known = options(listed[1])
+        return f"{listed[1]}: there is no option {listed[2]}.{did_you_mean(listed[2], known)}\nOptions: {', '.join(known)}"
+    group = OPTIONS_OF.search(text)
+    if group is None or not error.missing_cfg_file:
+        return text
+    option = str(error.missing_cfg_file).removeprefix(f"{group[1]}/").removesuffix(".yaml")
+    if group[1] == "model" and "/" in option:
+        return f"model={option}: there is no such option. A Hub id or a folder goes here: model.name_or_path={option}"
+    known = [line.strip() for line in text.splitlines() if line.startswith("\t") and "provider=" not in line]
+    return f"{group[1]}={option}: there is no such option.{did_you_mean(option, known)}\nOptions: {', '.join(known)}"
+
+
+def _run_folder(error: OSError) -> str | None:
+    """Hydra makes the run folder before the task starts; only a failure there is explained here."""
+    frames = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    names = [frame.co_name for frame in frames]
+    start = next((names.index(name) for name in ("run_job", "sweep") if name in names), None)
+    if start is None or any(Path(frame.co_filename).is_relative_to(_PACKAGE) for frame in frames[start:]):
+        return None
+    return (
+        f"hydra.run.dir: the run folder cannot be written: {error.strerror or error}: {error.filename}\n"
+        "Choose another one: hydra.run.dir=DIR (a multirun: hydra.sweep.dir=DIR)."
+    )
+
+
+def explain_value(error: OmegaConfBaseException) -> str:
+    """One or two lines for a missing value, a wrong type or an interpolation that cannot be resolved."""
+    key = getattr(error, "full_key", None) or "configuration"
+    text = str(getattr(error, "msg", None) or error).splitlines()[0]
+    if MISSING_VALUE in text:
+        return f"{key}: has no value. Give it one: {key}=..."
+    if NO_SIMCSE_DATA in text:
+        return (
+            f"{key}: the environment variable SIMCSE_DATA is not set.\n"
+            "Set it to the folder that holds SentEval/, nli/ and wiki/, or name the file itself: data.train_file=FILE."
+        )
+    if NO_LIST in text:
+        return f"{key}: needs a list: {key}=[...]."
+    return f"{key}: {text.rstrip('.')}."
+
+
+def unknown_key(key: str, valid: list[str]) -> str:
+    """The message for a key that is not in the configuration, with the nearest valid one."""
+    group, _, leaf = key.rpartition(".")
+    siblings = [other for other in valid if other.startswith(f"{group}.")]
+    if group == "trainer" and not get_close_matches(key, siblings, n=1, cutoff=0.8):
+        return f"{key}: there is no such key. Other arguments of pytorch_lightning.Trainer: +trainer.extra.{leaf}=..."
+    inside = [other for other in valid if group and other.startswith(f"{group}.{leaf}")]
+    if inside:
+        return f"{key}: there is no such key. Did you mean {inside[0]}?"
+    same_leaf = [other for other in valid if other.rpartition(".")[2] == leaf]
+    near = same_leaf[:1] or get_close_matches(key, valid, n=1, cutoff=0.6)
+    if not near:
+        leaves = {other.rpartition(".")[2]: other for other in valid}
+        near = [leaves[match] for match in get_close_matches(leaf, list(leaves), n=1, cutoff=0.7)]
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{key}: there is no such key.{hint}\nAll keys and their values: --cfg job; all groups: --help."
+
+
+def _valid_keys(verb: str) -> list[str]:
+    """Every group, and every dotted key of a verb's default configuration."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = hydra.compose(verb)
+    groups = [folder.name for folder in CONF_DIR.iterdir() if folder.is_dir()]
+    return groups + _dotted(composed, "")
+
+
+def _dotted(node: DictConfig, prefix: str) -> list[str]:
+    keys = []
+    for key in map(str, node):
+        name = f"{prefix}{key}"
+        child = node._get_node(key)
+        keys += [name, *_dotted(child, f"{name}.")] if isinstance(child, DictConfig) else [name]
+    return keys

@@ -1,0 +1,86 @@
+"""Builds what is trained and what it is trained on, from a checked configuration."""
+
+import logging
+from dataclasses import asdict
+from typing import NamedTuple
+
+import torch
+from hydra.utils import instantiate
+from transformers import PreTrainedModel
+
+from simcse_lit.config.checks.views import views_are_alike
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.data.datamodule import SimCSEDataModule
+from simcse_lit.encoder.adapter import add_adapter
+from simcse_lit.encoder.backbone import check_fit, load_backbone
+from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
+from simcse_lit.evaluation.suite import Suite, load_suite
+from simcse_lit.training.chunking import chunking
+from simcse_lit.training.module import SimCSEModule
+from simcse_lit.training.optimisation import optimisation
+from simcse_lit.training.scoring import Scorer
+from simcse_lit.views.augmentation import augmenter
+from simcse_lit.views.replacement import load_replacement
+
+log = logging.getLogger(__name__)
+
+
+class Built(NamedTuple):
+    """What a run trains, on what, and on what it is scored."""
+
+    module: SimCSEModule
+    data: SimCSEDataModule
+    suite: Suite
+
+
+def build(config: TrainConfig) -> Built:
+    """Build encoder, data and module; nothing is tokenised yet.
+
+    Raises:
+        UserError: the optimiser, the model, the text or the test sets cannot be used.
+    """
+    optimiser = optimisation(config.optimizer)
+    suite = load_suite(config)
+    backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
+    check_fit(config, backbone, tokenizer)
+    replacement = load_replacement(config, tokenizer)
+    encoder = _encoder(config, backbone)
+    scorer = Scorer(suite, [instantiate(analysis) for analysis in config.analyses.values()])
+    data = SimCSEDataModule(
+        config.data,
+        tokenizer,
+        dev=scorer.dev_sentences,
+        test=scorer.test_sentences,
+        token_budget=config.evaluation.token_budget,
+        seed=config.seed,
+        augment=augmenter(config.augmentation),
+    )
+    second = second_encoder(encoder) if config.loss.encoders == 2 else None
+    for each in (encoder, second):
+        if each is not None:
+            each.compile_backbone(config.trainer.compile)
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    module = SimCSEModule(
+        encoder,
+        tokenizer,
+        loss=config.loss,
+        chunking=chunking(config.trainer, encoder, on_cpu=on_cpu),
+        optimisation=optimiser,
+        scorer=scorer,
+        made_of={"model": asdict(config.model), "adapter": asdict(config.adapter)},
+        seed=config.seed,
+        second_encoder=second,
+        replacement=replacement,
+    )
+    return Built(module, data, suite)
+
+
+def _encoder(config: TrainConfig, backbone: PreTrainedModel) -> SentenceEncoder:
+    encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
+    add_adapter(encoder.backbone, config.adapter)
+    if views_are_alike(config) and not encoder.has_dropout:
+        log.warning(
+            "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"
+            "no noise to learn from (Table 3, p = 0). Set model.dropout=0.1, or adapter.dropout."
+        )
+    return encoder

@@ -1,0 +1,58 @@
+"""Scores an encoder while it is trained: collects the vectors of a pass over sentences, then scores the tasks on them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from simcse_lit.evaluation.analyses import Analysis
+from simcse_lit.evaluation.embeddings import Embeddings
+from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
+
+
+class Scorer:
+    """The tasks of a run, and the vectors of the pass under way.
+
+    Args:
+        suite: validation and test tasks; the data module serves `dev_sentences` and `test_sentences` in their order.
+        analyses: what is measured on the development set beside its score.
+    """
+
+    def __init__(self, suite: Suite, analyses: Sequence[Analysis]) -> None:
+        self.suite = suite
+        self.dev_sentences = unique_sentences([suite.dev])
+        self.test_sentences = unique_sentences(suite.test)
+        self._analyses = analyses
+        self._embeddings = Embeddings([])
+
+    def start(self, sentences: Sequence[str]) -> None:
+        """Make room for the vectors of one pass over these sentences."""
+        self._embeddings = Embeddings(sentences)
+
+    def add(self, index_N: Tensor, vectors_NH: Tensor) -> None:
+        """Take the vectors, (N, H), of the sentences at these places, (N,)."""
+        self._embeddings.add(index_N, vectors_NH)
+
+    def dev(self, device: torch.device) -> dict[str, float]:
+        """Score the development set, with the vectors of all processes: `sts`, and what each analysis measures.
+
+        Args:
+            device: where processes can talk to each other.
+        """
+        embed = self._finished(device)
+        measured = {"sts": self.suite.dev.score(embed).score}
+        for analysis in self._analyses:
+            found = analysis.compute(self.suite.dev, embed)
+            measured |= {name: value for name, value in found.items() if isinstance(value, float)}
+        return measured
+
+    def test(self, device: torch.device) -> dict[str, float]:
+        """Score the test tasks, as `dev` does: by task, and the averages of their families."""
+        embed = self._finished(device)
+        scores = {task.name: task.score(embed).score for task in self.suite.test}
+        return scores | averages(self.suite.test, scores)
+
+    def _finished(self, device: torch.device) -> Embeddings:
+        finished, self._embeddings = self._embeddings, Embeddings([])
+        finished.share(device)
+        return finished

@@ -1,0 +1,94 @@
+"""The stages of a training run: corpus, scores of the untrained encoder, training, scores of the best weights."""
+
+import logging
+from copy import deepcopy
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import FSDPStrategy
+
+from simcse_lit.config.schema import TrainConfig
+from simcse_lit.errors import UserError
+from simcse_lit.training.build import Built, build
+from simcse_lit.training.lightning_private import end_after
+from simcse_lit.training.module import SimCSEModule
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, dict[str, float]]  # "dev" and "test" to task to score
+
+
+def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> int | None:
+    """Tokenise the corpus once a machine, or find it in the cache.
+
+    Returns:
+        The number of examples; None for a stream.
+
+    Raises:
+        UserError: the text cannot be used, or does not fill a batch.
+    """
+    if trainer.local_rank == 0:
+        built.data.prepare_corpus()
+    trainer.strategy.barrier()  # the other processes find the corpus in the cache
+    if config.data.streaming:
+        return None
+    examples = len(built.data.corpus)
+    if config.data.drop_last and examples < config.data.batch_size:
+        raise UserError(
+            f"data.drop_last: the {examples} examples are less than one batch of {config.data.batch_size}.\n"
+            "Lower data.batch_size, or set data.drop_last=false."
+        )
+    return examples
+
+
+def steps_of(checkpoint: Path | None) -> int:
+    """Steps that were done when a checkpoint was written; 0 without one."""
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]) if checkpoint else 0
+
+
+def go_on(config: TrainConfig, trainer: pl.Trainer, built: Built, steps: int) -> None:
+    """Let training start behind so many steps, which an earlier part of the run has done."""
+    built.data.done = steps
+    log.info("Resume   from step %d of the run in %s", steps, config.run_dir)
+    if config.data.streaming:
+        return
+    if steps >= config.trainer.max_epochs * len(built.data.train_dataloader()) > 0:
+        end_after(trainer, steps)
+
+
+def score_untrained(trainer: pl.Trainer, built: Built) -> Row:
+    """Score the encoder before training, without its random projection."""
+    built.module.untrained = True
+    dev = trainer.validate(built.module, built.data, verbose=False)[0]["val/sts"]
+    row = _row(trainer, built, built.module, dev)
+    built.module.untrained = False
+    return row
+
+
+def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[SimCSEModule, Row]:
+    """Load the best weights of a training that has ended, and score them.
+
+    Returns:
+        The module with these weights, and its scores.
+    """
+    module = built.module
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    sharded = isinstance(trainer.strategy, FSDPStrategy)
+    if sharded:  # what was trained is in pieces
+        module = build(config).module
+    if path:
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    if best is None:  # no checkpoint was kept: these are the last weights
+        best = trainer.validate(module, built.data, verbose=False)[0]["val/sts"]
+    scored = deepcopy(module) if sharded else module  # scoring would take it to pieces again
+    return module, _row(trainer, built, scored, float(best))
+
+
+def _row(trainer: pl.Trainer, built: Built, module: SimCSEModule, dev: float) -> Row:
+    tests: dict[str, float] = {}
+    if built.suite.test:
+        trainer.test(module, built.data, verbose=False)
+        tests = module.test_scores
+    return {"dev": {built.suite.dev.name: dev}, "test": tests}
