@@ -10,10 +10,11 @@ COMPARES = $(wildcard conf/comparison/$(NAME).yaml)
 PUBLISHED = $(wildcard experiments/$(NAME)/paper.csv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart experiment test lint format bench memory docs lock clean
+.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs lock clean
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # a core each
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed  ## make the virtual environment .venv with everything that the other targets need
 
@@ -35,13 +36,23 @@ else
 	$(BIN)/python -m simcse_lit.evaluate -m +comparison=$(PRESET) hydra.sweep.dir=$(SWEEP) $(ARGS)
 endif
 
-test: setup  ## every test; those on real data run when SIMCSE_DATA or ../shared/data is there
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # a core each
+check: lint  ## lint, and every test below two seconds
+	$(PYTEST) -m "not slow and not long"
 
-lint: setup  ## ruff and mypy
+test: setup  ## every test but the longest; those on real data run when SIMCSE_DATA or ../shared/data is there
+	$(PYTEST) -m "not long"
+
+test-long: setup  ## the longest tests: whole trainings, and the published scores of all six layers
+	$(PYTEST) -m long
+
+slow: setup  ## measure every test anew, alone on the machine, and write down those of two seconds or more
+	$(PYTEST) -m "not long" --write-slow
+
+lint: setup  ## ruff, mypy and the layers of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: setup  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix

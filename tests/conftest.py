@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,33 +25,54 @@ from tests.warm_start import ROOT, WarmStart
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+LIMIT_S = 1800.0  # of any process that a test starts: a stuck one ends some day, a busy machine fails no test
+OLD = ROOT / "tests" / "old"  # what version 0.1 wrote
 DATA = Path(os.environ.pop("SIMCSE_DATA", "") or ROOT.parent / "shared" / "data")  # what is run here does not see it
 
 
-SLOWEST = (  # longest first
-    "test_supervised_miniature_reaches",
-    "test_minilm_reaches_its_published_scores",
-    "test_quickstart_on_bundled_text_alone",
-    "test_quickstart_without_any_data",
-    "test_the_offline_runs_of_a_sweep",
-    "test_sigterm_saves_at_any_step",
-    "test_the_papers_default_runs_on_what_the_hub_serves",
-)
+SLOW_S = 2.0
+SLOW = Path(__file__).with_name("slow.txt")  # the slow tests, the longest first, with their seconds
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-slow", action="store_true", help=f"write {SLOW.name} from how long each test takes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the longest tests out over xdist's workers, each to the start of its share, so that none is left for the end."""
+    """Mark the tests of slow.txt, and deal the longest out over xdist's workers, each to the start of its share."""
+    names = [line.split(maxsplit=1)[1] for line in SLOW.read_text(encoding="utf-8").splitlines()]
+    place = {name: number for number, name in enumerate(names)}
+    slow = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
+    for item in slow:
+        item.add_marker("slow")
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers == 1:
         return
-    slow = [item for name in SLOWEST for item in items if name in item.nodeid]
-    rest = iter([item for item in items if item not in slow])
+    rest = iter([item for item in items if item.nodeid not in place])
     ordered: list[pytest.Item] = []
     for worker in range(workers):
         share = (len(items) - len(ordered)) // (workers - worker)  # as --dist worksteal cuts
         own = slow[worker::workers]
         ordered += [*own, *islice(rest, max(0, share - len(own)))]
     items[:] = [*ordered, *rest]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write slow.txt, if that was asked for. Where setting a test up takes so long, all tests of its file are slow: whichever
+    of them runs first pays for what they share.
+    """
+    if not config.getoption("--write-slow"):
+        return
+    seconds: dict[str, float] = {}
+    shared: set[str] = set()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid] = seconds.get(report.nodeid, 0) + report.duration
+                if report.when == "setup" and report.duration >= SLOW_S:
+                    shared.add(report.location[0])
+    slow = [(taken, name) for name, taken in seconds.items() if taken >= SLOW_S or name.partition("::")[0] in shared]
+    SLOW.write_text("".join(f"{taken:.1f} {name}\n" for taken, name in sorted(slow, reverse=True)), encoding="utf-8")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,7 +123,7 @@ def cli(tmp_path: Path, cache_dir: Path) -> Cli:
     def run(
         *arguments: str,
         env: Mapping[str, str] | None = None,
-        timeout: float = 300,
+        timeout: float = LIMIT_S,
         interpreter: str = sys.executable,
         command: str = "train",
     ) -> "subprocess.CompletedProcess[str]":
@@ -135,7 +157,7 @@ def forked(start: WarmStart, folder: Path, environment: Mapping[str, str]) -> Cl
     """Run a command as `cli` does, from a process that is there already."""
 
     def run(
-        *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300, command: str = "train"
+        *arguments: str, env: Mapping[str, str] | None = None, timeout: float = LIMIT_S, command: str = "train"
     ) -> "subprocess.CompletedProcess[str]":
         whole = [f"simcse_lit.{command}", *arguments]
         return start.run(whole, cwd=folder, env={**environment, **(env or {})}, timeout=timeout)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,12 +34,13 @@ MISTAKES = ("loss.temprature",)  # shown on purpose
 
 
 def commands() -> list[tuple[str, str]]:
-    """(command, its arguments) of every `python -m simcse_lit.COMMAND ARGUMENTS`."""
+    """(command, its arguments) of every `python -m simcse_lit.COMMAND ARGUMENTS` and `simcse-lit COMMAND ARGUMENTS`."""
     found: set[tuple[str, str]] = set()
     texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
     for text in texts:
-        for command, arguments in re.findall(rf"python -m simcse_lit\.(train|evaluate|{'|'.join(USES)})\b([^\n`#]*)", text):
+        spelled = r"(?:python -m simcse_lit\.|python -m simcse_lit |simcse-lit )"
+        for command, arguments in re.findall(rf"{spelled}(train|evaluate|{'|'.join(USES)})\b([^\n`#]*)", text):
             preset = re.search(r"\+(sweep|comparison)=(?!optuna)", arguments)  # test_experiments.py has every job of these
             if not preset and not any(mistake in arguments for mistake in MISTAKES):
                 # What follows two spaces explains the command.
@@ -58,18 +60,34 @@ def first_job(words: list[str]) -> list[str]:
     return job
 
 
+@pytest.fixture(scope="module")
+def my_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `my_conf`, with every file of it that a document shows."""
+    folder = tmp_path_factory.mktemp("mine")
+    for document in DOCUMENTS:
+        shown = re.findall(
+            r"^    # (my_conf/[\w/-]+\.yaml)\n((?:    .*\n)+)", document.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        for name, text in shown:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(textwrap.dedent(text))
+    return folder / "my_conf"
+
+
 def test_there_are_commands_to_check() -> None:
     assert {"train", "evaluate", *USES} == {command for command, _ in commands()}
     assert len(commands()) > 15
 
 
 @pytest.mark.parametrize(("command", "arguments"), commands())
-def test_command_composes_and_validates(command: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_composes_and_validates(
+    command: str, arguments: str, monkeypatch: pytest.MonkeyPatch, my_conf: Path
+) -> None:
     monkeypatch.setenv("SIMCSE_DATA", "/data")
     monkeypatch.setattr("simcse_lit.config.checks.index.is_index", lambda folder: True)  # a mention need not name an encoder
-    words = [word for word in shlex.split(arguments) if word not in ("-m", "--help", "--cfg", "job", "--resolve")]
-    if "--config-dir" in words:
-        return  # a user's own files; tests/cli/test_cli.py and test_wheel.py run one
+    options = ("-m", "--help", "--cfg", "job", "--resolve", "--config-dir", "my_conf")
+    own = [f"hydra.searchpath=[file://{my_conf}]"] if "--config-dir" in arguments else []
+    words = [word for word in shlex.split(arguments) if word not in options] + own
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if command == "train":
             validate(compose("train", [*first_job(words), "run_dir=unused"]))

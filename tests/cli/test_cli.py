@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 def ask(cli: Cli, *arguments: str, command: str = "train", **env: str) -> Answer:
-    done = cli(*arguments, command=command, env={"PYTHONPROFILEIMPORTTIME": "1", **env}, timeout=60)
+    done = cli(*arguments, command=command, env={"PYTHONPROFILEIMPORTTIME": "1", **env})
     lines = done.stderr.splitlines()
     profile = [line for line in lines if line.startswith("import time:")]
     error = [line for line in lines if not line.startswith("import time:")]

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Cli, metrics
 
 
+@pytest.mark.long
 def test_quickstart_on_bundled_text_alone_lifts_the_real_sts_b(warm_cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
     # The seven test sets take longer than training; the development set alone is what is claimed.
     done = warm_cli(
@@ -17,14 +18,13 @@ def test_quickstart_on_bundled_text_alone_lifts_the_real_sts_b(warm_cli: Cli, tm
         "evaluation.before=false",
         "demo.queries=[]",
         env={"SIMCSE_DATA": str(simcse_data)},
-        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert max(metrics(tmp_path / "run")["val/sts"]) >= 75
 
 
 def test_quickstart_without_any_data_ends_with_all_that_it_promises(cli: Cli, tmp_path: Path) -> None:
-    done = cli("experiment=quickstart", "hydra.run.dir=run", "trainer.max_steps=20", timeout=900)
+    done = cli("experiment=quickstart", "hydra.run.dir=run", "trainer.max_steps=20")
     assert done.returncode == 0, done.stderr
     out = done.stdout
     table, queries, after = out.rindex("Spearman x 100"), out.index("How do plants"), out.index("Next\n")
@@ -36,10 +36,11 @@ def test_quickstart_without_any_data_ends_with_all_that_it_promises(cli: Cli, tm
     assert "training_curve.png" in out
 
 
+@pytest.mark.long
 def test_supervised_miniature_reaches_the_measured_figures(warm_cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
     # Two of the seven test sets, since encoding them all takes longer than training; docs/runs.md has the averages.
     settings = ("experiment=miniature-sup", "hydra.run.dir=run", "trainer.val_check_interval=46", "tasks=[STS13,STS-B]")
-    done = warm_cli(*settings, env={"SIMCSE_DATA": str(simcse_data)}, timeout=1800)
+    done = warm_cli(*settings, env={"SIMCSE_DATA": str(simcse_data)})
     assert done.returncode == 0, done.stderr
     got = metrics(tmp_path / "run")
     assert got["before/STS13"][0] == pytest.approx(63.36, abs=0.02)

@@ -25,7 +25,7 @@ from simcse_lit.data.streaming import StreamedBatches, shuffled
 from simcse_lit.errors import UserError
 from simcse_lit.text.rows import Row
 from simcse_lit.text.sources import Source
-from tests.conftest import ROOT, Cli, metrics, train_config
+from tests.conftest import LIMIT_S, ROOT, Cli, metrics, train_config
 from tests.hub_server import HubServer
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
@@ -265,7 +265,7 @@ def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(h
             env={**server.environment(tmp_path), "PYTHONPATH": str(ROOT / "src"), "PATH": ""},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LIMIT_S,
         )
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = dict(zip(asked, map(json.loads, done.stdout.splitlines()), strict=True))

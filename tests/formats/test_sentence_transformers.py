@@ -196,7 +196,7 @@ def test_a_precision_that_a_graph_would_not_heed_is_refused(
     warm_cli: Cli, as_onnx: tuple[Path, Tensor], command: str, arguments: list[str]
 ) -> None:
     folder = as_onnx[0] / "onnx"
-    done = warm_cli(f"checkpoint={folder}", "precision=bf16-mixed", *arguments, command=command, timeout=60)
+    done = warm_cli(f"checkpoint={folder}", "precision=bf16-mixed", *arguments, command=command)
     assert done.returncode == 1
     assert f"precision=bf16-mixed: {folder} is an ONNX graph" in done.stderr and "Use precision=32-true" in done.stderr
 
@@ -204,7 +204,7 @@ def test_a_precision_that_a_graph_would_not_heed_is_refused(
 def test_a_graph_is_refused_before_another_encoder_is_scored(warm_cli: Cli, as_onnx: tuple[Path, Tensor]) -> None:
     folder = as_onnx[0] / "onnx"
     both = f"checkpoint=[{as_onnx[0] / 'export'},{folder}]"
-    done = warm_cli(both, "precision=bf16-mixed", "tasks=samples", command="evaluate", timeout=60)
+    done = warm_cli(both, "precision=bf16-mixed", "tasks=samples", command="evaluate")
     assert done.returncode == 1
     assert f"precision=bf16-mixed: {folder} is an ONNX graph" in done.stderr
     assert "Encoding" not in done.stdout + done.stderr and "sentences" not in done.stdout

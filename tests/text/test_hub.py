@@ -134,7 +134,7 @@ def test_the_papers_default_runs_on_what_the_hub_serves_and_again_without_it(
     assert config["projection"]["name"] == "mlp_train_only"
 
     # The server is gone: the same run starts from the cache at once, and says so.
-    again = cli(*RUN, "hydra.run.dir=again", env=environment, timeout=100)
+    again = cli(*RUN, "hydra.run.dir=again", env=environment)
     assert again.returncode == 0, again.stderr
     assert "cannot be reached" in again.stdout
     first, second = ((tmp_path / run / "metrics.csv").read_text() for run in ("run", "again"))
@@ -179,8 +179,8 @@ def test_without_a_network_the_message_names_what_was_looked_for_and_two_ways_ou
         free.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{free.getsockname()[1]}"
     environment = {"HF_ENDPOINT": closed, "HF_HOME": str(tmp_path / "empty")}
-    weights = cli(*RUN, env=environment, timeout=100)
-    text = cli(*RUN, "model=tiny", env=environment, timeout=100)
+    weights = cli(*RUN, env=environment)
+    text = cli(*RUN, "model=tiny", env=environment)
     for done, wanted in ((weights, "google-bert/bert-base-uncased"), (text, "wiki1m_for_simcse.txt")):
         assert done.returncode == 1
         assert wanted in done.stderr and closed in done.stderr and "Two ways out" in done.stderr
@@ -200,12 +200,12 @@ def test_evaluate_fetches_a_release_and_sentevals_archive_and_runs_again_without
     assert done.returncode == 0, done.stderr
     assert "SimCSE release (supervised)" in done.stdout and "pooler cls, projection mlp" in done.stdout
     assert "SICK-R has 50 pairs here, 4,927 in the paper's protocol" in done.stdout
-    again = cli(*arguments, "hydra.run.dir=again", command="evaluate", env=environment, timeout=100)
+    again = cli(*arguments, "hydra.run.dir=again", command="evaluate", env=environment)
     assert again.returncode == 0, again.stderr
     assert "cannot be reached" in again.stdout
     results = [json.loads((tmp_path / run / "results.json").read_text())["encoders"][0] for run in ("run", "again")]
     assert results[0]["tasks"] == results[1]["tasks"]
-    missing = cli("checkpoint=nobody/nothing", "tasks=samples", command="evaluate", env=environment, timeout=100)
+    missing = cli("checkpoint=nobody/nothing", "tasks=samples", command="evaluate", env=environment)
     assert missing.returncode == 1
     assert "checkpoint: nobody/nothing: not on this machine" in missing.stderr and "Two ways out" in missing.stderr
 

@@ -23,14 +23,13 @@ from simcse_lit.errors import UserError
 from simcse_lit.text.examples import examples
 from simcse_lit.text.rows import Row
 from simcse_lit.text.sources import Source, open_sources
-from simcse_lit.text.tokens import token_table
+from simcse_lit.text.tokens import TEXT, token_table
 from simcse_lit.views.documents import FOLLOWERS, followed, sentences_of_documents
 
 log = logging.getLogger(__name__)
 
 FORMAT = "2"  # raise it when the same inputs would give another file
 BLOCK = 4096  # rows a record batch
-TEXT = "text"  # the column that keeps the text
 
 
 def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, keep_text: bool = False) -> Dataset:

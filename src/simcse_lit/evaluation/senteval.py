@@ -14,6 +14,7 @@ from pathlib import Path
 
 from simcse_lit.config.schema import SentEvalConfig
 from simcse_lit.errors import UserError
+from simcse_lit.text.hub import download
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,6 @@ class SentEval:
 
     def _fetched(self) -> Path:
         """The Hub's archive, unpacked once into the cache; a half-unpacked one is never left there."""
-        from simcse_lit.text.hub import download
-
         try:
             (archive,) = download(ARCHIVE, None, key="senteval.from_hub")
         except UserError as error:

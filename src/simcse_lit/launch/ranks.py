@@ -82,10 +82,10 @@ def agree_on_run_dir(run_dir: str) -> str:
     place = rank()
     if place is None:
         return run_dir
-    from torch.distributed import rendezvous
+    from torch.distributed import rendezvous  # nothing else of launch/ needs torch
 
     if "RANK" not in os.environ:
-        from lightning_fabric.plugins.environments import SLURMEnvironment
+        from lightning_fabric.plugins.environments import SLURMEnvironment  # which imports torch
 
         try:
             slurm = SLURMEnvironment()

@@ -8,6 +8,10 @@ import os
 import sys
 from pathlib import Path
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import parse_args, run
+
 from simcse_lit.launch import handover
 from simcse_lit.launch.processes import PARENT, describe_exit, die_with_parent
 
@@ -15,10 +19,6 @@ from simcse_lit.launch.processes import PARENT, describe_exit, die_with_parent
 def main() -> None:
     """Start the ranks and wait for them; exits with 1 when one fails."""
     die_with_parent()
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args, run
-
     os.environ[PARENT] = str(os.getpid())
     logging.disable(logging.CRITICAL)
     try:

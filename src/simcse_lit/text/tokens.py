@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
+TEXT = "text"  # the column of a tokenised corpus that keeps the text
+
 
 def token_table(rows: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast, max_length: int) -> pa.Table:
     """Texts of one or more views, row by row, to the columns view0 [, view1 [, view2]] of token ids, lists of int32."""

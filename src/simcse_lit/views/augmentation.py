@@ -15,10 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import AugmentationConfig
-from simcse_lit.data.tokenisation import TEXT
 from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus
-from simcse_lit.text.tokens import token_table
+from simcse_lit.text.tokens import TEXT, token_table
 
 Augment = Callable[[str, random.Random], str]
 

@@ -1,0 +1,75 @@
+"""The configuration of a run folder of version 0.1, and of one that lacks keys."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from simcse_lit.config.earlier import read_config, read_overrides
+from simcse_lit.config.resume import identity
+from simcse_lit.errors import UserError
+from tests.conftest import OLD
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    shutil.copytree(OLD / "finished", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def without(run: Path, key: str) -> None:
+    """Take a key, or a group, out of the run's config.yaml."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    *groups, leaf = key.split(".")
+    node = config
+    for group in groups:
+        node = node[group]
+    del node[leaf]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_an_old_target_has_its_path_of_today(run: Path) -> None:
+    assert yaml.safe_load((run / "config.yaml").read_text())["callbacks"]["last"]["_target_"].startswith("simcse_lit.model.")
+    assert read_config(run)["callbacks"]["last"]["_target_"] == "simcse_lit.training.checkpoints.LastCheckpoint"
+
+
+@pytest.mark.parametrize("key", ["loss.mlm_weight", "trainer.chunk_overhead", "adapter", "adapter.target_modules"])
+def test_a_key_that_the_run_lacks_counts_as_its_default(run: Path, key: str) -> None:
+    whole = read_config(run)
+    without(run, key)
+    assert read_config(run) == whole
+    assert identity(read_config(run)) == identity(whole)
+
+
+def test_the_default_is_that_beside_the_runs_own_choices(run: Path) -> None:
+    without(run, "data.columns")  # of loss=sup, which the run chose
+    assert read_config(run)["data"]["columns"] == ["sent0", "sent1", "hard_neg"]
+
+
+def test_a_key_that_differs_is_not_taken_for_its_default(run: Path) -> None:
+    whole = read_config(run)
+    config = OmegaConf.load(run / "config.yaml")
+    config.loss.mlm_weight = 0.5
+    OmegaConf.save(config, run / "config.yaml")
+    assert identity(read_config(run)) != identity(whole)
+
+
+def test_a_run_whose_overrides_do_not_compose_here_is_read_as_it_stands(run: Path) -> None:
+    (run / ".hydra" / "overrides.yaml").write_text("- model=of-their-own-folder\n")
+    without(run, "loss.mlm_weight")
+    assert "mlm_weight" not in read_config(run)["loss"]
+
+
+def test_overrides_that_name_an_old_path_are_replayed_with_the_new_one(run: Path) -> None:
+    words = ["+callbacks.mine._target_=simcse_lit.model.callbacks.Throughput", "loss.temperature=0.1", "~dev"]
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    assert read_overrides(run) == ["+callbacks.mine._target_=simcse_lit.training.callbacks.Throughput", *words[1:]]
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "a: ${b"])
+def test_a_damaged_file_is_named(run: Path, text: str) -> None:
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml: cannot be read"):
+        read_config(run)
