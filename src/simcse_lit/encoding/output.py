@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from simcse_lit.disk import durable_replace, fsync
+from simcse_lit.disk import durable_replace, fsync, only_writer
 from simcse_lit.errors import UserError
-from simcse_lit.lock import only_writer
 from simcse_lit.text.rows import Row
 
 FLOAT = np.dtype("<f4")
