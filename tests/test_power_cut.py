@@ -198,7 +198,7 @@ def test_an_embedding_cache_is_the_old_one_or_the_new_one(
 def test_a_folder_that_cannot_be_synced_stops_nothing_and_a_disk_that_fails_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Windows opens no folder; some file systems sync none."""
+    """A folder may be writable but not readable; some file systems cannot sync folders."""
     opened = os.open
 
     def refuse(path: Path, *arguments: int) -> int:

@@ -1,6 +1,5 @@
 """The wheel carries conf/ and the bundled text, and trains from any directory with a user's own configuration."""
 
-import os
 import subprocess
 import sys
 import sysconfig
@@ -40,7 +39,7 @@ def test_installed_wheel_trains_from_another_directory_with_a_users_configuratio
 ) -> None:
     environment = tmp_path / "env"
     venv.create(environment, with_pip=False)
-    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python = environment / "bin" / "python"
     site = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
     # The libraries come from this environment; simcse_lit itself can only come from the wheel, which stands first.
     zipfile.ZipFile(wheel).extractall(site)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from simcse_lit.encode import main as encode
-from simcse_lit.encoding import memory
 from simcse_lit.encoding.output import VectorFile
 from simcse_lit.errors import UserError
 from tests.cli.test_encode import TEXTS, config, raw, write
@@ -157,8 +156,6 @@ def test_freed_memory_is_given_back_after_each_block_where_the_c_library_can(
 
     for library, blocks in ((Glibc, 4), (object, 0)):  # the other is musl, for one
         trimmed.clear()
-        memory._malloc_trim.cache_clear()
         monkeypatch.setattr(ctypes, "CDLL", lambda _, library=library: library())
         encode(config(raw, f"input={file}", f"output={tmp_path / f'{library.__name__}.npy'}"))
         assert trimmed == [0] * blocks
-    memory._malloc_trim.cache_clear()

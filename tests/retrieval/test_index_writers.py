@@ -256,5 +256,5 @@ def test_a_file_system_without_locks_is_written_to_with_a_warning(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     Index.build(rows(), names()).save(tmp_path)
-    assert "knows no locks" in caplog.text
+    assert "has no locks" in caplog.text
     assert len(Index.load(tmp_path)) == N and len(files(tmp_path)) == 2

@@ -130,8 +130,12 @@ def test_other_sites_and_other_names_are_refused(client: TestClient) -> None:
     assert client.post("/api/encode", json=body, headers={"Origin": "http://127.0.0.1:8000"}).status_code == 200
     assert client.post("/api/encode", json=body, headers={"Origin": "https://evil.example"}).status_code == 403
     assert client.post("/api/encode", json=body, headers={"Origin": "null"}).status_code == 403
-    assert client.get("/health", headers={"Host": "rebound.example"}).status_code == 400
-    assert client.get("/health", headers={"Host": "localhost:8000"}).status_code == 200
+    for host in ("127.0.0.1:8000", "localhost:8000", "localhost", "[::1]:8000", "[::1]"):
+        assert client.get("/health", headers={"Host": host}).status_code == 200, host
+    for host in ("rebound.example", "rebound.example:8000", "127.0.0.1.rebound.example", "[::2]:8000", ""):
+        answer = client.get("/health", headers={"Host": host})
+        assert (answer.status_code, answer.json()) == (400, {"error": f"This server does not answer to the name {host!r}."})
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in client.get("/").headers["Content-Security-Policy"]
     assert "default-src 'none'" in client.get("/nowhere").headers["Content-Security-Policy"]
 

@@ -1,35 +1,25 @@
-"""Holds the memory of a process that runs for long where it is. Called by the command `encode`."""
+"""Keeps the memory of a long process from growing."""
 
 import ctypes
 import os
-from collections.abc import Callable
-from functools import cache
 
-KERNELS = 64  # several times what one batch needs; a kernel is about 100 KB, and made in half a millisecond
+KERNELS = 64  # several times what one batch needs; a kernel takes about 100 KB and half a millisecond
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN keep the kernels of the last shapes only, before it makes its first; a choice of the user's stands.
+    """Let oneDNN cache the kernels of the latest shapes only, unless the user set its cache's size.
 
-    It makes kernels for the shape of a batch and keeps 1,024, and batches of a long file have ever new shapes.
+    Call it before the first batch. By default oneDNN caches 1,024 kernels, and the batches of a long file keep bringing
+    new shapes.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 
 
 def give_back_freed_memory() -> None:
-    """Ask glibc to; another C library is left alone.
+    """Return freed memory to the system, where the C library can.
 
-    Batches of ever new shapes free buffers of ever new sizes, between small ones that stay, so that a process that runs
-    for long holds more and more that it does not use.
+    Batches of new shapes free buffers of new sizes between small ones that stay, so that a long process would hold more
+    and more memory that it does not use.
     """
-    if trim := _malloc_trim():
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it; musl and macOS do not
         trim(0)
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):  # Windows knows no CDLL(None); musl and macOS have no malloc_trim
-        return None
-    return trim

@@ -1,9 +1,9 @@
-"""Writes the vectors of N texts to a file, block by block, so that a run that is killed goes on where it was.
+"""Writes the vectors of N texts to a file, block by block, so that a killed run resumes where it stopped.
 
-Rows are appended to OUTPUT.partial, and after each block OUTPUT.partial.json says how many are safe and what they were
-made of. An npy and a safetensors file are such rows behind a header; Parquet, to which nothing can be appended, is
-written from them at the end. The finished file appears under its name whole, and is the same bytes however often the run
-was stopped.
+Rows are appended to OUTPUT.partial. After each block, OUTPUT.partial.json records how many rows are safe on the disk and
+what they were made of. An npy or safetensors file is these rows behind a header. Parquet does not allow appending, so it is
+written from the rows at the end. The finished file appears under its name only when it is complete, and has the same bytes
+however often the run was stopped.
 
 Shapes: N texts, B texts of a block, H hidden.
 """
@@ -17,31 +17,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 
-from simcse_lit.disk import durable_replace, fsync
+from simcse_lit.disk import durable_replace, fsync, only_writer
 from simcse_lit.errors import UserError
-from simcse_lit.lock import only_writer
 from simcse_lit.text.rows import Row
 
 FLOAT = np.dtype("<f4")
 
 
 class VectorFile:
-    """An output that is being written, by the one who is `writing`.
+    """An output in progress. Use it inside `writing`.
 
     Args:
         path: .npy, .safetensors or .parquet.
         rows: N.
-        made_of: what decides the bytes, by the name of the configuration key; a run goes on only with the same.
+        made_of: everything that decides the bytes, by configuration key. A run resumes only if all of it is the same.
 
     Raises:
-        UserError: a part of it is there that was made of something else.
+        UserError: OUTPUT.partial was made of something else, or its record is damaged.
     """
 
     def __init__(self, path: Path, rows: int, made_of: Mapping[str, Any]) -> None:
         self.path = path
         self.rows = rows
-        self.done = 0  # rows that are written and safe
+        self.done = 0  # rows that are safe on the disk
         self._made_of = dict(made_of)
         self._width: int | None = None
         self._partial = path.with_name(f"{path.name}.partial")
@@ -51,7 +52,7 @@ class VectorFile:
                 self._go_on()
 
     def append(self, vectors_BH: np.ndarray) -> None:
-        """Write the next rows, (B, H), and make them safe."""
+        """Write the next rows, (B, H), and wait until they are safe on the disk."""
         with _explained(self.path):
             if self._width is None:
                 self._width = vectors_BH.shape[1]
@@ -69,12 +70,12 @@ class VectorFile:
             durable_replace(fresh, self._record)
 
     def finish(self, rows: Iterable[Row], block: int, check: Callable[[], None]) -> None:
-        """Give the file its name, and remove what was beside it.
+        """Give the file its name, and remove the partial files.
 
         Args:
             rows: the N texts and their lines, for Parquet.
-            block: rows of a row group of Parquet.
-            check: raises if the input is no longer what the vectors were made of; the output is then not made.
+            block: rows in a row group of Parquet.
+            check: raises if the input has changed since it was encoded; the output is then not made.
         """
         check()
         assert self.done == self.rows, "not all rows were appended"
@@ -115,12 +116,12 @@ class VectorFile:
             )
 
     def _size(self, rows: int | None = None) -> int:
-        """Bytes of the header and so many rows; of those that are safe if not told."""
+        """Count the bytes of the header and of `rows` rows, by default those that are safe on the disk."""
         assert self._width is not None
         return len(self._header()) + (self.done if rows is None else rows) * self._width * FLOAT.itemsize
 
     def _header(self) -> bytes:
-        """What stands before the rows."""
+        """Build the bytes in front of the rows."""
         assert self._width is not None
         shape = (self.rows, self._width)
         if self.path.suffix == ".npy":
@@ -136,9 +137,6 @@ class VectorFile:
         return b""
 
     def _write_parquet(self, path: Path, rows: Iterable[Row], block: int, check: Callable[[], None]) -> None:
-        import pyarrow as pa
-        from pyarrow import parquet
-
         assert self._width is not None
         schema = pa.schema([("line", pa.int64()), ("text", pa.string()), ("vector", pa.list_(pa.float32(), self._width))])
         remaining = iter(rows)
@@ -158,23 +156,25 @@ class VectorFile:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Be the only one that writes an output, whose folder is made if need be.
+    """Hold the output's write lock, creating its folder if needed.
 
     Raises:
-        UserError: there is such a file already, another process is writing it, or its folder cannot be written.
+        UserError: the output exists, another process is writing it, or its folder cannot be written.
     """
     _refuse_to_replace(path)
     with ExitStack() as stack:
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_writer(path.with_name(f"{path.name}.partial.lock"), f"output: {path}"))
-        _refuse_to_replace(path)  # another may just have finished it
+        _refuse_to_replace(path)  # another process may just have finished it
         yield
 
 
 def _refuse_to_replace(path: Path) -> None:
-    """Raises:
-    UserError: there is such a file already.
+    """Check that an output does not exist yet.
+
+    Raises:
+        UserError: it exists.
     """
     if path.exists():
         raise UserError(f"output: {path}: is there already. Remove it, or name another file.")

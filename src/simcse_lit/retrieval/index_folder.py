@@ -1,7 +1,8 @@
-"""The folder of an index: rows, what faiss searches, what is deleted, and `index.json`, which says which files count.
+"""Reads and writes the folder of an index: rows, faiss structure, deleted rows, and `index.json`, which names these
+files.
 
-A file is never changed once written, and no name is used twice. `index.json` is replaced last, so that an index is always
-whole, and then the files that no longer count are removed. One writes at a time; any number read.
+A written file is never changed, and no name is used twice. `index.json` is replaced last, so that the index is complete at
+every moment; then unused files are removed. One process writes at a time; any number may read.
 
 Shapes: N rows.
 """
@@ -19,9 +20,8 @@ from uuid import uuid4
 import numpy as np
 
 from simcse_lit.config.schema import IndexConfig
-from simcse_lit.disk import durable_replace, fsync
+from simcse_lit.disk import durable_replace, fsync, only_writer
 from simcse_lit.errors import UserError
-from simcse_lit.lock import only_writer
 from simcse_lit.retrieval.approximate import Structure, find_faiss
 from simcse_lit.retrieval.segments import Rows, Segment, SegmentWriter, explained, open_segment
 
@@ -33,23 +33,24 @@ _held = threading.local()
 
 
 class Parts(NamedTuple):
-    """What an index consists of."""
+    """The parts of an index."""
 
     rows: Rows
     config: IndexConfig
     model: str | None
     deleted_N: np.ndarray
-    structure: Structure | None  # None for an exact one, and where there is no faiss
+    structure: Structure | None  # None for an exact index, or without faiss
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Be the only writer of a folder, which is made if need be; what fails leaves the index that was there, and only that.
+    """Hold the folder's write lock, creating the folder if needed.
 
-    A thread may enter it again for the same folder.
+    If the block raises, the previous index stays and partial files are removed. A thread that holds the lock may enter
+    again.
 
     Raises:
-        UserError: another is writing there, the folder cannot be made, or it holds something else than an index.
+        UserError: another writer holds the lock, the folder cannot be made, or it holds other files than an index's.
     """
     held: set[Path] = _held.__dict__.setdefault("folders", set())
     if (own := folder.resolve()) in held:
@@ -65,8 +66,8 @@ def writing(folder: Path) -> Iterator[None]:
             try:
                 yield
             except BaseException:
-                with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged index loses nothing
-                    _remove_what_does_not_count(folder)
+                with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged index keeps its files
+                    _remove_unused(folder)
                 raise
             finally:
                 held.remove(own)
@@ -78,10 +79,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def write_index(folder: Path, parts: Parts) -> str:
-    """Write what is new, by the one who is `writing`.
+    """Write the files that are not yet in the folder, and the manifest. Use it inside `writing`.
 
     Returns:
-        The manifest.
+        The manifest, as text.
 
     Raises:
         UserError: the folder cannot be written.
@@ -120,23 +121,23 @@ def write_index(folder: Path, parts: Parts) -> str:
         }
         manifest = json.dumps(about, indent=2) + "\n"
         (folder / PARTIAL).write_text(manifest, encoding="utf-8")
-        fsync(folder)  # the names that the manifest tells of
+        fsync(folder)  # the names in the manifest
         durable_replace(folder / PARTIAL, folder / MANIFEST)
         for number, (segment, path) in enumerate(zip(rows.segments, stored, strict=True)):
             if segment.path is None:
-                rows.segments[number] = Segment(segment.blocks, path)  # not to be written again
-        _remove_what_does_not_count(folder)
+                rows.segments[number] = Segment(segment.blocks, path)  # so that it is not written again
+        _remove_unused(folder)
     return manifest
 
 
 def read_index(folder: Path) -> tuple[Parts, str]:
-    """Map the files of an index.
+    """Map an index's files into memory.
 
     Returns:
-        What it consists of, and the manifest that says so.
+        The parts and their manifest, as text.
 
     Raises:
-        UserError: there is no such folder, it is no index, or it is damaged.
+        UserError: the folder does not exist, is no index, or is damaged.
     """
     check_is_index(folder)
     manifest = None
@@ -146,7 +147,7 @@ def read_index(folder: Path) -> tuple[Parts, str]:
             manifest = (folder / MANIFEST).read_text(encoding="utf-8")
             return _opened(folder, json.loads(manifest)), manifest
         except (UserError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            if manifest not in (None, earlier):  # a writer may have replaced it, and removed files, while we read
+            if manifest not in (None, earlier):  # a writer replaced it and removed files meanwhile
                 continue
             if isinstance(error, UserError):
                 raise
@@ -154,8 +155,10 @@ def read_index(folder: Path) -> tuple[Parts, str]:
 
 
 def check_is_index(folder: Path) -> None:
-    """Raises:
-    UserError: there is no such folder, or it is no index.
+    """Check that a folder holds an index.
+
+    Raises:
+        UserError: the folder does not exist, or holds no index.
     """
     if not folder.is_dir():
         raise UserError(f"index: {folder}: there is no such folder (looked in {folder.absolute().parent}).")
@@ -164,8 +167,10 @@ def check_is_index(folder: Path) -> None:
 
 
 def check_unchanged(folder: Path, manifest: str) -> None:
-    """Raises:
-    UserError: the folder holds an index of another manifest.
+    """Check that a folder holds no index but that of a manifest.
+
+    Raises:
+        UserError: the folder's manifest is another one.
     """
     path = folder / MANIFEST
     if path.is_file() and path.read_text(encoding="utf-8") != manifest:
@@ -176,7 +181,7 @@ def check_unchanged(folder: Path, manifest: str) -> None:
 
 
 def new_path(folder: Path, name: str, suffix: str) -> Path:
-    """NAME-NUMBER.SUFFIX, which no other writer, and no reader, ever means."""
+    """Make a path NAME-NUMBER.SUFFIX that no index has ever used."""
     return folder / f"{name}-{uuid4().hex}.{suffix}"
 
 
@@ -200,7 +205,7 @@ def _opened(folder: Path, about: dict[str, Any]) -> Parts:
 
 
 def _make(folder: Path) -> None:
-    """Make it if need be; refuse one that holds something else than an index."""
+    """Create the folder if needed; refuse one that holds other files than an index's."""
     if folder.is_file():
         raise UserError(f"index: {folder}: is a file; name a folder.")
     try:
@@ -212,8 +217,8 @@ def _make(folder: Path) -> None:
         raise UserError(f"index: {folder}: holds other files, e.g. {other[0]}. Name a new folder, or that of an index.")
 
 
-def _remove_what_does_not_count(folder: Path) -> None:
-    """Files of an earlier manifest, and of writers that did not come to an end."""
+def _remove_unused(folder: Path) -> None:
+    """Remove the files of earlier manifests and of writers that did not finish."""
     counting: set[str] = set()
     if (folder / MANIFEST).is_file():
         about = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -224,5 +229,5 @@ def _remove_what_does_not_count(folder: Path) -> None:
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
-    """Whether a file of an index is there, and in this folder."""
+    """Tell whether a file exists and is in this folder."""
     return path.resolve().parent == folder.resolve() and path.is_file()

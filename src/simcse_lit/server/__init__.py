@@ -1,1 +1,1 @@
-"""The page and the JSON API."""
+"""The web page and the JSON API."""

@@ -1,10 +1,10 @@
-"""The page, the JSON API and its documentation, over a `Service`. Every refusal is {"error": MESSAGE} with a 4xx status.
+"""The web application over a `Service`: the page, the JSON API and its documentation.
 
-Everything that the page needs lies in static/: it works without a network and asks nobody but this server.
+Every refusal is {"error": MESSAGE} with a 4xx status, or 503 when too many requests wait. The page loads nothing from
+other servers: all its files are in static/.
 """
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,6 @@ from simcse_lit.server.batcher import Busy
 from simcse_lit.server.guard import Guard, error
 from simcse_lit.server.service import Service
 from simcse_lit.server.upload import uploaded
-
-log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -90,13 +88,12 @@ class Refusal(BaseModel):
 
 
 def create_app(service: Service, config: ServeConfig) -> FastAPI:
-    """The application.
+    """Build the application.
 
     Args:
         service: encoder and index.
-        config: of `conf/serve.yaml`.
+        config: composed from `conf/serve.yaml`.
     """
-    refusals: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal}, "503": {"model": Refusal}}
     limits = config.limits
     app = FastAPI(
         title="simcse-lit",
@@ -104,7 +101,8 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
         description="Sentence vectors, similarities and search.",
         docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is static/docs.html
         redoc_url=None,
-        responses=refusals,
+        responses={"4XX": {"model": Refusal}, "503": {"model": Refusal}},
+        exception_handlers={RequestValidationError: _invalid, StarletteHTTPException: _refused, UserError: _mistaken},
     )
     app.add_middleware(
         Guard,
@@ -112,17 +110,19 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
         body=int(limits.body_mb * 1e6),
         uploads={"/api/corpus": int(limits.upload_mb * 1e6)} if config.upload else {},
     )
+    _add_encoder(app, service, limits)
+    _add_corpus(app, service, config)
+    _add_pages(app)
+    return app
 
-    async def encoded(sentences: list[str]) -> Tensor:
-        try:
-            return await asyncio.wrap_future(service.batcher.submit(sentences))
-        except Busy:
-            raise HTTPException(503, "Too many requests are waiting; try again.", {"Retry-After": "1"}) from None
+
+def _add_encoder(app: FastAPI, service: Service, limits: LimitsConfig) -> None:
+    """Add the endpoints that encode sentences."""
 
     @app.post("/api/encode", summary="Vectors of sentences", response_model=Vectors)
     async def encode(request: EncodeRequest) -> dict[str, Any]:
         check("sentences", request.sentences, limits, limits.sentences)
-        vectors_NH = await encoded(request.sentences)
+        vectors_NH = await _encoded(service, request.sentences)
         if request.normalize:
             vectors_NH = F.normalize(vectors_NH, dim=-1)
         return {"vectors": vectors_NH.tolist(), "dimension": vectors_NH.shape[1]}
@@ -133,7 +133,7 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
         others = request.others
         if others is not None:
             check("others", others, limits, limits.matrix)
-        vectors_NH = F.normalize(await encoded([*request.sentences, *(others or [])]), dim=-1)
+        vectors_NH = F.normalize(await _encoded(service, [*request.sentences, *(others or [])]), dim=-1)
         own_NH = vectors_NH[: len(request.sentences)]
         other_NH = own_NH if others is None else vectors_NH[len(request.sentences) :]
         return {"similarities": (own_NH @ other_NH.T).clamp(-1, 1).tolist()}
@@ -144,9 +144,14 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
         index = service.index
         if index is None:
             raise HTTPException(409, "There is nothing to search yet: upload a corpus, or wait until it is encoded.")
-        hits = await run_in_threadpool(index.search, await encoded(request.queries), request.top_k)
+        hits = await run_in_threadpool(index.search, await _encoded(service, request.queries), request.top_k)
         kept = [[hit for hit in row if hit.score >= request.threshold] for row in hits]
         return {"results": [[hit._asdict() for hit in row] for row in kept]}
+
+
+def _add_corpus(app: FastAPI, service: Service, config: ServeConfig) -> None:
+    """Add the endpoints that replace the corpus and report how far it is."""
+    file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
     if config.upload:
 
@@ -154,19 +159,14 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
             "/api/corpus",
             summary="Replace the corpus that is searched",
             status_code=202,
-            openapi_extra={
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-                }
-            },
+            openapi_extra={"requestBody": {"required": True, "content": file}},
         )
         async def upload(request: Request, name: str, column: str | None = None) -> dict[str, Any]:
             """The body is the file. `name` is its name, whose ending says its format: txt (a sentence a line), csv, tsv,
             jsonl or parquet; `column` is the one to read of a table that has several. It is encoded in the background;
             GET /health tells how far it is.
             """
-            texts = await run_in_threadpool(uploaded, await request.body(), name, column, limits)
+            texts = await run_in_threadpool(uploaded, await request.body(), name, column, config.limits)
             if not service.use_corpus(texts, Path(name).name):
                 raise HTTPException(409, "Another corpus is being encoded; try again when it is ready.")
             return {"sentences": len(texts)}
@@ -178,8 +178,12 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
             "version": __version__,
             **service.about(),
             "upload": config.upload,
-            "limits": vars(limits),
+            "limits": vars(config.limits),
         }
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Add the page, the documentation of the API, and the files of both."""
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -191,30 +195,41 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
 
     app.mount("/static", StaticFiles(directory=STATIC))
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, raised: RequestValidationError) -> JSONResponse:
-        first = raised.errors()[0]
-        if first["type"] == "json_invalid":
-            return error(400, f"The body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return error(422, f"{where}: {first['msg']}." if where else f"The body: {first['msg']}.")
 
-    @app.exception_handler(StarletteHTTPException)
-    async def refused(_: Request, raised: StarletteHTTPException) -> JSONResponse:
-        return error(raised.status_code, str(raised.detail), **(raised.headers or {}))
+async def _encoded(service: Service, sentences: list[str]) -> Tensor:
+    try:
+        return await asyncio.wrap_future(service.batcher.submit(sentences))
+    except Busy:
+        raise HTTPException(503, "Too many requests are waiting; try again.", {"Retry-After": "1"}) from None
 
-    @app.exception_handler(UserError)
-    async def mistaken(_: Request, raised: UserError) -> JSONResponse:
-        return error(400, str(raised))
 
-    return app
+async def _invalid(_: Request, raised: RequestValidationError) -> JSONResponse:
+    first = raised.errors()[0]
+    if first["type"] == "json_invalid":
+        return error(400, f"The body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return error(422, f"{where}: {first['msg']}." if where else f"The body: {first['msg']}.")
+
+
+async def _refused(_: Request, raised: StarletteHTTPException) -> JSONResponse:
+    return error(raised.status_code, str(raised.detail), **(raised.headers or {}))
+
+
+async def _mistaken(_: Request, raised: UserError) -> JSONResponse:
+    return error(400, str(raised))
 
 
 def check(key: str, sentences: list[str], limits: LimitsConfig, most: int) -> None:
-    """Refuse what is no text to encode, and too much of it.
+    """Refuse sentences that cannot be encoded, and too many or too long ones.
+
+    Args:
+        key: name of the field, for messages.
+        sentences: its value.
+        limits: of a sentence's length.
+        most: sentences allowed.
 
     Raises:
-        HTTPException: 413 for too much, 422 for anything else.
+        HTTPException: 413 if they are too many or too long, 422 for anything else.
     """
     if not sentences:
         raise HTTPException(422, f"{key}: is empty; give it one sentence or more.")

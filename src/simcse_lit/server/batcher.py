@@ -1,6 +1,6 @@
-"""Gathers the texts of requests that arrive while the encoder is busy into its next call. One thread owns the encoder.
+"""Encodes the texts of several requests in one call. One thread owns the encoder.
 
-No request waits for others to come: a batch is what has come by the time that the encoder is free.
+Requests that arrive while the encoder is busy share its next call. No request waits for others to arrive.
 
 Shapes: N texts of one request, H hidden.
 """
@@ -16,18 +16,18 @@ Request = tuple[list[str], "Future[Tensor]"]
 
 
 class Busy(Exception):
-    """More texts are waiting than may."""
+    """Too many texts are waiting."""
 
 
 class Batcher:
-    """A thread that encodes what is submitted.
+    """A thread that encodes submitted texts.
 
     Args:
-        encode: texts to vectors, (N, H).
-        max_waiting: texts that may wait; more are refused.
+        encode: maps N texts to vectors, (N, H).
+        max_waiting: most texts that may wait. A request that would exceed it is refused, unless nothing else waits.
     """
 
-    BATCH = 256  # texts from which no further request joins a call
+    BATCH = 256  # texts in a call after which no further request joins
 
     def __init__(self, encode: Callable[[Sequence[str]], Tensor], max_waiting: int) -> None:
         self._encode = encode
@@ -39,10 +39,13 @@ class Batcher:
         self._thread.start()
 
     def submit(self, texts: Sequence[str]) -> "Future[Tensor]":
-        """The vectors of one or more texts, (N, H), when they are ready.
+        """Queue one or more texts.
+
+        Returns:
+            Their vectors, (N, H), when they are ready.
 
         Raises:
-            Busy: too many are waiting.
+            Busy: too many texts are waiting.
         """
         with self._lock:
             if self._waiting and self._waiting + len(texts) > self._max_waiting:
@@ -53,7 +56,7 @@ class Batcher:
         return future
 
     def close(self) -> None:
-        """Finish what is waiting, and end."""
+        """Encode the texts that are waiting, then end the thread."""
         self._queue.put(None)
         self._thread.join()
 
@@ -69,7 +72,7 @@ class Batcher:
                     self._queue.put(None)  # for the outer loop
                     break
                 requests.append(following)
-            # Who has gone away is not encoded for; from here on nobody can.
+            # Skip requests that were cancelled; from here on none can be.
             if wanted := [request for request in requests if request[1].set_running_or_notify_cancel()]:
                 self._answer(wanted)
             with self._lock:
@@ -82,7 +85,7 @@ class Batcher:
             if len(requests) == 1:
                 requests[0][1].set_exception(error)
                 return
-            for request in requests:  # the fault may be of one, and the others are not to suffer
+            for request in requests:  # one request may be at fault; answer the others
                 self._answer([request])
             return
         for (_, future), part_NH in zip(requests, vectors_NH.split([len(texts) for texts, _ in requests]), strict=True):

@@ -1,4 +1,4 @@
-"""What every request passes before the API: where it comes from, and how long it is; and the headers of every answer."""
+"""Checks host, origin and length of each request before the API sees it, and adds security headers to each answer."""
 
 from collections.abc import Collection
 from typing import Any
@@ -20,14 +20,17 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses requests of other sites' pages and bodies that are too long; the page may load nothing but its own files.
+    """ASGI middleware that refuses requests from other sites' pages, and bodies that are too long.
+
+    Its headers let the page load only files of this server. Starlette's TrustedHostMiddleware does not replace the check
+    of the host: it answers in plain text, and before starlette 1.7 it refuses `[::1]`.
 
     Args:
-        app: what is guarded.
-        hosts: names under which this machine may be asked; empty for any. A page elsewhere can make a browser ask 127.0.0.1
-            under a name of its own.
-        body: bytes of a body.
-        uploads: bytes of a body by path, where it may be longer.
+        app: the application to protect.
+        hosts: names that a request's Host may have; empty allows any. Without this check, another site could point its
+            own name at 127.0.0.1 and read the answers.
+        body: most bytes of a body.
+        uploads: most bytes of a body by path, for paths that allow more.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], body: int, uploads: dict[str, int]) -> None:
@@ -37,7 +40,7 @@ class Guard:
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, or refuse it."""
+        """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,7 +58,7 @@ class Guard:
             return
         seen = 0
 
-        async def limited() -> Message:  # a body in chunks does not say its length
+        async def limited() -> Message:  # a chunked body does not declare its length
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
@@ -79,11 +82,11 @@ class Guard:
 
 
 def error(status: int, message: str, **headers: str) -> JSONResponse:
-    """How every refusal looks: {"error": message}. Half of a surrogate pair, which JSON may bring, stands escaped."""
+    """Build a refusal: {"error": message}. JSON may bring half of a surrogate pair into a message; it is escaped."""
     content: dict[str, Any] = {"error": message.encode(errors="backslashreplace").decode()}
     return JSONResponse(content, status, headers)
 
 
 def too_long(limit: int) -> str:
-    """For a body of more bytes than these."""
+    """Say that a body has more than `limit` bytes."""
     return f"The body is longer than {limit / 1e6:g} MB."

@@ -1,6 +1,6 @@
-"""What the server serves: an encoder behind its batcher, and an index that an upload replaces once it is ready.
+"""Holds what the server serves: an encoder behind its batcher, and an index, which an upload replaces once it is ready.
 
-Knows nothing of HTTP.
+HTTP is not handled here.
 """
 
 import logging
@@ -23,19 +23,19 @@ from simcse_lit.server.batcher import Batcher, Busy
 
 log = logging.getLogger(__name__)
 
-BLOCK = 64  # texts of a corpus that are encoded between two looks at the queue: searches come in between
+BLOCK = 64  # texts of a corpus that are encoded at a time; searches run in between
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the corpus is.
+    """How far the corpus is.
 
     Args:
         state: empty, encoding, ready or failed.
-        name: of the corpus.
-        done: sentences encoded.
-        total: sentences of it.
-        error: why it failed.
+        name: the corpus's file or folder.
+        done: number of encoded sentences.
+        total: number of all sentences.
+        error: why encoding failed.
     """
 
     state: str = "empty"
@@ -50,8 +50,8 @@ class Service:
 
     Args:
         loaded: the encoder, on its device.
-        settings: how it encodes; vectors are not normalised.
-        max_waiting: texts that may wait for it.
+        settings: how to encode, with `normalize=False`.
+        max_waiting: most texts that may wait for the encoder.
     """
 
     def __init__(self, loaded: LoadedEncoder, settings: Settings, max_waiting: int) -> None:
@@ -64,20 +64,20 @@ class Service:
         self.width = self.batcher.submit(["A sentence."]).result().shape[1]
 
     def use_index(self, index: Index, name: str) -> None:
-        """Search a saved index.
+        """Search a saved index from now on.
 
         Raises:
-            UserError: it was built with another encoder.
+            UserError: the index was built with another encoder.
         """
         check_encoder(index, lambda texts: F.normalize(self._patiently(texts), dim=-1), self.loaded.source)
         self.index = index
         self.progress = Progress("ready", name, len(index), len(index))
 
     def use_corpus(self, texts: Sequence[str], name: str) -> bool:
-        """Encode a corpus in the background; the old index is searched until the new one is ready.
+        """Encode a corpus in the background. Searches use the old index until the new one is ready.
 
         Returns:
-            False if another corpus is being encoded.
+            Whether encoding has started; False while another corpus is being encoded.
         """
         with self._lock:
             if self.progress.state == "encoding":
@@ -87,7 +87,7 @@ class Service:
         return True
 
     def about(self) -> dict[str, Any]:
-        """For the health endpoint."""
+        """Describe the encoder, the index and the progress of the corpus, as JSON values."""
         return {
             "model": self.loaded.source,
             "kind": self.loaded.kind,
@@ -116,7 +116,7 @@ class Service:
         self.progress = Progress("ready", name, done, done)
 
     def _patiently(self, texts: list[str]) -> Tensor:
-        """Vectors for the server itself, as of a part of the corpus; it waits where a request would be told to come back."""
+        """Encode texts for the server itself. Wait where a request would be refused as `Busy`."""
         while True:
             try:
                 return self.batcher.submit(texts).result()

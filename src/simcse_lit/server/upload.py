@@ -1,27 +1,37 @@
-"""The sentences of an uploaded file, within the limits. What is beyond them is refused before it is read, as far as a file
-says what is in it: a few kilobytes of Parquet may hold millions of rows, or of characters.
+"""Reads the sentences of an uploaded file, within the limits.
+
+A few kilobytes of Parquet may hold millions of rows or characters, so the file's own figures are checked before it is read.
 """
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import HTTPException
+from pyarrow import parquet
 
 from simcse_lit.config.schema import LimitsConfig
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
 from simcse_lit.text.sources import FORMATS, Source, open_parquet
 
-BATCH = 1024  # rows of Parquet whose lengths are looked at together
-BYTES = 4  # of a character of UTF-8, at most
+BATCH = 1024  # rows of Parquet whose lengths are checked at a time
+BYTES = 4  # most bytes of a character in UTF-8
 
 
 def uploaded(body: bytes, name: str, column: str | None, limits: LimitsConfig) -> list[str]:
-    """The sentences of an uploaded file.
+    """Read the sentences of an uploaded file.
+
+    Args:
+        body: the file's bytes.
+        name: the file's name; its ending says its format.
+        column: the column to read, of a table with several.
+        limits: most sentences, and most characters of each.
 
     Raises:
-        HTTPException: it is empty, no text, of an unknown format, or holds too many sentences.
+        HTTPException: the file is empty, is no text, has an unknown format, or holds too many sentences.
         UserError: a row cannot be used, or the file is damaged.
     """
     name = Path(name).name
@@ -57,12 +67,11 @@ def _check_length(line: int, characters: int, limits: LimitsConfig) -> None:
 
 
 def _check_parquet(source: Source, column: str | None, limits: LimitsConfig) -> None:
-    """Rows and bytes by the file's own account, then the lengths of its texts; what stands twice is in memory once.
+    """Check the rows and bytes that the file declares, then the length of each text.
 
-    Of the metadata nothing is asked of single columns: pyarrow 26 ends the process if theirs are damaged.
+    Texts are read as a dictionary, so that repeated ones take memory once. The metadata of single columns is not read:
+    pyarrow 26 ends the process if it is damaged.
     """
-    import pyarrow as pa
-
     file = open_parquet(source)
     names, about = file.schema_arrow.names, file.metadata
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
@@ -77,7 +86,7 @@ def _check_parquet(source: Source, column: str | None, limits: LimitsConfig) -> 
     if column is None and len(names) == 1:
         column = names[0]
     if column is None or names.count(column) != 1:
-        return  # `TextFile` says so, and reads nothing
+        return  # `TextFile` refuses it without reading
     kind = file.schema_arrow.field(column).type
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_text(plain) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
@@ -87,15 +96,11 @@ def _check_parquet(source: Source, column: str | None, limits: LimitsConfig) -> 
         for line, characters in enumerate(lengths, start=seen + 1):
             _check_length(line, characters or 0, limits)
         seen += len(lengths)
-        _check_count(source.name, seen, limits)  # a file's own account may be wrong
+        _check_count(source.name, seen, limits)  # the declared number may be wrong
 
 
 def _lengths(source: Source, column: str) -> Iterator[list[int | None]]:
-    """Characters of each text, batch by batch."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from pyarrow import parquet
-
+    """Yield the number of characters of each text, batch by batch."""
     try:
         with parquet.ParquetFile(source.path, read_dictionary=[column]) as file:
             for batch in file.iter_batches(BATCH, columns=[column]):
