@@ -29,8 +29,8 @@ def export(config: ExportConfig) -> None:
     Raises:
         UserError: the encoder cannot be loaded or not be written in this format, or the Hub refuses it.
     """
+    from simcse_lit.formats.convert import export_as
     from simcse_lit.formats.loading import load_encoder
-    from simcse_lit.formats.sentence_transformers import export_as
     from simcse_lit.reporting.run.console import log, quiet_libraries
 
     quiet_libraries()

@@ -296,6 +296,7 @@ def finish(
         loss=config.loss.name,
         settings=console.settings(config),
         scores=scores,
+        families={task.name: task.family for task in (data.suite.dev, *data.suite.test)},
         scored_on=data.suite.origin,
     )
     encoder = module.encoder.eval()
