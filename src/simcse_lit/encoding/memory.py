@@ -1,26 +1,26 @@
-"""Holds the memory of a process that runs for long where it is. Called by the command `encode`."""
+"""Keeps the memory of a long-running process from growing."""
 
 import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
 
-KERNELS = 64  # several times what one batch needs; a kernel is about 100 KB, and made in half a millisecond
+KERNELS = 64  # several times the number for one batch; a kernel takes about 100 KB and half a millisecond to create
 
 
 def keep_few_kernels() -> None:
-    """Let oneDNN keep the kernels of the last shapes only, before it makes its first; a choice of the user's stands.
+    """Limit oneDNN's cache of kernels. Call it before oneDNN creates its first; the user's own limit is left alone.
 
-    It makes kernels for the shape of a batch and keeps 1,024, and batches of a long file have ever new shapes.
+    oneDNN creates kernels for each shape of batch and keeps 1,024 of them, and a long file has batches of many shapes.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS))
 
 
 def give_back_freed_memory() -> None:
-    """Ask glibc to; another C library is left alone.
+    """Make glibc return freed memory to the system; with another C library do nothing.
 
-    Batches of ever new shapes free buffers of ever new sizes, between small ones that stay, so that a process that runs
-    for long holds more and more that it does not use.
+    Batches of many shapes free buffers of many sizes between small buffers that stay in use, so the heap of a long-running
+    process fragments and grows.
     """
     if trim := _malloc_trim():
         trim(0)
@@ -30,6 +30,6 @@ def give_back_freed_memory() -> None:
 def _malloc_trim() -> Callable[[int], int] | None:
     try:
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):  # Windows knows no CDLL(None); musl and macOS have no malloc_trim
+    except (OSError, AttributeError, TypeError):  # CDLL(None) fails on Windows; musl and macOS have no malloc_trim
         return None
     return trim
