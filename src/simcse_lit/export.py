@@ -14,9 +14,9 @@ import logging
 from pathlib import Path
 
 from simcse_lit.config.schema import ExportConfig
+from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.formats.push import push
-from simcse_lit.formats.sentence_transformers import export_as
 from simcse_lit.reporting.run.console import quiet_libraries
 
 log = logging.getLogger(__name__)

@@ -36,6 +36,6 @@ def main(config: ImportConfig) -> None:
         projection=config.projection.name if config.projection else None,
     )
     encoder = imported.encoder
-    made = Provenance(source.absolute().name, imported.loss, {}, {}, "")
+    made = Provenance(str(source), imported.loss)
     export(encoder, imported.tokenizer, output, max_length=TRAINED_LENGTH, provenance=made)
     log.info("%s: pooler %s, projection %s: %s", output, encoder.pooler, encoder.projection_name, imported.why)

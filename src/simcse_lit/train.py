@@ -152,6 +152,7 @@ def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scor
         loss=config.loss.name,
         settings=console.settings(config),
         scores=scores,
+        families={task.name: task.family for task in (built.suite.dev, *built.suite.test)},
         scored_on=built.suite.origin,
     )
     encoder = module.encoder.eval()

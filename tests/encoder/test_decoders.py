@@ -218,7 +218,7 @@ def test_an_export_has_the_adapter_merged_and_automodel_reads_it(decoders_of: di
     expected = encode(encoder.eval(), tokenizer, SENTENCES)
     assert not torch.allclose(expected, sentence_by_sentence(decoders_of["qwen2"]), atol=1e-2)
     folder = tmp_path / "export"
-    export(encoder, tokenizer, folder, max_length=32, provenance=Provenance("qwen2", "unsup", {}, {}, "nothing"))
+    export(encoder, tokenizer, folder, max_length=32, provenance=Provenance("qwen2", "unsup"))
     torch.testing.assert_close(encode(*load_export(folder), SENTENCES), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(sentence_by_sentence(folder), expected, rtol=0, atol=1e-5)
     assert not [path for path in folder.iterdir() if "adapter" in path.name]

@@ -22,6 +22,7 @@ MADE = Provenance(
     "sup",
     {"seed": 42},
     {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS-B": 77.5, "Avg.": 70.0}}},
+    {"STS-B-dev": "sts", "STS-B": "sts"},
     "SentEval's STS sets",
 )
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)

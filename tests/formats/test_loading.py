@@ -99,7 +99,7 @@ def test_an_exports_own_pooler_wins_and_a_contradiction_is_announced(
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(TINY)  # type: ignore[assignment]
     expected = encode(encoder, tokenizer, SENTENCES)
     folder = tmp_path / "run" / "export"
-    export(encoder, tokenizer, folder, max_length=32, provenance=Provenance("raw", "sup", {}, {}, "nothing"))
+    export(encoder, tokenizer, folder, max_length=32, provenance=Provenance("raw", "sup"))
     loaded = load(folder, pooler="cls")
     torch.testing.assert_close(vectors(loaded), expected, rtol=0, atol=1e-6)
     assert (loaded.kind, loaded.pooler, loaded.projection) == ("simcse-lit export", "avg_first_last", projection)
@@ -193,7 +193,7 @@ def test_a_damaged_export_is_named(raw: Path, tmp_path: Path, file: str, content
     encoder = SentenceEncoder(AutoModel.from_pretrained(raw), "avg", "mlp")
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(TINY)  # type: ignore[assignment]
     folder = tmp_path / "export"
-    export(encoder, tokenizer, folder, max_length=32, provenance=Provenance("raw", "sup", {}, {}, "nothing"))
+    export(encoder, tokenizer, folder, max_length=32, provenance=Provenance("raw", "sup"))
     (folder / file).unlink()
     if content is not None:
         (folder / file).write_bytes(content)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
@@ -65,6 +66,8 @@ def test_unsupervised_is_read_before_the_mlp_and_supervised_behind_it(
         loaded = load_encoder(str(tmp_path / "imported"), revision=None, pooler=None, projection=None)
         encoder, tokenizer = loaded.encoder, loaded.tokenizer
         assert (loaded.kind, loaded.pooler) == ("simcse-lit export", "cls")
+        card = ModelCard.load(tmp_path / "imported" / "README.md")
+        assert card.data.base_model is None and f"from `{name}`.\n" in card.text and str(tmp_path) not in card.content
     else:
         read = read_paper_checkpoint(tmp_path / name, tokenizer=None, pooler=None, projection=None)
         encoder, tokenizer = read.encoder, read.tokenizer

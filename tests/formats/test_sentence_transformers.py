@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoTokenizer
@@ -19,9 +20,9 @@ from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
+from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.export import Provenance, export
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
-from simcse_lit.formats.sentence_transformers import export_as
 from tests.conftest import Cli
 
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
@@ -48,6 +49,7 @@ def trained(folder: Path, pooler: str, projection: str) -> tuple[LoadedEncoder, 
         "sup",
         {"seed": 42},
         {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS-B": 77.5, "Avg.": 70.0}}},
+        {"STS-B-dev": "sts", "STS-B": "sts"},
         "SentEval's STS sets",
     )
     export(encoder, tokenizer, folder, max_length=32, provenance=made)
@@ -120,6 +122,8 @@ def test_onnx_gives_the_same_embeddings_whatever_the_batch_and_the_length(as_onn
     again = load(folder / "onnx")
     assert (again.kind, again.pooler, again.projection) == ("ONNX float32", "avg_first_last", "mlp")
     torch.testing.assert_close(vectors(again), expected, rtol=0, atol=1e-4)
+    cards = [ModelCard.load(folder / kind / "README.md").data.to_dict() for kind in ("export", "onnx")]
+    assert cards[1] == cards[0] | {"library_name": "onnxruntime"} and len(cards[1]["model-index"][0]["results"]) == 2
     wanted = expected_of_card(load(folder / "export"))
     torch.testing.assert_close(card_code(folder / "onnx"), wanted, rtol=0, atol=1e-4)
 

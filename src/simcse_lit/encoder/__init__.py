@@ -1,1 +1,1 @@
-"""A backbone with its pooler and projection: loading, adapters, packed rows."""
+"""The sentence encoder: a backbone with its pooler and projection, adapters, packed rows."""

@@ -1,6 +1,6 @@
 """LoRA through peft: adds low-rank updates to a frozen backbone, and merges them into its weights.
 
-The backbone keeps its class, so whatever reads it needs not know of an adapter. Called by `train.py` and `inference/`.
+The backbone keeps its class, so other code treats it as a backbone without an adapter.
 """
 
 import warnings
@@ -14,16 +14,16 @@ from simcse_lit.errors import UserError
 
 
 def add_adapter(backbone: PreTrainedModel, config: AdapterConfig) -> None:
-    """Freeze a backbone and add what `config` says to it, in place; `adapter=none` changes nothing.
+    """Freeze a backbone and add low-rank updates to it, in place; `adapter=none` changes nothing.
 
-    A language-modelling head around the backbone stays trainable, but for weights that it shares with the embeddings.
+    A language-modelling head around the backbone stays trainable, except weights that it shares with the embeddings.
 
     Args:
-        backbone: the encoder without its head and pooler.
+        backbone: the backbone without a head or pooler.
         config: the group `adapter` of `conf/`.
 
     Raises:
-        UserError: peft is not installed, or the architecture has no such modules.
+        UserError: peft is not installed, or the backbone has no modules of the names in `config.target_modules`.
 
     Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, section 4.1.
     """
@@ -39,7 +39,7 @@ def add_adapter(backbone: PreTrainedModel, config: AdapterConfig) -> None:
     targets = config.target_modules if isinstance(config.target_modules, list) else []
     absent = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
     try:
-        if absent:  # peft would be content with the others
+        if absent:  # peft raises only if no target is found
             raise ValueError(absent)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # peft sets it right for GPT-2's Conv1D
@@ -55,12 +55,12 @@ def add_adapter(backbone: PreTrainedModel, config: AdapterConfig) -> None:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer: torch's, or transformers' Conv1D of GPT-2."""
+    """Whether a module is a linear layer: torch's Linear, or Conv1D, which transformers uses in GPT-2."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def merge_adapter(backbone: PreTrainedModel) -> None:
-    """Add the updates to the weights and take the adapter away, in place: the same function, and plain modules again."""
+    """Add the updates to the weights and remove the adapter, in place. The backbone computes the same function."""
     if not hasattr(backbone, "peft_config"):
         return
     from peft.tuners.tuners_utils import BaseTunerLayer

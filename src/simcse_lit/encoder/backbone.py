@@ -1,4 +1,4 @@
-"""Loads a backbone and its tokenizer from a folder, an installed package or the Hub. Called by `train.py`."""
+"""Loads a backbone and its tokenizer from a folder, an installed package or the Hub."""
 
 import hashlib
 import logging
@@ -27,7 +27,7 @@ TOKENIZERS = (
     "spm.model",
     "sentencepiece.bpe.model",
 )
-# Where architectures keep the dropout of hidden states and of attention.
+# The settings in which architectures keep the dropout of hidden states and of attention.
 DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ALBERT, ELECTRA, DeBERTa
     *("resid_pdrop", "embd_pdrop", "attn_pdrop"),  # GPT-2
@@ -42,14 +42,14 @@ HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
 def load_backbone(
     config: ModelConfig, *, mlm: bool, own_pooler: bool = False, own_head: bool = False, key: str = "model.name_or_path"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load the encoder that `config` names, in float32, and its tokenizer.
+    """Load the backbone that `config` names, in float32, and its tokenizer.
 
     Args:
         config: the group `model` of `conf/`.
         mlm: load the masked-language-modelling head too.
-        own_pooler: refuse a checkpoint that holds no weights for the backbone's own pooler, which would be random.
-        own_head: refuse a checkpoint that holds no weights for that head, which would be trained otherwise.
-        key: the configuration key that names it, for messages.
+        own_pooler: refuse a checkpoint without weights for the backbone's own pooler, which would be random.
+        own_head: refuse a checkpoint without weights for the language-modelling head, which would be random.
+        key: the configuration key that names the backbone, for messages.
 
     Raises:
         UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or altered, or the
@@ -77,19 +77,19 @@ def load_backbone(
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{key}: {config.name_or_path}: has no fast tokenizer (tokenizer.json), which simcse-lit needs.")
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # a decoder's, as a rule; the mask says what is padding
-    tokenizer.model_max_length = longest_input(model, tokenizer)  # not every tokenizer says it
-    tokenizer.padding_side = "right"  # as our batches; an export's code too must count positions from the first token
+        tokenizer.pad_token = tokenizer.eos_token  # decoders usually have no padding token; the mask marks padding
+    tokenizer.model_max_length = longest_input(model, tokenizer)  # not every tokenizer records it
+    tokenizer.padding_side = "right"  # as in training; code on the card counts positions from the first token
     if config.gradient_checkpointing:
         _checkpoint_activations(model, config.name_or_path)
     return cast(PreTrainedModel, model), tokenizer
 
 
 def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Refuse a length that the model has no positions for, and a tokenizer that lacks a token that training needs.
+    """Check that the model takes sentences of `data.max_length` and that its tokenizer has the tokens that training needs.
 
     Raises:
-        UserError: as above.
+        UserError: the model takes fewer tokens, or there is no padding token, or no mask token with MLM.
     """
     longest = longest_input(backbone, tokenizer)
     length, name = config.data.max_length, config.model.name_or_path
@@ -102,16 +102,16 @@ def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrai
 
 
 def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
-    """Tokens that the model has positions for and its tokenizer allows."""
+    """The number of tokens that both the model's positions and its tokenizer allow."""
     positions: int = getattr(backbone.config, "max_position_embeddings", None) or sys.maxsize
     embeddings: Any = getattr(backbone.base_model, "embeddings", None)
-    if getattr(embeddings, "padding_idx", None) is not None:  # RoBERTa counts its positions from behind the padding id
+    if getattr(embeddings, "padding_idx", None) is not None:  # RoBERTa's first position is padding_idx + 1
         positions -= embeddings.padding_idx + 1
     return min(positions, tokenizer.model_max_length)
 
 
 def _source(config: ModelConfig, key: str) -> str:
-    """A checked local folder, or a Hub id."""
+    """Return a local folder, after checking its files, or a Hub id."""
     name = config.name_or_path
     folder = local_path(name, key)
     if not folder.is_dir():
@@ -161,11 +161,13 @@ def _adapt(architecture: Any, config: ModelConfig) -> None:
         for key in found:
             setattr(architecture, key, config.dropout)
     if getattr(architecture, "use_cache", False):
-        architecture.use_cache = False  # keys and values of earlier tokens, which only generating text reads
+        architecture.use_cache = False  # keys and values of earlier tokens, needed only to generate text
 
 
 def _checkpoint_activations(model: Any, name: str) -> None:
-    """Without reentrance, so that frozen embeddings need no gradient; dropout masks are drawn again as they were."""
+    """Enable gradient checkpointing without reentrance, so that frozen embeddings need no gradient; the second forward pass
+    draws the same dropout masks.
+    """
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
         enable({"use_reentrant": False})

@@ -1,4 +1,4 @@
-"""Finds the device that an encoder runs on. Called by the commands and by `SimCSE`."""
+"""Finds the device that an encoder runs on."""
 
 import torch
 
@@ -6,7 +6,7 @@ from simcse_lit.errors import UserError
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` is a GPU if there is one.
+    """Return the device of a name; `auto` is a GPU if there is one, else the CPU.
 
     Raises:
         UserError: this machine has no such device.

@@ -1,4 +1,4 @@
-"""SentenceEncoder: a transformers backbone, a pooler and a projection, and nothing of training.
+"""SentenceEncoder: a transformers backbone, a pooler and a projection. It knows nothing of training.
 
 Shapes: N sentences, L length, H hidden, K vocabulary; packed, R rows of W slots.
 """
@@ -15,15 +15,17 @@ from simcse_lit.encoder.first_token import FirstToken
 from simcse_lit.encoder.packing import Packing, first_position
 from simcse_lit.encoder.pooling import OF_FIRST_TOKEN, POOLERS
 
-CHECKPOINT_SECTION = "simcse"  # of a Lightning checkpoint: how its encoder was made and is read
+CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: its encoder's model, adapter, pooler and projection
 
 ProjectionName = Literal["mlp", "mlp_train_only", "none"]
 
 
 class Projection(nn.Module):
-    """One linear layer and tanh, freshly initialised: weights N(0, 0.02), bias 0. SimCSE section 6.3, "MLP".
+    """One linear layer and tanh, freshly initialised: weights N(0, 0.02), bias 0.
 
-    It is never the pretrained pooler of BERT, which was trained for next-sentence prediction.
+    It never starts from BERT's pretrained pooler, which was trained for next-sentence prediction.
+
+    Source: SimCSE section 6.3, "MLP".
     """
 
     def __init__(self, hidden: int) -> None:
@@ -38,10 +40,10 @@ class Projection(nn.Module):
 
 
 class SentenceEncoder(nn.Module):
-    """Sentences, as token ids, to vectors.
+    """Computes sentence vectors from token ids.
 
     Args:
-        backbone: any transformers encoder, or its masked-language-modelling wrapper if MLM is an auxiliary objective.
+        backbone: any transformers encoder, or its masked-language-modelling model if MLM is an auxiliary objective.
         pooler: a name in `pooling.POOLERS`.
         projection: `mlp` projects in training and at evaluation, `mlp_train_only` in training only, `none` never.
 
@@ -60,18 +62,18 @@ class SentenceEncoder(nn.Module):
         self.backbone = cast(PreTrainedModel, backbone.base_model)
         self.language_model = None if self.backbone is backbone else backbone
         pooler_of_backbone = getattr(self.backbone, "pooler", None)
-        # BERT's and RoBERTa's pooler is what our projection is, so an export can store the projection there.
+        # BERT's and RoBERTa's pooler computes the same as our projection, so an export can store the projection there.
         self.backbone_has_mlp_pooler = isinstance(getattr(pooler_of_backbone, "dense", None), nn.Linear) and isinstance(
             getattr(pooler_of_backbone, "activation", None), nn.Tanh
         )
         if pooler_of_backbone is not None:
-            # BERT's own, which SimCSE never reads: its parameters would only take memory.
+            # SimCSE never reads BERT's own pooler; its parameters would only take memory.
             self.backbone.register_module("pooler", None)
         self._first_token = FirstToken(self.backbone)
-        self._packed_backbone: Callable[..., Any] | None = None  # compiled, for packed passes
+        self._packed_backbone: Callable[..., Any] | None = None  # compiled for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
         self.projection: Projection | None = None if projection == "none" else Projection(self.hidden)
-        self.train()  # from_pretrained leaves the backbone in evaluation mode, where there is no dropout
+        self.train()  # from_pretrained leaves the backbone in evaluation mode, without dropout
 
     @property
     def device(self) -> torch.device:
@@ -89,11 +91,12 @@ class SentenceEncoder(nn.Module):
         return False
 
     def compile_backbone(self, how: str) -> None:
-        """Let torch.compile speed the backbone up: `trainer.compile`.
+        """Compile the backbone with torch.compile.
 
         Args:
-            how: `never`; `default`, for any batch and length; `cuda_graphs`, where a GPU repeats what it recorded of a
-                packed pass, for each number of rows. Sentences to score have too many shapes for that.
+            how: `trainer.compile`: `never`; `default`, for batches of any size and length; `cuda_graphs`, which records a
+                packed pass for each number of rows and replays it on a GPU. Sentences to score have too many shapes for
+                `cuda_graphs`, so it leaves them uncompiled.
         """
         if how == "default":
             self.backbone.compile(dynamic=True)
@@ -102,15 +105,15 @@ class SentenceEncoder(nn.Module):
 
     @property
     def can_pack(self) -> bool:
-        """Whether sentences may go through the backbone several a row (`packing.py`)."""
+        """Whether a row of the backbone may hold several sentences (`packing.py`)."""
         return first_position(self.backbone) is not None
 
     def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
-        """Backbone and pooler, without projection: (N, L) ids and mask to (N, H); `packing` changes how, not what."""
+        """Backbone and pooler, without projection: (N, L) ids and mask to (N, H); `packing` does not change the result."""
         layers = self.pooler in ("avg_first_last", "avg_top2")
         inputs = self._inputs(input_ids_NL, attention_mask_NL, packing)
         backbone = self.backbone if packing is None else self._packed_backbone or self.backbone
-        recorded = backbone is not self.backbone  # by CUDA graphs, which see only what the backbone is called with
+        recorded = backbone is not self.backbone  # by CUDA graphs, which ignore FirstToken's state
         if self.pooler in OF_FIRST_TOKEN and self._first_token.possible and not recorded:
             with self._first_token.alone(packing):
                 first_N1H: Tensor = backbone(**inputs).last_hidden_state
@@ -122,7 +125,7 @@ class SentenceEncoder(nn.Module):
         return POOLERS[self.pooler](hidden_states, attention_mask_NL)
 
     def _inputs(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None) -> dict[str, Tensor]:
-        """What the backbone is given: a sentence a row, or several."""
+        """The backbone's arguments, with one sentence a row or, with a packing, several."""
         if packing is None:
             return {"input_ids": input_ids_NL, "attention_mask": attention_mask_NL}
         inputs = {
@@ -130,18 +133,18 @@ class SentenceEncoder(nn.Module):
             "attention_mask": packing.mask_R1WW,
             "position_ids": packing.positions_RW + (first_position(self.backbone) or 0),
         }
-        if self._packed_backbone is not None:  # compiled once for any number of rows, and for their one width
+        if self._packed_backbone is not None:  # one compilation for any number of rows
             for tensor in inputs.values():
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return inputs
 
     def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
-        """The vectors that training contrasts, projected unless the projection is `none`: (N, L) to (N, H)."""
+        """Compute the vectors that training contrasts, projected unless the projection is `none`: (N, L) to (N, H)."""
         pooled_NH = self.pooled(input_ids_NL, attention_mask_NL, packing)
         return pooled_NH if self.projection is None else self.projection(pooled_NH)
 
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """The vectors that evaluation and users see, projected only when the projection is `mlp`: (N, L) to (N, H).
+        """Compute the vectors for evaluation and use, projected only if the projection is `mlp`: (N, L) to (N, H).
 
         Source: SimCSE section 6.3, "we keep the MLP for supervised and discard it for unsupervised models".
         """
@@ -150,7 +153,7 @@ class SentenceEncoder(nn.Module):
         return self.pooled(input_ids_NL, attention_mask_NL)
 
     def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
-        """Scores of the vocabulary at each token: (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).
+        """Score the vocabulary at each token: (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).
 
         Raises:
             ValueError: the encoder was built without a language-modelling head.
@@ -162,7 +165,7 @@ class SentenceEncoder(nn.Module):
 
 
 def second_encoder(encoder: SentenceEncoder) -> SentenceEncoder:
-    """Another encoder that starts from the same weights, with a fresh projection: of two independent encoders the second.
+    """Copy an encoder and give the copy a fresh projection, to train two independent encoders.
 
     Source: SimCSE section 3.1 and Table 2 ("dual f"), section 4.1.
     """

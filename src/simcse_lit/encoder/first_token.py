@@ -1,9 +1,8 @@
-"""Takes the first token alone through the rest of the last layer, for the poolers that read no other token of it.
+"""Computes the rest of the last layer for the first token alone, for poolers that read no other token of it.
 
-Past attention a layer treats each token by itself. Of the 12 H^2 weights that a token meets in one of BERT's layers, 9 H^2
-come then: the matrix after attention and the feed-forward. A backbone of six layers is spared an eighth of its matrix
-products, one of twelve a sixteenth; vectors and gradients are what they were, but that dropout is drawn for fewer tokens.
-Called by `encoder.py`.
+After attention a layer treats each token by itself. Of the 12 H^2 weights that BERT applies to a token in one layer, 9 H^2
+come after attention: the output matrix and the feed-forward. This saves a backbone of six layers an eighth of its matrix
+products, and one of twelve a sixteenth. Vectors and gradients stay the same, except that dropout is drawn for fewer tokens.
 
 Shapes: n sentences, l length, H hidden; packed, R rows of W slots.
 """
@@ -17,15 +16,15 @@ from transformers import PreTrainedModel
 
 from simcse_lit.encoder.packing import Packing
 
-# BERT's kinds: attention's output and its residual go into one module, and nothing after it looks at other tokens.
+# Model types in which one module takes attention's output and residual, and nothing after it reads other tokens.
 KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
 
 class FirstToken:
-    """Stands before the module that follows attention in a backbone's last layer, and while asked to narrows its input.
+    """A hook before the module that follows attention in the last layer. Inside `alone` it keeps only first tokens.
 
     Args:
-        backbone: any transformers model; those not of `KINDS` are left as they are.
+        backbone: any transformers model; types other than `KINDS` get no hook.
     """
 
     def __init__(self, backbone: PreTrainedModel) -> None:
@@ -40,8 +39,8 @@ class FirstToken:
 
     @property
     def possible(self) -> bool:
-        """Whether it can. Not where the layer is run again when nobody is asking any more: under gradient checkpointing,
-        transformers' or, since it wraps the layer as a strategy's may, another's.
+        """Whether the hook can be used. Gradient checkpointing excludes it, since it runs the layer again outside `alone`:
+        transformers' own sets an attribute, and a strategy's replaces the layer by a wrapper.
         """
         if self._layers is None or self._layers[-1] is not self._last:
             return False
@@ -49,7 +48,7 @@ class FirstToken:
 
     @contextmanager
     def alone(self, packing: Packing | None) -> Iterator[None]:
-        """While it lasts, the backbone's last hidden state is that of each sentence's first token, (n, 1, H)."""
+        """Inside this context, the backbone's last hidden state holds only each sentence's first token, (n, 1, H)."""
         self._alone, self._packing = True, packing
         try:
             yield

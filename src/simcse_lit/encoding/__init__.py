@@ -1,1 +1,1 @@
-"""Sentences to vectors outside training: passes, a pool of devices, files of vectors, a cache."""
+"""Encodes sentences outside training: encoder passes, a pool of devices, files of vectors, a cache."""

@@ -1,6 +1,6 @@
-"""Keeps the vectors of an encoder on disk, so that a second evaluation encodes only what it has not seen.
+"""Keeps the vectors of an encoder on disk, so that a later evaluation encodes only new sentences.
 
-One safetensors file an encoder, named by a digest of its weights, its pooler and projection, its tokenizer and its length.
+Each encoder has one safetensors file, named by a digest of everything that decides its vectors; see `fingerprint`.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ class EmbeddingCache:
     """Vectors by sentence for one encoder.
 
     Args:
-        folder: where the file is, or will be; made if need be.
+        folder: the folder of the file; created if needed.
         loaded: the encoder.
         max_length: tokens after which a sentence is cut.
-        precision: of the encoder pass.
+        precision: precision of the encoder pass.
 
     Raises:
         UserError: the folder cannot be made, or its file is damaged.
@@ -52,7 +52,7 @@ class EmbeddingCache:
             raise UserError(f"embedding_cache: {self._path}: cannot be read: {error}. Remove the file.") from error
 
     def fill(self, embeddings: Embeddings, sentences: Sequence[str]) -> list[int]:
-        """Put what is known into `embeddings`; returns the places of the sentences that are not."""
+        """Add the known vectors to `embeddings`, and return the places of the other sentences."""
         digests = list(map(_digest, sentences))
         known = [place for place, digest in enumerate(digests) if digest in self._known]
         if known:
@@ -60,10 +60,10 @@ class EmbeddingCache:
         return [place for place, digest in enumerate(digests) if digest not in self._known]
 
     def put(self, sentences: Sequence[str], vectors_NH: Tensor) -> None:
-        """Add vectors and write the file anew; the old one stays until the new one is whole, a power cut included.
+        """Add vectors and rewrite the file. The old file stays until the new one is complete, even after a power cut.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the file cannot be written.
         """
         self._known |= zip(map(_digest, sentences), vectors_NH, strict=True)
         digests = torch.frombuffer(bytearray(b"".join(self._known)), dtype=torch.uint8).reshape(-1, DIGEST_BYTES)
@@ -71,7 +71,7 @@ class EmbeddingCache:
         try:
             save_file({"digests": digests, "vectors": torch.stack(list(self._known.values()))}, partial)
             durable_replace(partial, self._path)
-        except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says
+        except (OSError, SafetensorError) as error:  # safetensors wraps errors of the disk
             raise UserError(f"embedding_cache={self._path.parent}: cannot be written: {error}.") from error
         finally:
             partial.unlink(missing_ok=True)
@@ -82,8 +82,10 @@ def _digest(sentence: str) -> bytes:
 
 
 def fingerprint(loaded: LoadedEncoder, max_length: int, precision: str) -> str:
-    """Digest of everything of an encoder that decides its vectors, but for batches and devices."""
-    # Padding and truncation are set anew by every call, and differ with what was called before.
+    """Digest of everything that decides an encoder's vectors, except batches and devices: weights, pooler, projection,
+    prompt, tokenizer, length, precision.
+    """
+    # Every call of the tokenizer sets padding and truncation, so they hold the settings of the last call.
     tokenizer = {**json.loads(loaded.tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None}
     reads = (loaded.kind, loaded.pooler, loaded.projection, loaded.prepare(""), str(max_length), precision)
     digest = hashlib.sha256("\0".join((*reads, json.dumps(tokenizer))).encode())

@@ -1,4 +1,7 @@
-"""Encodes sentences outside of a Lightning loop: each once, sorted by length, in batches under a token budget."""
+"""Encodes sentences outside a Lightning loop, sorted by length, in batches under a token budget.
+
+Shapes: N sentences or corpus rows, Q queries, L length, H hidden.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +18,12 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches
 from simcse_lit.evaluation.embeddings import Embeddings
 
-BLOCK = 32_768  # sentences that are tokenised and sorted together, while those before them are encoded
+BLOCK = 32_768  # sentences that are tokenised and sorted together, while the block before them is encoded
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Encoder(Protocol):
-    """Token ids to vectors; a torch module in evaluation mode."""
+    """Computes vectors from token ids; a torch module in evaluation mode."""
 
     @property
     def device(self) -> torch.device:
@@ -32,7 +35,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class EncoderPass:
-    """What one pass of the encoder did, for people and for results.json."""
+    """Size and duration of one pass of the encoder, for the terminal and results.json."""
 
     sentences: int
     tokens: int
@@ -40,7 +43,7 @@ class EncoderPass:
 
     @property
     def sentences_per_second(self) -> float:
-        """Tokenising included."""
+        """Speed, including tokenising."""
         return self.sentences / self.seconds if self.seconds else 0.0
 
 
@@ -60,15 +63,15 @@ def encode_into(
     """Encode sentences and store their vectors.
 
     Args:
-        embeddings: filled at `places`.
+        embeddings: receives the vectors.
         encoder: the encoder.
         tokenizer: its tokenizer.
-        sentences: texts, each once.
-        places: where in `embeddings` each belongs.
+        sentences: distinct texts.
+        places: the index of each in `embeddings`.
         max_length: tokens after which a sentence is cut.
         token_budget: padded tokens of a batch; changes speed, not the vectors.
         precision: 32-true, bf16-mixed or 16-mixed.
-        progress: what stands before the progress bar; None for no bar.
+        progress: label of the progress bar; None for no bar.
     """
     start = time.perf_counter()
     device, dtype, tokens = encoder.device, AUTOCAST[precision], 0
@@ -86,7 +89,7 @@ def encode_into(
         for first in range(0, len(sentences), BLOCK):
             batches = following.result()
             if first + BLOCK < len(sentences):
-                following = ahead.submit(tokenised, first + BLOCK)  # while the encoder works
+                following = ahead.submit(tokenised, first + BLOCK)  # while the encoder runs
             for batch in (batches[number] for number in range(len(batches))):
                 ids_NL, mask_NL = batch["input_ids"].to(device), batch["attention_mask"].to(device)
                 embeddings.add(where_N[first + batch["index"]], encoder.embed(ids_NL, mask_NL))
@@ -106,17 +109,17 @@ def encode(
     prepare: Callable[[str], str] = str,
     progress: str | None = None,
 ) -> Tensor:
-    """The vectors of some sentences in their order, (len(sentences), H), float32 on the CPU.
+    """Encode sentences into vectors in their order, (len(sentences), H), float32 on the CPU.
 
     Args:
         encoder: an encoder in evaluation mode.
         tokenizer: its tokenizer.
-        sentences: texts; one that stands twice is encoded once.
+        sentences: texts; repeated ones are encoded once.
         max_length: tokens after which a sentence is cut.
         token_budget: padded tokens of a batch; changes speed, not the vectors.
         precision: 32-true, bf16-mixed or 16-mixed.
         prepare: applied to every sentence before it is tokenised.
-        progress: what stands before the progress bar; None for no bar.
+        progress: label of the progress bar; None for no bar.
 
     Raises:
         UserError: a vector holds a NaN or an infinity.
@@ -138,12 +141,12 @@ def encode(
 
 
 def nearest(query_QH: Tensor, corpus_NH: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k most similar rows of a corpus for each query.
+    """Find the k most similar rows of a corpus for each query.
 
     Args:
         query_QH: vectors of the queries, (Q, H).
         corpus_NH: vectors of the corpus, (N, H), N >= k.
-        k: how many.
+        k: number of rows a query.
 
     Returns:
         (cosines, places), both (Q, k), most similar first.

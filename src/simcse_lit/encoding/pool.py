@@ -1,6 +1,6 @@
-"""Several processes that encode side by side, one a device; each loads the encoder itself. Used by `SimCSE`.
+"""A pool of processes that encode in parallel, one a device; each loads the encoder itself.
 
-They are started with the first large input and end with the program, or when their pool is let go.
+The processes start with the first texts, and end with the program or when the pool is garbage-collected.
 """
 
 import os
@@ -22,12 +22,12 @@ from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 
 
 class Pool:
-    """Processes with an encoder each.
+    """Processes with one encoder each.
 
     Args:
         source: as for `load_encoder`.
-        reads: its other arguments.
-        devices: one a process.
+        reads: the other arguments of `load_encoder`.
+        devices: the device of each process.
     """
 
     PART = 1024  # sentences that a process takes at a time
@@ -41,10 +41,10 @@ class Pool:
         self._executor = ProcessPoolExecutor(len(devices), context, _start, (source, dict(reads), free, threads))
 
     def vectors(self, sentences: Sequence[str], settings: Settings) -> Tensor:
-        """As `vectors.vectors`; parts of like length are dealt out, the longest first.
+        """Encode as `texts.vectors` does. Processes take parts of texts of similar length, the longest first.
 
         Raises:
-            UserError: a process has died.
+            UserError: a process died.
         """
         order = sorted(range(len(sentences)), key=lambda place: -len(sentences[place]))
         parts = [order[at : at + self.PART] for at in range(0, len(order), self.PART)]
@@ -65,7 +65,7 @@ class Pool:
         return torch.from_numpy(vectors_NH)
 
 
-_loaded: LoadedEncoder | None = None  # of a process of the pool
+_loaded: LoadedEncoder | None = None  # the encoder, in a process of the pool
 
 
 def _start(source: str, reads: dict[str, Any], free: "Queue[torch.device]", threads: int) -> None:

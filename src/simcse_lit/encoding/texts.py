@@ -1,5 +1,4 @@
-"""Texts to vectors by a loaded encoder: each distinct text once, in batches of like length. What `SimCSE`, `encode`,
-`similarity` and the server have in common.
+"""Encodes texts with a loaded encoder: each distinct text once, in batches of similar length.
 
 Shapes: N texts, H hidden.
 """
@@ -16,13 +15,13 @@ from simcse_lit.formats.loading import LoadedEncoder
 
 @dataclass(frozen=True)
 class Settings:
-    """How texts are encoded.
+    """Settings for encoding texts.
 
     Args:
-        max_length: tokens after which a text is cut, if the encoder takes so many.
+        max_length: tokens after which a text is cut; the encoder's own limit applies too.
         token_budget: padded tokens of a batch; changes speed, not the vectors.
         precision: 32-true, bf16-mixed or 16-mixed.
-        normalize: to vectors of length 1.
+        normalize: scale vectors to length 1.
     """
 
     max_length: int
@@ -32,13 +31,13 @@ class Settings:
 
 
 def vectors(loaded: LoadedEncoder, texts: Sequence[str], settings: Settings, *, progress: str | None = None) -> Tensor:
-    """The vectors of one or more texts, in their order, (N, H), float32 on the CPU.
+    """Encode one or more texts into vectors in their order, (N, H), float32 on the CPU.
 
     Args:
         loaded: the encoder.
-        texts: any strings; one that stands twice is encoded once.
-        settings: how.
-        progress: what stands before a progress bar; None for no bar.
+        texts: any strings; repeated ones are encoded once.
+        settings: length, batches, precision, normalisation.
+        progress: label of the progress bar; None for no bar.
 
     Raises:
         UserError: a vector holds a NaN or an infinity.
@@ -57,7 +56,7 @@ def vectors(loaded: LoadedEncoder, texts: Sequence[str], settings: Settings, *, 
 
 
 def unencodable(text: object) -> str | None:
-    """Why this is no text that an encoder takes, or None."""
+    """Say why an encoder cannot take a value as a text; None if it can."""
     if not isinstance(text, str):
         return f"is a {type(text).__name__}, not a string"
     try:

@@ -1,1 +1,1 @@
-"""What is on a disk or on the Hub: loading any encoder, and writing each format."""
+"""Encoders on disk and on the Hub: loads any of them, and writes each format."""

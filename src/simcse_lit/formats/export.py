@@ -1,8 +1,8 @@
-"""Saves a trained encoder as a Hugging Face folder that says how its vectors are read, and loads it back.
+"""Saves an encoder as a Hugging Face folder that records its pooler and projection, and loads it back.
 
-The folder loads with plain AutoModel and AutoTokenizer. `config.json` holds a section `simcse` with pooler and projection,
-so nobody passes them again. A projection that is kept at evaluation behind the first token is stored where BERT keeps its
-pooler, as in the paper's checkpoints: AutoModel's `pooler_output` is then the embedding.
+AutoModel and AutoTokenizer load the folder. The section `simcse` of `config.json` holds pooler and projection. With
+`pooler=cls` and `projection=mlp`, backbones that have BERT's pooler store the projection there too, as in the paper's
+checkpoints: AutoModel's `pooler_output` is then the embedding.
 """
 
 import shutil
@@ -21,31 +21,54 @@ from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.adapter import merge_adapter
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
-from simcse_lit.formats.model_card import PROJECTION, Provenance, model_card, stored_as_pooler, usage
+from simcse_lit.formats.model_card import Provenance, model_card
+
+PROJECTION = "projection.safetensors"
+
+# From the output of AutoModel to the vectors, by pooler.
+SNIPPETS = {
+    "pooler_output": "vectors = output.pooler_output",
+    "cls": "vectors = output.last_hidden_state[:, 0]",
+    "avg": 'mask = batch["attention_mask"].unsqueeze(-1)\nvectors = (output.last_hidden_state * mask).sum(1) / mask.sum(1)',
+    "avg_first_last": (
+        'mask = batch["attention_mask"].unsqueeze(-1)\n'
+        "vectors = ((output.hidden_states[1] + output.hidden_states[-1]) / 2 * mask).sum(1) / mask.sum(1)"
+    ),
+    "avg_top2": (
+        'mask = batch["attention_mask"].unsqueeze(-1)\n'
+        "vectors = ((output.hidden_states[-2] + output.hidden_states[-1]) / 2 * mask).sum(1) / mask.sum(1)"
+    ),
+    "last_token": (
+        'mask = batch["attention_mask"]\n'
+        "last = (mask * torch.arange(mask.shape[1])).amax(1)\n"
+        "vectors = output.last_hidden_state[torch.arange(len(last)), last]"
+    ),
+}
 
 
 def export(
     encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_length: int, provenance: Provenance
 ) -> None:
-    """Write the encoder to `folder`; an older export there is replaced once the new one is whole.
+    """Write the encoder to `folder`, with a model card. An older export there is replaced once the new one is complete.
 
     Args:
         encoder: the encoder, on any device; an adapter is merged into its weights.
         tokenizer: its tokenizer.
         folder: where to write.
-        max_length: tokens to which training cut sentences; recorded.
-        provenance: for the model card.
+        max_length: tokens to which training cut sentences; recorded in `config.json`.
+        provenance: how the encoder was made, for the card.
     """
     with replacing(folder) as partial:
         write(encoder, tokenizer, partial, max_length)
         longest = min(EVALUATION_LENGTH, tokenizer.model_max_length)
-        card = model_card(encoder.pooler, encoder.projection_name, max_length, provenance, usage(encoder, longest))
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        code = usage(encoder, longest)
+        card = model_card(encoder.pooler, encoder.projection_name, max_length, provenance, "transformers", code)
+        card.save(partial / "README.md")
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` once it is whole."""
+    """Yield an empty folder, which replaces `folder` when the block ends without an error."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -58,7 +81,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
-    """Write weights, configuration and tokenizer to a folder that is there; what the arguments are, `export` says."""
+    """Write weights, configuration and tokenizer to an existing folder; see `export` for the arguments."""
     merge_adapter(encoder.backbone)
     config = encoder.backbone.config
     config.simcse = {
@@ -83,11 +106,47 @@ def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
+def stored_as_pooler(encoder: SentenceEncoder) -> bool:
+    """Whether AutoModel's `pooler_output` is the embedding: pooler `cls`, projection `mlp`, and a pooler like BERT's."""
+    return encoder.projection_name == "mlp" and encoder.pooler == "cls" and encoder.backbone_has_mlp_pooler
+
+
+def usage(encoder: SentenceEncoder, max_length: int) -> str:
+    """Python code that computes the embeddings with transformers alone, for the model card.
+
+    Args:
+        encoder: the encoder in the export.
+        max_length: tokens after which a sentence is cut.
+    """
+    pooler = "cls" if encoder.pooler == "cls_before_pooler" else encoder.pooler
+    lines = [
+        "import torch",
+        "from transformers import AutoModel, AutoTokenizer",
+        "",
+        'folder = "."  # this folder',
+        "tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()",
+        'sentences = ["A man is playing a guitar.", "Somebody makes music."]',
+        'batch = tokenizer(sentences, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")'.replace(
+            "MAX_LENGTH", str(max_length)
+        ),
+        "with torch.no_grad():",
+        "    output = model(**batch, output_hidden_states=True)",
+        SNIPPETS["pooler_output" if stored_as_pooler(encoder) else pooler],
+    ]
+    if encoder.projection_name == "mlp" and not stored_as_pooler(encoder):
+        lines[1:1] = ["from safetensors.torch import load_file"]
+        lines += [
+            f'mlp = load_file(f"{{folder}}/{PROJECTION}")',
+            'vectors = torch.tanh(vectors @ mlp["dense.weight"].T + mlp["dense.bias"])',
+        ]
+    return "\n".join(lines)
+
+
 def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
-    """The encoder and tokenizer of a folder that `export` wrote, with its pooler and projection, in evaluation mode.
+    """Load the encoder, with its pooler and projection, and the tokenizer of an export, in evaluation mode.
 
     Raises:
-        UserError: the folder is missing, damaged, or was not written by `export`.
+        UserError: the folder is missing or damaged, or is no export.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -109,7 +168,7 @@ def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenize
 
 
 def recorded_section(folder: Path) -> dict[str, str] | None:
-    """What a model folder's `config.json` says of pooler and projection; None if it is no export of ours.
+    """Read the section `simcse` of a model folder's `config.json`; None if the folder is no export of simcse-lit.
 
     Raises:
         UserError: `config.json` cannot be read.

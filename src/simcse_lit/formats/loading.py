@@ -1,8 +1,8 @@
-"""Any sentence encoder, ready to encode: our exports (ONNX too) and checkpoints, the paper's releases, raw transformers
+"""Loads any sentence encoder: exports (ONNX too) and checkpoints of simcse-lit, the paper's releases, raw transformers
 models, and sentence-transformers folders.
 
-What a saved model says of its pooler and projection is used; what the caller says instead is a warning. Only a raw model,
-which says nothing, needs to be told. Called by `evaluate.py`.
+A saved model's own pooler and projection are used; a caller who asks for others is warned. Only a raw model records none,
+so the caller has to name them.
 """
 
 import json
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
@@ -27,6 +26,7 @@ from simcse_lit.encoder.pooling import POOLERS
 from simcse_lit.errors import UserError
 from simcse_lit.formats.export import load_export, recorded_section
 from simcse_lit.formats.onnx import MODEL, OnnxEncoder
+from simcse_lit.formats.sentence_transformers import INSTALL, SentenceTransformerEncoder
 from simcse_lit.text.hub import download_model
 
 log = logging.getLogger(__name__)
@@ -36,37 +36,19 @@ RELEASED = re.compile(r"(unsup|sup)-simcse-(bert|roberta)-")
 RELEASED_READS = {"unsup": ("cls_before_pooler", "none"), "sup": ("cls", "mlp")}
 
 
-class SentenceTransformerEncoder(nn.Module):
-    """All modules of a sentence-transformers folder behind our interface: token ids to vectors."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
-    def embed(self, input_ids_NL: torch.Tensor, attention_mask_NL: torch.Tensor) -> torch.Tensor:
-        """(N, L) ids and mask to (N, H)."""
-        output = self.model({"input_ids": input_ids_NL, "attention_mask": attention_mask_NL})
-        return cast(torch.Tensor, output["sentence_embedding"])
-
-
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder in evaluation mode, and how its vectors are read.
+    """An encoder in evaluation mode, with its tokenizer, pooler and projection.
 
     Args:
-        source: what was asked for: a folder, a file or a Hub id.
-        kind: what was found there.
+        source: the folder, file or Hub id that the caller named.
+        kind: the kind of model found there, for messages and results.json.
         encoder: the encoder.
         tokenizer: its tokenizer.
-        pooler: our name of its pooler; for sentence-transformers its modules, if it has no such name.
+        pooler: as in `conf/pooler/`; for a sentence-transformers folder without such a pooler, its modules.
         projection: as in `conf/projection/`.
         max_length: tokens after which a sentence is cut.
-        prepare: applied to every sentence before it is tokenised; a prompt, for some models.
+        prepare: applied to every sentence before it is tokenised; some models put a prompt before it.
     """
 
     source: str
@@ -82,18 +64,19 @@ class LoadedEncoder:
 def load_encoder(
     source: str, *, revision: str | None, pooler: str | None, projection: str | None, precision: str = "32-true"
 ) -> LoadedEncoder:
-    """The encoder of an export, a Lightning checkpoint, a folder or Hub id of transformers or sentence-transformers.
+    """Load the encoder of an export, of a Lightning checkpoint, or of a transformers or sentence-transformers model.
 
     Args:
         source: FOLDER, FILE.ckpt, pkg://PACKAGE/FOLDER or OWNER/NAME.
         revision: branch, tag or commit on the Hub.
-        pooler: for a raw model; a saved model's own wins.
-        projection: for a raw model: `mlp` is its own pooler's linear layer and tanh; a saved model's own wins.
-        precision: that it is to run in; an ONNX graph runs in its own.
+        pooler: for a raw model; a saved model's own takes precedence.
+        projection: for a raw model: `mlp` is the linear layer and tanh of its own pooler; a saved model's own takes
+            precedence.
+        precision: the precision to run in; an ONNX graph takes only `32-true`.
 
     Raises:
-        UserError: there is no such model, it cannot be loaded, nothing says how its vectors are read, or it cannot run in
-            this precision.
+        UserError: there is no such model, it cannot be loaded, a raw model comes without a pooler, or the model cannot run
+            in this precision.
     """
     if source.endswith(".ckpt"):
         return _checkpoint(source, pooler, projection)
@@ -126,7 +109,7 @@ def load_encoder(
 
 
 def check_precision(source: str, path: Path, precision: str) -> None:
-    """Refuse a precision that the model in a folder would not heed.
+    """Refuse a precision that has no effect on the model in a folder.
 
     Raises:
         UserError: the folder holds an ONNX graph, and the precision is not `32-true`.
@@ -143,7 +126,7 @@ def _is_graph(path: Path) -> bool:
 
 
 def _transformers(source: str, path: Path, pooler: str | None, projection: str | None) -> LoadedEncoder:
-    """A raw model, or one of the paper's releases, which are known by their names."""
+    """Load a raw model, or one of the paper's releases, which are recognised by their names."""
     released = RELEASED.search(source)
     if released:
         reads = RELEASED_READS[released[1]]
@@ -178,13 +161,13 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
 
 
 def _checkpoint(source: str, pooler: str | None, projection: str | None) -> LoadedEncoder:
-    """A checkpoint that training wrote; it says which model it was made from, and that model gives the architecture."""
+    """Load a checkpoint of training. It records the model that training started from, whose architecture is used."""
     path = Path(source).expanduser()
     if not path.is_file():
         raise UserError(f"checkpoint: {source}: there is no such file (looked in {path.absolute().parent}).")
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is none of its own
+    except Exception as error:  # torch raises many classes for a file that is no checkpoint
         reason = str(error).splitlines()[0]
         raise UserError(f"checkpoint: {source}: is no checkpoint that can be read safely: {reason}") from error
     recorded = saved.get(CHECKPOINT_SECTION)
@@ -209,7 +192,7 @@ def _checkpoint(source: str, pooler: str | None, projection: str | None) -> Load
 
 
 def _onnx(source: str, path: Path) -> LoadedEncoder:
-    """A folder that `interop.write_onnx` wrote."""
+    """Load a folder that `write_onnx` wrote."""
     try:
         recorded = json.loads((path / "config.json").read_text(encoding="utf-8"))["simcse"]
         reads = (recorded["pooler"], recorded["projection"])
@@ -226,8 +209,7 @@ def _sentence_transformers(source: str, path: Path, pooler: str | None, projecti
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise UserError(
-            f"checkpoint: {source}: is a folder of sentence-transformers, which is not installed.\n"
-            "Install it with: pip install 'simcse-lit[sentence-transformers]'"
+            f"checkpoint: {source}: is a folder of sentence-transformers, which is not installed.\n{INSTALL}"
         ) from error
     try:
         model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
@@ -258,7 +240,7 @@ def _sentence_transformers(source: str, path: Path, pooler: str | None, projecti
 
 
 def _warn_of_contradiction(source: str, recorded: tuple[str, str], asked: tuple[str | None, str | None]) -> None:
-    """Say that an override is not used; `cls` and `cls_before_pooler` read the same token."""
+    """Warn of each override that is not used. `cls` and `cls_before_pooler` read the same token."""
     for key, own, other in zip(("pooler", "projection"), recorded, asked, strict=True):
         same_token = {own, other} == {"cls", "cls_before_pooler"} and recorded[1] != "mlp"
         if other is not None and other != own and not same_token:

@@ -1,22 +1,40 @@
-"""An encoder as ONNX: one graph from token ids to vectors, which onnxruntime runs. `interop.py` writes it.
+"""An encoder as ONNX: one graph from token ids to vectors, written with torch's exporter and run by onnxruntime.
 
 Shapes: N sentences, L length, H hidden.
 """
 
 import hashlib
+import logging
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from simcse_lit import __version__
+from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from simcse_lit.formats.loading import LoadedEncoder
 
 MODEL = "model.onnx"
 INSTALL = "Install it with: pip install 'simcse-lit[onnx]'"
 
+ONNX_USAGE = """import onnxruntime
+from transformers import AutoTokenizer
+
+folder = "."  # this folder
+tokenizer, session = AutoTokenizer.from_pretrained(folder), onnxruntime.InferenceSession(f"{folder}/model.onnx")
+sentences = ["A man is playing a guitar.", "Somebody makes music."]
+batch = tokenizer(sentences, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="np")
+inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+(vectors,) = session.run(["sentence_embedding"], inputs)"""
+
 
 class OnnxEncoder(nn.Module):
-    """The graph of an ONNX folder behind our interface; it runs on the CPU.
+    """The graph of an ONNX folder as an encoder; it runs on the CPU.
 
     Args:
         path: the graph.
@@ -36,11 +54,11 @@ class OnnxEncoder(nn.Module):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             digest = hashlib.sha256(path.read_bytes()).digest()
-        except Exception as error:  # onnxruntime has a dozen kinds without a common base
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             raise UserError(
                 f"checkpoint: {path}: cannot be loaded: {str(error).splitlines()[0]}\nExport it again."
             ) from error
-        # The weights are not torch's; their digest stands for them where an encoder is told from another.
+        # torch holds none of the weights, so state_dict() tells two encoders apart by this digest.
         self.register_buffer("digest", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
 
     @property
@@ -54,3 +72,86 @@ class OnnxEncoder(nn.Module):
             ["sentence_embedding"], {"input_ids": input_ids_NL.numpy(), "attention_mask": attention_mask_NL.numpy()}
         )
         return torch.from_numpy(vectors_NH)
+
+
+class _Graph(nn.Module):
+    """An encoder whose forward pass gives the vectors that evaluation sees."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return cast(Tensor, self.encoder.embed(input_ids, attention_mask))
+
+
+def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
+    """Write the graph, its configuration and its tokenizer to an existing folder.
+
+    Args:
+        loaded: the encoder; it is moved to the CPU.
+        folder: where to write.
+        int8: store the weights of linear layers in one byte and quantise activations at run time (dynamic quantisation
+            of onnxruntime).
+
+    Raises:
+        UserError: onnx is not installed, or the encoder cannot be exported for any batch and length.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # torch's exporter needs it
+    except ImportError as error:
+        raise UserError(f"format=onnx: needs {error.name}, which is not installed.\n{INSTALL}") from error
+    path = folder / MODEL
+    graph = _Graph(loaded.encoder.to("cpu")).eval()
+    ids_NL = torch.full((2, 8), int(loaded.tokenizer.pad_token_id or 0))
+    sizes = {0: torch.export.Dim("sentences"), 1: torch.export.Dim("length", max=loaded.max_length)}
+    logging.getLogger("onnxscript").setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                graph,
+                (ids_NL, torch.ones_like(ids_NL)),
+                str(path),
+                input_names=["input_ids", "attention_mask"],
+                output_names=["sentence_embedding"],
+                dynamic_shapes={"input_ids": sizes, "attention_mask": sizes},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter wraps errors in classes of its own
+        raise UserError(f"format=onnx: {loaded.source}: cannot be exported: {str(error).splitlines()[0]}") from error
+    for given in onnx.load(path).graph.input:
+        if not all(size.dim_param for size in given.type.tensor_type.shape.dim):
+            raise UserError(f"format=onnx: {loaded.source}: its code fixes the number of sentences or of tokens.")
+    if int8:
+        _quantise(path)
+    encoder: Any = loaded.encoder
+    backbone = encoder.backbone if isinstance(encoder, SentenceEncoder) else encoder.model.transformers_model
+    backbone.config.simcse = {
+        **getattr(backbone.config, "simcse", {}),
+        "pooler": loaded.pooler,
+        "projection": loaded.projection,
+        "longest_input": loaded.max_length,
+        "version": __version__,
+        "onnx": "int8" if int8 else "float32",
+    }
+    backbone.config.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+
+
+def _quantise(path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = path.with_suffix(".float32.onnx")
+    path.rename(whole)
+    root = logging.getLogger()  # onnxruntime warns there of its own defaults
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        quantize_dynamic(whole, path, weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        root.setLevel(level)
+    whole.unlink()

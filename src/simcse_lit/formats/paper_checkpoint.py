@@ -1,5 +1,5 @@
-"""Reads what the paper's own training code (princeton-nlp/SimCSE) saves: a backbone under `bert.` or `roberta.`, the
-projection under `mlp.`, and sometimes a language-modelling head. Called by `import_checkpoint`.
+"""Reads the checkpoints of the paper's own training code (princeton-nlp/SimCSE): a backbone under `bert.` or `roberta.`,
+the projection under `mlp.`, and sometimes a language-modelling head.
 """
 
 import logging
@@ -20,13 +20,14 @@ from simcse_lit.errors import UserError
 log = logging.getLogger(__name__)
 
 TRAINED_LENGTH = 32  # tokens, in all of the paper's recipes
-# Not of the encoder: the head of the auxiliary objective, BERT's own pooler, which SimCSE never reads, and a constant.
+# Weights that the encoder does not have: the head of the MLM objective, BERT's own pooler, which SimCSE never reads, and
+# a constant.
 DROPPED = re.compile(r"lm_head\.|(bert|roberta)\.pooler\.|.*\.position_ids$")
 NAMED = re.compile(r"(?<![a-z])(unsup|sup)(ervised)?(?![a-z])")
 
 
 class Imported(NamedTuple):
-    """An encoder, and what was found out about it."""
+    """An encoder with its tokenizer, the loss that trained it if known, and the reason for its pooler and projection."""
 
     encoder: SentenceEncoder
     tokenizer: PreTrainedTokenizerFast
@@ -35,17 +36,17 @@ class Imported(NamedTuple):
 
 
 def read_paper_checkpoint(folder: Path, *, tokenizer: str | None, pooler: str | None, projection: str | None) -> Imported:
-    """The encoder of a checkpoint, in evaluation mode.
+    """Load the encoder of a checkpoint, in evaluation mode.
 
     Args:
-        folder: config.json with pytorch_model.bin or model.safetensors.
-        tokenizer: folder or Hub id, if this folder holds none.
-        pooler: None: `cls` if there is a projection, which that code makes for no other pooler.
-        projection: None: by the folder's name, since no file of it that can be read safely says whether the projection is
+        folder: holds config.json, and pytorch_model.bin or model.safetensors.
+        tokenizer: folder or Hub id, if this folder holds no tokenizer.
+        pooler: None means `cls` if the checkpoint has a projection, since the paper's code makes one for no other pooler.
+        projection: None means by the folder's name, since no file that can be read safely says whether the projection is
             for training only (`--mlp_only_train`).
 
     Raises:
-        UserError: files are missing or damaged, hold other weights, or don't say how vectors are read.
+        UserError: files are missing or damaged or hold other weights, or pooler or projection has to be named.
     """
     weights = _weights(folder)
     prefix = next((name for name in ("bert.", "roberta.") if any(key.startswith(name) for key in weights)), None)
@@ -91,7 +92,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             return loaded
     except (OSError, SafetensorError) as error:
         raise UserError(f"checkpoint: {folder}: the weights cannot be read: {error}") from error
-    except Exception as error:  # torch raises many kinds for a file that is none of its own
+    except Exception as error:  # torch raises many classes for a file that is no checkpoint
         raise UserError(
             f"checkpoint: {pickled}: is no file of weights that can be read safely: {str(error).splitlines()[0]}"
         ) from error
@@ -99,7 +100,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _reads(folder: Path, projected: bool, pooler: str | None, projection: str | None) -> tuple[str, str, str | None, str]:
-    """Pooler, projection, loss, and why they are these."""
+    """Return pooler, projection, loss, and the reason for them."""
     named = NAMED.search(folder.absolute().name.lower())
     loss = named[1] if named else None
     if not projected:

@@ -1,4 +1,4 @@
-"""Uploads an export to the Hugging Face Hub. Called by `export`."""
+"""Uploads an export to the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from simcse_lit.errors import UserError
 
 
 def push(folder: Path, repository: str, *, private: bool) -> str:
-    """Upload a folder as one commit; the repository is made if need be.
+    """Upload a folder as one commit, creating the repository if needed.
 
     Args:
-        folder: what is uploaded; its README.md is the model's card.
+        folder: an export; its README.md becomes the model card.
         repository: OWNER/NAME.
-        private: whether a new repository is; one that is there stays as it is.
+        private: whether a new repository is private; an existing one stays as it is.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
         UserError: not logged in, not allowed, or the Hub cannot be reached.
