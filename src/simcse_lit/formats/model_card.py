@@ -9,7 +9,7 @@ from typing import Any
 from simcse_lit import __version__
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.scores import Scores, by_task
-from simcse_lit.tables import markdown_table, ordered
+from simcse_lit.tables import markdown_table, ordered, score_cells
 
 PROJECTION = "projection.safetensors"
 NEWLINE = "\n"
@@ -111,7 +111,7 @@ def model_card(pooler: str, projection: str, max_length: int, made: Provenance, 
 
 Spearman correlation x 100, no regressor, all subsets of a set together; test sets from {made.scored_on}.
 
-{markdown_table(by_stage)}
+{markdown_table(score_cells(by_stage.items()))}
 """
     settings = f"""
 ## Settings
