@@ -58,8 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Write slow.txt, if that was asked for. Where setting a test up takes so long, all tests of its file are slow: whichever
-    of them runs first pays for what they share.
+    """Write slow.txt, if that was asked for.
+
+    Where setting a test up takes so long, all tests of its file are slow: whichever runs first pays for what they share.
     """
     if not config.getoption("--write-slow"):
         return

@@ -1,6 +1,6 @@
-"""python -m simcse_lit.dashboard ENTITY/PROJECT: the project's dashboard on W&B, a workspace of all curves and scores.
+"""python -m simcse_lit.dashboard ENTITY/PROJECT: make the project's dashboard on W&B, a workspace of curves and scores.
 
-Built through W&B's public API (pip install 'simcse-lit[dashboard]'). Sending it needs a login.
+It needs wandb-workspaces (pip install 'simcse-lit[dashboard]'), and a login to send it.
 """
 
 import argparse
@@ -9,21 +9,19 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import wandb
+
 from simcse_lit.errors import UserError
+from simcse_lit.reporting.keys import CURVES
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
-CURVES = {
-    "Learning": ("train/loss", "val/sts", "val/alignment", "val/uniformity"),
-    "Optimisation": ("train/positive_cosine", "train/negative_cosine", "train/gradient_norm", "lr-AdamW"),
-    "Speed": ("train/sentences_per_second",),
-}
 SCORES = ("test/Avg.", "test/STS-B", "test/SICK-R", "test/Avg. transfer")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Build the dashboard that the command line asks for, and send it."""
+    """Build the dashboard that the command line names, and send it."""
     parser = argparse.ArgumentParser(prog="python -m simcse_lit.dashboard", description="The project's dashboard on W&B.")
     parser.add_argument("project", metavar="ENTITY/PROJECT", help="where the runs are")
     parser.add_argument(
@@ -43,17 +41,17 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def build(project: str, by: str | None = None) -> "Workspace":
-    """The dashboard: a section of curves each for learning, optimisation and speed, one of scores, one of figures.
+    """Build a dashboard with sections of curves for learning, optimisation and speed, one of scores and one of figures.
 
-    Runs are grouped by their sweep, and curves show each group's mean and standard deviation; with `by`, the key's values
-    are the groups.
+    Curves show the mean and standard deviation of each group of runs. A group is a sweep, or with `by` the runs that share
+    a value of that key.
 
     Args:
         project: ENTITY/PROJECT.
         by: dotted key of the configuration, or None.
 
     Raises:
-        UserError: the project is not named so, or wandb-workspaces is not installed.
+        UserError: the project has another form, or wandb-workspaces is not installed.
     """
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
@@ -63,15 +61,15 @@ def build(project: str, by: str | None = None) -> "Workspace":
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
 
-    group = panels.Config(by) if by else panels.Metric("Group")
-    sections = []
-    for title, names in CURVES.items():
-        plots: list[Any] = [
-            panels.LinePlot(title=curve, x="trainer/global_step", y=[curve], groupby=group, groupby_rangefunc="stddev")
-            for curve in names
-        ]
-        sections.append(ws.Section(name=title, panels=plots, is_open=title == "Learning"))
-    bars = [panels.BarPlot(title=score, metrics=[score], groupby=group, groupby_rangefunc="stddev") for score in SCORES]
+    group: dict[str, Any] = {"groupby": panels.Config(by) if by else panels.Metric("Group"), "groupby_rangefunc": "stddev"}
+    plots: dict[str, list[Any]] = {}
+    for key, curve in CURVES.items():
+        if curve.section:
+            logged = "lr-AdamW" if key == "lr" else key
+            plot = panels.LinePlot(title=logged, x="trainer/global_step", y=[logged], **group)
+            plots.setdefault(curve.section, []).append(plot)
+    sections = [ws.Section(name=title, panels=some, is_open=title == "Learning") for title, some in plots.items()]
+    bars = [panels.BarPlot(title=score, metrics=[score], **group) for score in SCORES]
     plane = panels.ScatterPlot(
         title="Alignment and uniformity",
         x=panels.SummaryMetric("val/uniformity"),
@@ -91,8 +89,6 @@ def send(workspace: "Workspace") -> str:
     Raises:
         UserError: there is no login.
     """
-    import wandb
-
     if not wandb.login(prompt=False, verify=False):  # type: ignore[call-arg, unused-ignore]
         raise UserError("dashboard: no API key. Log in with: wandb login")
     workspace.save()

@@ -1,6 +1,6 @@
-"""python -m simcse_lit.report FOLDER: one run or a whole sweep as one HTML page, tables, figures and a CSV file.
+"""python -m simcse_lit.report FOLDER: report on one run or a sweep as one HTML page, tables, figures and a CSV file.
 
-Reads files alone, so it works on what another machine trained, and imports no torch.
+The report needs only the files of the runs, so it works on runs of another machine. It imports no torch.
 """
 
 import argparse
@@ -9,6 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from simcse_lit.errors import UserError
+from simcse_lit.reporting.sweep.comparison import compare
+from simcse_lit.reporting.sweep.figures import draw_all
+from simcse_lit.reporting.sweep.page import write_page
+from simcse_lit.reporting.sweep.paper import read_published
+from simcse_lit.reporting.sweep.runs import FINISHED, common_defaults, read_runs
+from simcse_lit.reporting.sweep.tables import write_tables
 
 HELP = """
 python -m simcse_lit.report multirun/unsup/TIME
@@ -17,27 +23,27 @@ python -m simcse_lit.report multirun/unsup/TIME paper=published.csv
 
 settings:
   baseline=KEY=VALUE[,KEY=VALUE]  the setting that others are tested against;
-                                  otherwise the one with the defaults' values
-  metric=NAME     the score to rank and test by (STS-B, Avg., ...); otherwise
-                  the development set's
-  paper=FILE.csv  published figures to stand beside ours: a column for each key
-                  that varied, and metric, paper, source
-  out=DIR         where the report goes; otherwise FOLDER/report
+                                  default: the one with the default values
+  metric=NAME     the score to rank and test by (STS-B, Avg., ...); default:
+                  the score on the development set
+  paper=FILE.csv  published scores to compare with: a column for each key that
+                  varied, and metric, paper, source
+  out=DIR         the folder of the report; default: FOLDER/report
 
-Written: report.html, report.md, report.tex, results.csv, figures/.
+It holds report.html, report.md, report.tex, results.csv and figures/.
 """
 SETTINGS = ("baseline", "metric", "paper", "out")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Report on what the command line names."""
+    """Write the report that the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m simcse_lit.report",
         description="One run or a whole sweep as one self-contained HTML page, tables, figures and a CSV file.",
         epilog=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="a run folder, or one with run folders in it: a sweep's")
+    parser.add_argument("folder", type=Path, help="a run folder, or the folder of a sweep")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see below")
     given = parser.parse_args(arguments)
     try:
@@ -56,10 +62,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def parse(words: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE words.
+    """Split KEY=VALUE words.
 
     Raises:
-        UserError: one is none, or its key is unknown.
+        UserError: a word has another form or an unknown key.
     """
     for word in words:
         if word.partition("=")[0] not in SETTINGS or "=" not in word:
@@ -68,14 +74,14 @@ def parse(words: Sequence[str]) -> dict[str, str]:
 
 
 def parse_baseline(text: str) -> dict[str, str]:
-    """KEY=VALUE,KEY=VALUE.
+    """Split KEY=VALUE,KEY=VALUE.
 
     Raises:
-        UserError: a part is none.
+        UserError: a part has another form.
     """
     parts = [part.split("=", 1) for part in text.split(",")]
     if any(len(part) != 2 for part in parts):
-        raise UserError(f"baseline={text}: must be KEY=VALUE, or several with commas between.")
+        raise UserError(f"baseline={text}: must be KEY=VALUE, or several of these separated by commas.")
     return {part[0]: part[1] for part in parts}
 
 
@@ -90,22 +96,15 @@ def report(
     """Write a report and return its page.
 
     Args:
-        folder: a run folder, or one with run folders in it.
-        out: where the report goes; None for `report` in that folder.
-        baseline: key to value as typed; None for the defaults' setting.
-        metric: name of a score; None for the development set's.
-        paper: published figures (`reporting/sweep/paper.py`).
+        folder: a run folder, or a folder with run folders at any depth.
+        out: folder of the report; None for `folder/report`.
+        baseline: key to value as typed; None for the setting with the default values.
+        metric: name of a score; None for the score on the development set.
+        paper: CSV file of published scores (`reporting/sweep/paper.py`).
 
     Raises:
-        UserError: there is no run, or something that was asked for is not there.
+        UserError: there is no run, no such baseline, metric or published scores, or `out` cannot be made.
     """
-    from simcse_lit.reporting.sweep.comparison import compare
-    from simcse_lit.reporting.sweep.figures import draw_all
-    from simcse_lit.reporting.sweep.page import write_page
-    from simcse_lit.reporting.sweep.paper import read_published
-    from simcse_lit.reporting.sweep.runs import FINISHED, common_defaults, read_runs
-    from simcse_lit.reporting.sweep.tables import write_tables
-
     runs = read_runs(folder)
     finished = [run for run in runs if run.state == FINISHED]
     defaults = common_defaults(finished) if len(finished) > 1 and baseline is None else None

@@ -16,7 +16,7 @@ from simcse_lit import __version__
 from simcse_lit.config.resolvers import is_local, means_file
 from simcse_lit.errors import UserError
 from simcse_lit.scores import Scores, by_task
-from simcse_lit.tables import markdown_table
+from simcse_lit.tables import markdown_table, score_cells
 
 NEWLINE = "\n"
 CODE = re.compile(r"(?<=```python\n).*?(?=\n```)", re.DOTALL)
@@ -190,8 +190,8 @@ def _tables(made: Provenance) -> list[str]:
             stage: {task: score for task, score in row.items() if task in names}
             for stage, row in by_task(made.scores).items()
         }
-        scored = {stage: row for stage, row in rows.items() if row}
-        tables.append(f"{metric.protocol}; test sets from {made.scored_on}.\n\n{markdown_table(scored)}")
+        table = markdown_table(score_cells([(stage, row) for stage, row in rows.items() if row]))
+        tables.append(f"{metric.protocol}; test sets from {made.scored_on}.\n\n{table}")
     return tables
 
 

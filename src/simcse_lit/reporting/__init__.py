@@ -1,1 +1,1 @@
-"""What a person sees: of one run (`run/`) and of a sweep (`sweep/`)."""
+"""Messages, tables and figures of one run (`run/`) and of a sweep (`sweep/`)."""

@@ -1,8 +1,9 @@
-"""What a run says on the terminal, within 80 columns."""
+"""Messages of a run on the terminal, within 80 columns."""
 
 import logging
 import warnings
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,44 +17,20 @@ from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite
+from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.run.run_folder import device_name
 from simcse_lit.scores import Scores, dev_score
-from simcse_lit.tables import score_table, sparkline
+from simcse_lit.tables import METRICS, by_family, score_table, sparkline
 
 if TYPE_CHECKING:
     from simcse_lit.training.module import SimCSEModule
 
 log = logging.getLogger(__name__)
 
-SETTINGS = (
-    "model.name_or_path",
-    "model.num_layers",
-    "adapter.name",
-    "loss.name",
-    "loss.temperature",
-    "loss.similarity",
-    "loss.encoders",
-    "loss.fixed_dropout",
-    "loss.hard_negative_weight",
-    "loss.mlm_weight",
-    "pooler.name",
-    "projection.name",
-    "data.train_file",
-    "data.next_sentences",
-    "augmentation.name",
-    "data.batch_size",
-    "data.max_length",
-    "optimizer.lr",
-    "optimizer.schedule",
-    "trainer.max_epochs",
-    "trainer.precision",
-    "seed",
-)
-
 
 def quiet_libraries() -> None:
-    """Keep Lightning's and transformers' tips and load reports off the terminal; their warnings stay, but for these few,
-    which are about things that are meant here.
+    """Keep tips and load reports of Lightning and transformers off the terminal, and the warnings below, which are about
+    things that simcse-lit does on purpose.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -61,29 +38,25 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
-        ".*You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # the one with the loss plans its chunks
+        ".*You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # it plans the chunks of a batch
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
         ".*Experiment logs directory .* exists and is not empty.*",
-        ".*your dataloader is not resumable.*",  # it is: data/order.py
+        ".*your dataloader is not resumable.*",  # it is resumable: data/order.py
         ".*It is recommended to use `self.log.*sync_dist=True.*",  # every process computes the same scores
-        "`broadcast_buffers` is deprecated.*",  # its successor is not in the older versions of torch
+        "`broadcast_buffers` is deprecated.*",  # older versions of torch lack its successor
     ):
         warnings.filterwarnings("ignore", message=message)
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
-    """The keys that tell one run from another, with their values."""
-    values: dict[str, Any] = {}
-    for key in SETTINGS:
-        group, _, leaf = key.rpartition(".")
-        values[key] = getattr(getattr(config, group) if group else config, leaf)
-    return values
+    """Return the values of the keys that tell most about a run."""
+    return {key: attrgetter(key)(config) for key in SETTINGS}
 
 
 def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, device: torch.device) -> None:
-    """Say what will be trained on what; `examples` is None for a stream."""
+    """Log what will be trained, and on what; `examples` is None for a stream."""
     million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
     trained = sum(parameter.numel() for parameter in module.encoder.parameters() if parameter.requires_grad) / 1e6
     layers = module.encoder.backbone.config.num_hidden_layers
@@ -122,17 +95,16 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, 
 
 
 def show_scores(scores: Scores, suite: Suite) -> None:
-    """Log the table of test scores, and the development score below it."""
-    tests = {stage: row["test"] for stage, row in scores.items()}
+    """Log the test scores as a table for each family of tasks, under its metric, and the development score below them."""
+    tests = [(stage, row["test"]) for stage, row in scores.items()]
+    for family, rows in by_family(tests, {task.name: task.family for task in suite.test}).items():
+        log.info("\n%s on %s\n%s", METRICS.get(family, f"{family}: score"), suite.origin, score_table(rows))
     dev = "   ".join(f"{stage} {dev_score(row)[1]:.2f}" for stage, row in scores.items())
-    log.info("\nSpearman x 100 on %s", suite.origin)
-    if any(tests.values()):
-        log.info("%s", score_table(list(tests.items())))
-    log.info("%s: %s", suite.dev.name, dev)
+    log.info("\n%s, Spearman x 100: %s", suite.dev.name, dev)
 
 
 def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Sequence[float]) -> None:
-    """The final table and the curve of the development score."""
+    """Log the final tables and the curve of the development score."""
     show_scores(scores, suite)
     if len(history) > 1:
         best = dev_score(scores["after"])[1]
@@ -142,7 +114,7 @@ def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Sequenc
 def show_nearest(
     queries: Sequence[str], corpus: str, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, k: int = 3
 ) -> None:
-    """Each query with its k most similar sentences of a text file.
+    """Log each query with its k most similar sentences of a text file.
 
     Raises:
         UserError: the corpus cannot be read.
@@ -163,7 +135,7 @@ def show_nearest(
 
 
 def show_files(run_dir: Path, commands: Sequence[str]) -> None:
-    """Where everything is, and what to run next."""
+    """Log where everything is, and what to run next."""
     root = run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
     log.info("\nRun folder  %s", root)
     for name, what in (

@@ -1,46 +1,45 @@
-"""The training curve of one run as a PNG: loss, score on the development set, learning rate over steps."""
+"""The numbers that one run logged, and its training curve: loss, development score and learning rate over steps."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from simcse_lit.reporting.run.figures import canvas
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Each metric of a `metrics.csv` as (step, value) in the order of steps; empty cells are skipped."""
+    """Read each number of a `metrics.csv` as (step, value) in the order of steps, without empty cells.
+
+    The learning rate is named `lr`; Lightning's monitor adds the optimiser's name to it.
+    """
     curves: dict[str, list[tuple[int, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+        reader = csv.DictReader(file)
+        rate = next((name for name in reader.fieldnames or () if name.startswith("lr-")), None)
+        for row in reader:
             for name, value in row.items():
                 if name not in ("step", "epoch") and value:
-                    curves.setdefault(name, []).append((int(row["step"]), float(value)))
+                    curves.setdefault("lr" if name == rate else name, []).append((int(row["step"]), float(value)))
     return curves
 
 
-def training_curve(curves: dict[str, list[tuple[int, float]]], dev: str, best: float, path: Path) -> None:
-    """Draw `train/loss`, `val/sts` and the learning rate below each other; legible in greyscale.
+def training_curve(curves: Mapping[str, Sequence[tuple[int, float]]], dev: str, best: float, path: Path) -> None:
+    """Draw loss, development score and learning rate below each other as a PNG, legible in greyscale.
 
     Args:
         curves: from `read_metrics`.
         dev: name of the development set, for the axis.
-        best: score of the checkpoint that is exported.
+        best: score of the exported checkpoint.
         path: the PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rate = next((name for name in curves if name.startswith("lr-")), "")
-    panels = [
-        ("train/loss", "training loss (nats)", ""),
-        ("val/sts", f"{dev}\nSpearman × 100", "o"),
-        (rate, "learning rate", ""),
-    ]
-    shown = [panel for panel in panels if panel[0] in curves]
-    figure = Figure(figsize=(7, 2.2 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
+    labels = {"train/loss": "training loss (nats)", "val/sts": f"{dev}\nSpearman × 100", "lr": "learning rate"}
+    shown = [name for name in labels if name in curves]
+    figure = canvas(7, 2.2 * len(shown))
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (name, label, marker) in zip(axes, shown, strict=True):
+    for axis, name in zip(axes, shown, strict=True):
         steps, values = zip(*curves[name], strict=True)
-        axis.plot(steps, values, color="black", linewidth=1.2, marker=marker, markersize=4)
-        axis.set_ylabel(label)
+        axis.plot(steps, values, color="black", linewidth=1.2, marker="o" if name == "val/sts" else "", markersize=4)
+        axis.set_ylabel(labels[name])
         axis.grid(alpha=0.3)
         if name == "val/sts":
             axis.set_title(f"best {best:.2f}", loc="right", fontsize=9)

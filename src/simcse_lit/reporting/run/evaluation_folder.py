@@ -1,4 +1,4 @@
-"""What `evaluate` says on the terminal and leaves in its folder: results.json, results.csv, tables, figures."""
+"""Messages of `evaluate` on the terminal, and the files in its folder: results.json, results.csv, tables, figures."""
 
 import csv
 import json
@@ -16,14 +16,15 @@ from simcse_lit.evaluation.results import Comparison, EncoderResult, as_json
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Task
 from simcse_lit.formats.loading import LoadedEncoder
+from simcse_lit.reporting.run import figures
 from simcse_lit.reporting.run.run_folder import device_name, git_commit
-from simcse_lit.tables import latex_table, markdown_table, score_table, shortened
+from simcse_lit.tables import METRICS, by_family, latex_table, markdown_table, score_cells, score_table, shortened
 
 log = logging.getLogger(__name__)
 
 
 def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
-    """What results.json says of an encoder before its figures."""
+    """Return how an encoder was read, for results.json."""
     chosen = config.postprocess
     return {
         "checkpoint": loaded.source,
@@ -37,7 +38,7 @@ def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
 
 
 def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
-    """Say what is scored, before it is."""
+    """Log which encoder is about to be scored, and how it is read."""
     million = sum(parameter.numel() for parameter in loaded.encoder.parameters()) / 1e6
     lines = [
         f"Encoder  {shortened(label, 70)}",
@@ -54,7 +55,7 @@ def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
 
 
 def say_encoded(encoding: Mapping[str, Any], device: torch.device) -> None:
-    """What the one pass did."""
+    """Log how many sentences were encoded, and how fast."""
     new = encoding["unique_sentences"] - encoding["from_cache"]
     cached = f", {encoding['from_cache']:,} from the cache" if encoding["from_cache"] else ""
     log.info(
@@ -77,39 +78,22 @@ def show(
     compared: Comparison | None,
     seeds: Mapping[str, tuple[float, float]],
 ) -> None:
-    """The tables in the paper's column order, what the analyses measured, and where everything is."""
+    """Log the tables in the paper's column order, what the analyses measured, and where everything is."""
     share = f"{100 * config.bootstrap.confidence:g} %"
-    interval = f", with the {share} bootstrap interval" if config.bootstrap.samples else ""
-    for family, average, head in (
-        ("sts", "Avg.", f"STS: Spearman x 100{interval}"),
-        ("transfer", "Avg. transfer", "Transfer: accuracy in %"),
-    ):
-        names = {task.name for task in tasks if task.family == family}
-        if names:
-            log.info("\n%s\n%s", head, score_table(_rows(encoders, names | {average}, config, seeds)))
+    rows = _rows(encoders, seeds, config.bootstrap.confidence)
+    for family, part in by_family(rows, {task.name: task.family for task in tasks}).items():
+        interval = f", with the {share} bootstrap interval" if family == "sts" and config.bootstrap.samples else ""
+        log.info("\n%s%s\n%s", METRICS.get(family, f"{family}: score"), interval, score_table(part))
     f1 = [f"{encoder.label} {result.metrics['f1']:.2f}" for encoder in encoders for result in encoder.results.values()
           if "f1" in result.metrics]  # fmt: skip
     if f1:
         log.info("MRPC F1: %s", "   ".join(f1))
     if compared:
-        sides = {"difference": "difference", "low": "  from", "high": "  to", "p": "p"}
-        table = [(head, {name: vars(one)[side] for name, one in compared.by_task.items()}) for side, head in sides.items()]
-        second, first = shortened(compared.second, 20), shortened(compared.first, 20)
-        log.info("\n%s minus %s, paired bootstrap, %s interval\n%s", second, first, share, score_table(table))
+        _show_comparison(compared, share)
     if analysed is not None:
         log.info("\nAnalyses of %s, %s pairs", analysed.name, f"{len(analysed.pairs):,}")
         for encoder in encoders:
-            numbers = {
-                name: value
-                for measured in encoder.analyses.values()
-                for name, value in measured.items()
-                if isinstance(value, float)
-            }
-            log.info(
-                "  %s\n%s",
-                shortened(encoder.label, 70),
-                "\n".join(f"    {name.replace('_', ' '):<20}{value:8.4f}" for name, value in numbers.items()),
-            )
+            _show_analyses(encoder)
     root = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     log.info("\nWritten to %s", root)
     for path in sorted(folder.iterdir()):
@@ -118,21 +102,43 @@ def show(
 
 
 def _rows(
-    encoders: Sequence[EncoderResult],
-    wanted: set[str],
-    config: EvaluateConfig,
-    seeds: Mapping[str, tuple[float, float]],
+    encoders: Sequence[EncoderResult], seeds: Mapping[str, tuple[float, float]], confidence: float | None = None
 ) -> list[tuple[str, dict[str, float]]]:
-    """Each encoder's scores and interval, then the mean and standard deviation over encoders."""
+    """Return each encoder's scores, then the mean and standard deviation over encoders.
+
+    Args:
+        encoders: with their results.
+        seeds: task to mean and standard deviation; empty for one encoder.
+        confidence: of the bootstrap interval in two rows below each encoder; None to leave it out.
+    """
     rows = []
     for encoder in encoders:
-        rows.append((encoder.label, {name: score for name, score in encoder.scores.items() if name in wanted}))
-        intervals = encoder.intervals(config.bootstrap.confidence)
-        for place, side in enumerate(("  from", "  to")):
-            rows.append((side, {name: found[place] for name, found in intervals.items() if name in wanted}))
-    for place, label in enumerate(("mean", "std")):
-        rows.append((label, {name: found[place] for name, found in seeds.items() if name in wanted}))
-    return [(label, row) for label, row in rows if row]
+        rows.append((encoder.label, encoder.scores))
+        if confidence is not None:
+            rows += _sides(("  from", "  to"), encoder.intervals(confidence))
+    return rows + _sides(("mean", "std"), seeds)
+
+
+def _sides(labels: tuple[str, str], pairs: Mapping[str, tuple[float, float]]) -> list[tuple[str, dict[str, float]]]:
+    """Turn pairs of numbers by task into two rows of a table; none without pairs."""
+    return [(label, {name: pair[place] for name, pair in pairs.items()}) for place, label in enumerate(labels) if pairs]
+
+
+def _show_comparison(compared: Comparison, share: str) -> None:
+    """Log the difference of two encoders on each task, with its interval and p-value."""
+    sides = {"difference": "difference", "low": "  from", "high": "  to", "p": "p"}
+    table = [(head, {name: vars(one)[side] for name, one in compared.by_task.items()}) for side, head in sides.items()]
+    second, first = shortened(compared.second, 20), shortened(compared.first, 20)
+    log.info("\n%s minus %s, paired bootstrap, %s interval\n%s", second, first, share, score_table(table))
+
+
+def _show_analyses(encoder: EncoderResult) -> None:
+    """Log every single number that the analyses measured on an encoder."""
+    log.info("  %s", shortened(encoder.label, 70))
+    for measured in encoder.analyses.values():
+        for name, value in measured.items():
+            if isinstance(value, float):
+                log.info("    %s%8.4f", f"{name.replace('_', ' '):<20}", value)
 
 
 def write(
@@ -144,13 +150,7 @@ def write(
     seeds: Mapping[str, tuple[float, float]],
     missing: Mapping[str, str],
 ) -> None:
-    """results.json, results.csv, table.md, table.tex, and JSON and figures of each analysis."""
-    made = {
-        "simcse_lit": simcse_lit.__version__,
-        "git_commit": git_commit(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "bootstrap": vars(config.bootstrap),
-    }
+    """Write results.json, results.csv, table.md, table.tex, and JSON and figures of each analysis."""
     content = as_json(
         encoders,
         tasks,
@@ -158,20 +158,20 @@ def write(
         compared=compared,
         seeds=seeds,
         missing=missing,
-        made=made,
+        made={
+            "simcse_lit": simcse_lit.__version__,
+            "git_commit": git_commit(),
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "bootstrap": vars(config.bootstrap),
+        },
     )
     _write_json(folder / "results.json", content)
     _write_csv(folder / "results.csv", content)
     if tasks:
-        rows = {encoder.label: encoder.scores for encoder in encoders}
-        if seeds:
-            rows |= {"mean": {name: mean for name, (mean, _) in seeds.items()}}
-            rows |= {"std": {name: std for name, (_, std) in seeds.items()}}
-        (folder / "table.md").write_text(markdown_table(rows) + "\n", encoding="utf-8")
-        (folder / "table.tex").write_text(latex_table(rows) + "\n", encoding="utf-8")
+        table = score_cells(_rows(encoders, seeds), "Model")
+        (folder / "table.md").write_text(markdown_table(table) + "\n", encoding="utf-8")
+        (folder / "table.tex").write_text(latex_table(table) + "\n", encoding="utf-8")
     for name in encoders[0].analyses:
-        from simcse_lit.reporting import figures  # with Matplotlib, which tables do without
-
         by_label = {encoder["label"]: dict(encoder["analyses"][name]) for encoder in content["encoders"]}
         _write_json(folder / f"{name}.json", by_label)
         for encoder in encoders:
@@ -185,7 +185,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _write_csv(path: Path, content: Mapping[str, Any]) -> None:
-    """One line a number: encoder, task, subset, metric, value."""
+    """Write one line a number: encoder, task, subset, metric, value."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["encoder", "task", "subset", "metric", "value"])
@@ -202,7 +202,7 @@ def _write_csv(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def explain_missing(missing: Mapping[str, str]) -> str:
-    """One message for all tasks whose data could not be had; equal reasons are told once."""
+    """Return one message for all tasks whose data are missing; equal reasons appear once."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in missing.items():
         by_reason.setdefault(reason, []).append(name)

@@ -1,6 +1,6 @@
-"""The paper's figures, drawn from the numbers of `evaluation/analyses.py` and of a training run, and from nothing else.
+"""The paper's figures of `evaluation/analyses.py` and of a training run, drawn from their numbers alone.
 
-Every figure is legible in greyscale, and is written as PNG and as SVG with its text as text.
+Every figure is legible in greyscale. It is written as PNG, and as SVG that keeps text as text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,13 +44,14 @@ styled = matplotlib.rc_context(STYLE)
 
 @styled
 def draw_alignment_uniformity(results: Results, path: Path) -> None:
-    """One point an encoder, as in Figure 3; the best are at the lower left.
+    """Draw one point an encoder, as in Figure 3; the best are at the lower left.
 
     Args:
-        results: label of an encoder to its `AlignmentUniformity.compute`; a dict may also hold `score`, the average STS.
+        results: label of an encoder to its `AlignmentUniformity.compute`, and `score`, the average STS, if known.
         path: file to write; its suffix becomes .png and .svg.
     """
-    figure, axis = _figure(4.2 + 0.1 * len(results))
+    figure = canvas(WIDTH, 4.2 + 0.1 * len(results))
+    axis = figure.subplots()
     points, texts = [], []
     for place, (label, result) in enumerate(_labelled(results).items()):
         aligned = result["alignment"]
@@ -67,7 +68,7 @@ def draw_alignment_uniformity(results: Results, path: Path) -> None:
 
 @styled
 def draw_density(results: Results, path: Path) -> None:
-    """Cosine similarity in each group of gold scores, as in Figure G.1: one panel an encoder, one ridge a group.
+    """Draw the cosine similarity in each group of gold scores, as in Figure G.1: one panel an encoder, one ridge a group.
 
     Args:
         results: label of an encoder to its `Density.compute`.
@@ -75,28 +76,16 @@ def draw_density(results: Results, path: Path) -> None:
     """
     columns = min(2, len(results))
     rows = -(-len(results) // columns)
-    figure = _canvas(0.5 + 2.6 * rows)
+    figure = canvas(WIDTH, 0.5 + 2.6 * rows)
     figure.set_layout_engine("constrained", wspace=0.06)
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for axis in axes[len(results) :]:
         axis.remove()
     lowest = 0.9
     for axis, (label, result) in zip(axes, _labelled(results).items(), strict=False):
-        grid_G, groups = np.array(result["grid"]), result["groups"]
+        groups = result["groups"]
         for place, group in enumerate(groups):
-            note = f"{group['pairs']:,} pairs"
-            if group["pairs"]:
-                height_G = np.array(group["density"]) / max(group["density"])
-                visible = height_G > 0.005
-                lowest = min(lowest, grid_G[visible][0])
-                ridge_G = np.where(visible, place + 0.85 * height_G, np.nan)
-                axis.fill_between(grid_G, place, ridge_G, color="0.8", linewidth=0)
-                axis.plot(grid_G, ridge_G, color="black", linewidth=0.9)
-                top = place + 0.85 * np.interp(group["mean"], grid_G, height_G)
-                axis.plot([group["mean"]] * 2, [place, top], color="black", linestyle="--", linewidth=1)
-                note += f"\nmean {_number(group['mean'], 2)}"
-            axis.axhline(place, color="black", linewidth=0.5)
-            axis.text(1.02, place + 0.45, note, transform=axis.get_yaxis_transform(), fontsize=8, va="center")
+            lowest = min(lowest, _draw_ridge(axis, place, np.array(result["grid"]), group))
         axis.set_title(label)
         axis.set_yticks(np.arange(len(groups)) + 0.45, [f"{group['above']:g}–{group['up_to']:g}" for group in groups])
         axis.set_ylim(0, len(groups))
@@ -108,15 +97,34 @@ def draw_density(results: Results, path: Path) -> None:
     save(figure, path)
 
 
+def _draw_ridge(axis: Axes, place: int, grid_G: np.ndarray, group: Mapping[str, Any]) -> float:
+    """Draw one group of `Density.compute` on the line `place`, and return where it begins; 1 if it is empty."""
+    note, start = f"{group['pairs']:,} pairs", 1.0
+    if group["pairs"]:
+        height_G = np.array(group["density"]) / max(group["density"])
+        visible = height_G > 0.005
+        start = float(grid_G[visible][0])
+        ridge_G = np.where(visible, place + 0.85 * height_G, np.nan)
+        axis.fill_between(grid_G, place, ridge_G, color="0.8", linewidth=0)
+        axis.plot(grid_G, ridge_G, color="black", linewidth=0.9)
+        top = place + 0.85 * np.interp(group["mean"], grid_G, height_G)
+        axis.plot([group["mean"]] * 2, [place, top], color="black", linestyle="--", linewidth=1)
+        note += f"\nmean {_number(group['mean'], 2)}"
+    axis.axhline(place, color="black", linewidth=0.5)
+    axis.text(1.02, place + 0.45, note, transform=axis.get_yaxis_transform(), fontsize=8, va="center")
+    return start
+
+
 @styled
 def draw_spectrum(results: Results, path: Path) -> None:
-    """Singular values over the largest, as in Figure F.1; the flatter, the more of the space is in use.
+    """Draw singular values over the largest, as in Figure F.1; a flatter curve uses more of the space.
 
     Args:
         results: label of an encoder to its `Spectrum.compute`.
         path: file to write; its suffix becomes .png and .svg.
     """
-    figure, axis = _figure(3.9 + 0.1 * len(results))
+    figure = canvas(WIDTH, 3.9 + 0.1 * len(results))
+    axis = figure.subplots()
     lines, texts = [], []
     for place, (label, result) in enumerate(_labelled(results).items()):
         values = np.array(result["singular_values"])
@@ -124,7 +132,7 @@ def draw_spectrum(results: Results, path: Path) -> None:
         lines += axis.plot(np.arange(1, len(values) + 1), values, markevery=0.1, markersize=4, linewidth=1.3, **style)
         texts.append(f"{label}, effective rank {result['effective_rank']:.1f}")
     axis.set_yscale("log")
-    # A collapsed encoder's last values are rounding, and would stretch the axis to 1e-17.
+    # The last values of a collapsed encoder are rounding errors, and would stretch the axis to 1e-17.
     smallest = min(min(result["singular_values"]) for result in results.values())
     axis.set_ylim(min(max(smallest / 1.5, 1e-3), 0.05), 1.3)
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -139,13 +147,13 @@ def draw_spectrum(results: Results, path: Path) -> None:
 
 @styled
 def draw_anisotropy(results: Results, path: Path) -> None:
-    """Histogram of the cosines of random pairs, one row an encoder.
+    """Draw a histogram of the cosines of random pairs, one row an encoder.
 
     Args:
         results: label of an encoder to its `Anisotropy.compute`.
         path: file to write; its suffix becomes .png and .svg.
     """
-    figure = _canvas(0.7 + 1.3 * len(results))
+    figure = canvas(WIDTH, 0.7 + 1.3 * len(results))
     axes = figure.subplots(len(results), 1, sharex=True, squeeze=False)[:, 0]
     lowest = 0.0
     for axis, (label, result) in zip(axes, _labelled(results).items(), strict=True):
@@ -175,26 +183,22 @@ DRAW: Mapping[str, Callable[[Results, Path], None]] = {
 def draw_trajectory(
     steps: Sequence[int], alignments: Sequence[float], uniformities: Sequence[float], scores: Sequence[float], path: Path
 ) -> None:
-    """The way of a training run through alignment and uniformity, as in Figure 2.
+    """Draw the path of a training run through alignment and uniformity, as in Figure 2.
 
     Args:
-        steps: optimizer steps of the validations, ascending.
-        alignments: on the development set, one a validation.
-        uniformities: likewise.
+        steps: optimiser steps of the validations, ascending.
+        alignments: of the development set, one a validation.
+        uniformities: of the development set, one a validation.
         scores: Spearman × 100 on the development set; the darker a point, the higher.
         path: file to write; its suffix becomes .png and .svg.
     """
-    figure, axis = _figure(4.6)
+    figure = canvas(WIDTH, 4.6)
+    axis = figure.subplots()
     way = np.column_stack([uniformities, alignments])
     axis.plot(uniformities, alignments, color="0.5", linewidth=1)
     size = 45 if len(steps) <= 25 else 15
     points = axis.scatter(uniformities, alignments, c=scores, s=size, cmap="Greys", edgecolors="black", zorder=3)
-    # An arrow every tenth of the figure, so that they are apart however close the points are.
-    lengths = np.hypot(*(np.diff(way, axis=0) / np.ptp(way, axis=0).clip(1e-9)).T)
-    for place in np.flatnonzero(np.diff(np.cumsum(lengths) // 0.1, prepend=0)):
-        start, end = way[place], way[place + 1]
-        arrow = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
-        axis.annotate("", start + 0.6 * (end - start), start, arrowprops=arrow, zorder=2)
+    _draw_arrows(axis, way)
     marked, names = [], []
     last, first = ("D", f"trained, step {steps[-1]:,}"), ("s", "raw" if steps[0] == 0 else f"step {steps[0]:,}")
     for end, (marker, name) in sorted({len(steps) - 1: last, 0: first}.items()):
@@ -206,6 +210,15 @@ def draw_trajectory(
     _legend(figure, marked, names)
     figure.colorbar(points, ax=axis, label="Spearman × 100 on the development set")
     save(figure, path)
+
+
+def _draw_arrows(axis: Axes, way: np.ndarray) -> None:
+    """Draw an arrow on the path every tenth of the figure, so that arrows stay apart where points are close."""
+    lengths = np.hypot(*(np.diff(way, axis=0) / np.ptp(way, axis=0).clip(1e-9)).T)
+    for place in np.flatnonzero(np.diff(np.cumsum(lengths) // 0.1, prepend=0)):
+        start, end = way[place], way[place + 1]
+        arrow = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", start + 0.6 * (end - start), start, arrowprops=arrow, zorder=2)
 
 
 @styled
@@ -220,19 +233,20 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
-def _canvas(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def canvas(width: float, height: float) -> Figure:
+    """Make an empty figure without pyplot, which would keep it in memory.
+
+    Args:
+        width: in inches.
+        height: in inches.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = _canvas(height)
-    return figure, figure.subplots()
-
-
 def _plane(axis: Axes) -> None:
-    """Name the axes of alignment against uniformity, and show enough of them around few or equal points."""
+    """Name the axes of alignment against uniformity, and widen them around few or equal points."""
     axis.margins(0.1)
     for low, high, least, narrow in ((*axis.get_xlim(), 0.5, axis.set_xlim), (*axis.get_ylim(), 0.1, axis.set_ylim)):
         missing = max(0.0, least - (high - low)) / 2
@@ -241,12 +255,12 @@ def _plane(axis: Axes) -> None:
 
 
 def _number(value: float, digits: int) -> str:
-    """A number without the sign of a negative zero."""
+    """Format a number without the sign of a negative zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _labelled(results: Results) -> Results:
-    """The results by labels that fit: long ones lose their middle, and if that makes two alike, all are numbered."""
+    """Shorten the labels to fit; if that makes two labels equal, number all of them."""
     short = [shortened(label, LABEL_LENGTH) for label in results]
     if len(set(short)) < len(short):
         short = [f"{place}: {label}" for place, label in enumerate(short, start=1)]
@@ -254,8 +268,8 @@ def _labelled(results: Results) -> Results:
 
 
 def _legend(figure: Figure, handles: Sequence[Artist], texts: Sequence[str]) -> None:
-    """A legend below the axes, where it covers no data."""
+    """Add a legend below the axes, where it covers no data."""
     legend = figure.legend(handles, ["·"] * len(texts), loc="outside lower left", frameon=False, fontsize=9)
-    # Set afterwards: before matplotlib 3.10, a legend leaves out what begins with an underscore.
+    # Texts are set afterwards: matplotlib before 3.10 leaves out labels that begin with an underscore.
     for shown, text in zip(legend.get_texts(), texts, strict=True):
         shown.set_text(text)

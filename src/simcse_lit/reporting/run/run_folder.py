@@ -1,4 +1,4 @@
-"""What a run folder says of how it was made: the resolved configuration and the environment."""
+"""The run folder, and its record of how the run was made: the resolved configuration and the environment."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datase
 
 
 def make_run_folder(folder: Path) -> Path:
-    """Make the run folder if need be.
+    """Make the run folder unless it is there.
 
     Raises:
         UserError: it cannot be made.
@@ -51,9 +51,9 @@ def write_provenance(folder: Path, config: Any, device: torch.device) -> None:
 
 
 def keep_earlier_metrics(logger: "CSVLogger", steps: int) -> None:
-    """Let `metrics.csv` of a continued run begin with what its first part logged in its first `steps` steps.
+    """Start the `metrics.csv` of a continued run with the rows of its first `steps` steps.
 
-    Lightning's logger starts with an empty file; what was logged after the checkpoint will be logged again.
+    Lightning's logger starts with an empty file. Later rows are left out, since the steps after the checkpoint are repeated.
     """
     path = Path(logger.log_dir, "metrics.csv")
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
@@ -66,7 +66,7 @@ def keep_earlier_metrics(logger: "CSVLogger", steps: int) -> None:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that simcse_lit runs from, with "-dirty" if it has changes; None outside of one."""
+    """Return the commit of the checkout that simcse_lit runs from, with "-dirty" if it has changes; None without one."""
     here = Path(simcse_lit.__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -76,17 +76,17 @@ def git_commit() -> str | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # An installed copy may lie inside somebody else's repository.
+    # An installed copy may lie inside another repository, for example in its .venv.
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     commit = git("rev-parse", "HEAD")
-    # Benchmarks write their results one after the other; the code that prints the next is the same all the same.
+    # A benchmark's results do not change the code that produces the next ones.
     changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)benchmarks/results")
     return f"{commit}-dirty" if commit and changes else commit
 
 
 def device_name(device: torch.device) -> str:
-    """A person's name for a device: the GPU's model, or the processor's."""
+    """Return the model name of a GPU or processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

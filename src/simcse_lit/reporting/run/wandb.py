@@ -1,5 +1,5 @@
-"""Weights & Biases: the logger that `conf/logger/wandb.yaml` builds, and what a run leaves there at its end: tables of
-scores, figures, the export with where it comes from.
+"""Weights & Biases: the logger of `conf/logger/wandb.yaml`, and what a finished run adds: tables of scores, figures, the
+export with its provenance.
 """
 
 import hashlib
@@ -16,11 +16,9 @@ from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
 from simcse_lit.errors import UserError
-from simcse_lit.tables import STS, TRANSFER, ordered
+from simcse_lit.tables import by_family, ordered
 
 log = logging.getLogger(__name__)
-
-FAMILIES = {"sts": STS, "transfer": TRANSFER}
 
 
 def build_logger(
@@ -34,43 +32,37 @@ def build_logger(
     save_dir: str,
     resume: str | None,
 ) -> WandbLogger:
-    """A W&B logger that never asks for a key: without one, `mode=auto` records the run offline.
+    """Build a W&B logger that never asks for a key: without one, `mode=auto` records the run offline.
 
     Args:
         project: W&B project.
-        entity: W&B user or team; None for the key's own.
-        name: name of the run; None for what tells it from the others of its sweep, or what its command line changed.
-        group: group of the run; None for name and time of the sweep in a multirun.
+        entity: W&B user or team; None for the owner of the key.
+        name: of the run; None for `run_name`.
+        group: of the run; None for `sweep_name` in a multirun.
         tags: W&B tags.
         mode: auto, online or offline. WANDB_MODE, if set, wins over auto.
         save_dir: the run folder.
-        resume: not None to go on in the W&B run that the run folder remembers, if it does.
+        resume: not None to continue the W&B run whose id is in the run folder, if there is one.
 
     Raises:
         UserError: an unknown mode, or `online` without a key.
     """
-    if mode not in ("auto", "online", "offline"):
-        raise UserError(f"logger.wandb.mode={mode}: not one of auto, online, offline.")
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    elif mode == "online" and not _has_key():
-        raise UserError("logger.wandb.mode=online: no API key. Log in with: wandb login; or use logger.wandb.mode=offline.")
     hydra = HydraConfig.get()
-    if group is None and not OmegaConf.is_missing(hydra.job, "num"):  # it is one of a sweep's
+    if group is None and not OmegaConf.is_missing(hydra.job, "num"):  # a job of a sweep
         group = sweep_name(hydra.sweep.dir)
     memory = Path(save_dir, "wandb", "id")
-    known = resume is not None and memory.is_file()
+    earlier = memory.read_text(encoding="utf-8").strip() if resume is not None and memory.is_file() else None
     run = wandb.init(
-        id=memory.read_text(encoding="utf-8").strip() if known else None,
-        resume="allow" if known else None,
+        id=earlier,
+        resume="allow" if earlier else None,
         project=project,
         entity=entity,
-        name=(name or run_name(hydra) or hydra.job.name)[:128],  # W&B takes no longer one
+        name=(name or run_name(hydra) or hydra.job.name)[:128],  # W&B refuses longer names
         group=group,
         tags=tags,
-        mode=cast(Any, mode),
+        mode=cast(Any, _checked_mode(mode)),
         dir=save_dir,
-        reinit="create_new",  # under hydra/launcher=basic jobs share a process, and a failed one may have left its run open
+        reinit="create_new",  # jobs of hydra/launcher=basic share a process, where a failed one may have left its run open
         settings=wandb.Settings(silent=True),
     )
     memory.parent.mkdir(parents=True, exist_ok=True)
@@ -78,19 +70,34 @@ def build_logger(
     return WandbLogger(experiment=run)
 
 
+def _checked_mode(mode: str) -> str:
+    """Resolve `auto`.
+
+    Raises:
+        UserError: an unknown mode, or `online` without a key.
+    """
+    if mode not in ("auto", "online", "offline"):
+        raise UserError(f"logger.wandb.mode={mode}: not one of auto, online, offline.")
+    if mode == "auto":
+        return os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    if mode == "online" and not _has_key():
+        raise UserError("logger.wandb.mode=online: no API key. Log in with: wandb login; or use logger.wandb.mode=offline.")
+    return mode
+
+
 def _has_key() -> bool:
     return wandb.login(prompt=False, verify=False)
 
 
 def sweep_name(folder: str) -> str:
-    """NAME/TIME of a sweep in its usual place, multirun/NAME/TIME; of another folder its name."""
+    """Return NAME/TIME for a sweep in multirun/NAME/TIME; for any other folder its name."""
     parts = Path(folder).parts
     place = max((place for place, part in enumerate(parts) if part == "multirun"), default=len(parts) - 2)
     return "/".join(parts[place + 1 :])
 
 
 def run_name(hydra: Any) -> str:
-    """The overrides of a job that not all jobs of its sweep share, or of a single run all, the seed last."""
+    """Join the overrides that differ between the jobs of a sweep, or all overrides of a single run; the seed last."""
     shared = {"resume"}
     asked = None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir, "multirun.yaml")
     if asked and asked.is_file():
@@ -107,32 +114,30 @@ def log_end(
     config: Mapping[str, Any],
     data: Sequence[Path],
 ) -> None:
-    """Log what a finished run leaves: a table of scores a family, its figures as images, its export as an artifact.
+    """Log a table of scores for each family of tasks, the figures as images and the export as an artifact.
 
     Args:
         logger: of the run.
         scores: "before" and "after" to task to score.
         run_dir: holds the figures and `export/`.
-        config: the resolved configuration, which the artifact remembers.
-        data: files that were trained on, of which it remembers the sha256.
+        config: the resolved configuration, for the artifact's metadata.
+        data: files that were trained on, whose sha256 go into the metadata.
     """
-    others = {name for row in scores.values() for name in row}.difference(*FAMILIES.values())
-    for family, names in (*FAMILIES.items(), ("other", others)):
-        columns = [name for name in ordered({task for row in scores.values() for task in row}) if name in names]
-        if columns:
-            rows = [[label, *(row.get(column) for column in columns)] for label, row in scores.items()]
-            logger.log_table(f"scores/{family}", columns=["encoder", *columns], data=rows)
+    for family, rows in by_family(scores.items(), {}).items():
+        columns = ordered(name for _, row in rows for name in row)
+        cells = [[label, *(row.get(column) for column in columns)] for label, row in rows]
+        logger.log_table(f"scores/{family}", columns=["encoder", *columns], data=cells)
     run = logger.experiment
     for figure in sorted(run_dir.glob("*.png")):
         run.log({f"figures/{figure.stem}": wandb.Image(str(figure))})
     digests = {str(path): sha256(path) for path in data}
     artifact = wandb.Artifact(f"export-{run.id}", type="model", metadata={"config": dict(config), "data_sha256": digests})
-    artifact.add_dir(str(run_dir / "export"), policy="immutable")  # it is not copied before it is uploaded
+    artifact.add_dir(str(run_dir / "export"), policy="immutable")  # uploaded without a copy
     run.log_artifact(artifact)
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -141,7 +146,7 @@ def sha256(path: Path) -> str:
 
 
 def finish(logger: WandbLogger, *, failed: bool) -> None:
-    """Close the run, marked as failed if it did, and say how to sync it if it was recorded offline."""
+    """Close the run with its exit status, and log how to upload it if it was recorded offline."""
     run = logger.experiment
     folder = Path(run.dir).parent
     offline = run.offline

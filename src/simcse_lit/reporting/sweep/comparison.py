@@ -1,6 +1,7 @@
-"""The runs of a sweep set against each other: what varied, settings over their seeds, and how sure a difference is.
+"""Comparison of the runs of a sweep: what varied, the scores of each setting over its seeds, and tests of differences.
 
-A setting is what several seeds share. Everything here is numbers; `sweep_figures.py` draws them, `page.py` shows them.
+A setting is what several seeds share. This module computes numbers; `figures.py` draws them, `page.py` and `tables.py`
+show them.
 """
 
 import json
@@ -16,17 +17,17 @@ from simcse_lit.evaluation.statistics import holm, spread, welch
 from simcse_lit.reporting.sweep.runs import FINISHED, Run
 from simcse_lit.tables import ordered
 
-NEVER = ("seed", "run_dir", "resume")  # what a sweep is never about
+NEVER = ("seed", "run_dir", "resume")  # keys that are never an axis
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that varied.
+    """A key or group that varied.
 
     Args:
         key: a dotted key of the configuration, or a group.
         values: in order.
-        along: keys that changed with it, and need no axis of their own.
+        along: keys that changed with it, and therefore need no axis.
     """
 
     key: str
@@ -36,41 +37,41 @@ class Axis:
 
 @dataclass(frozen=True)
 class Setting:
-    """What several seeds share: a value on each axis, and its runs."""
+    """A value on each axis, and the runs (seeds) with these values."""
 
     values: tuple[Any, ...]
     runs: Sequence[Run]
 
     @property
     def label(self) -> str:
-        """Its values, short; where nothing varied, the name of its run."""
+        """The values, short; where nothing varied, the name of the run."""
         return ", ".join(map(show, self.values)) or self.runs[0].label
 
     def is_where(self, typed: Mapping[str, str]) -> bool:
-        """Whether keys have these values, as typed."""
+        """Tell whether keys have these values, as typed."""
         return all(same(self.runs[0].facts.get(key), value) for key, value in typed.items())
 
     def scores(self, metric: str) -> list[float]:
-        """One a run that has it."""
+        """Return one score for each run that has it."""
         return [run.scores[metric] for run in self.runs if metric in run.scores]
 
     def mean(self, metric: str) -> float | None:
-        """Over its runs; None if none has it."""
+        """Return the mean over the runs; None if no run has the score."""
         return float(np.mean(scores)) if (scores := self.scores(metric)) else None
 
     def std(self, metric: str) -> float | None:
-        """Sample standard deviation (n - 1) over its runs; None with fewer than two."""
+        """Return the sample standard deviation (n - 1) over the runs; None with fewer than two."""
         return spread(scores)[1] if len(scores := self.scores(metric)) > 1 else None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting's mean minus the baseline's.
+    """A setting compared with the baseline.
 
     Args:
-        difference: of the means.
+        difference: the setting's mean minus the baseline's.
         p: of Welch's t test over seeds, two-sided; None if either has fewer than two, or neither varies.
-        p_holm: the same, corrected by Holm's method for all the settings that are tested.
+        p_holm: the same, corrected by Holm's method for all settings that are tested.
     """
 
     difference: float
@@ -80,15 +81,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is known of the finished runs together.
+    """The finished runs together.
 
     Args:
         axes: what varied.
         settings: in the order of the axes' values.
         metrics: names of the scores: the development set, then the paper's order.
         metric: the score that settings are ranked and tested by.
-        baseline: the setting that others are tested against; None if there is none.
-        baseline_note: why it is that one, or why there is none.
+        baseline: the setting that others are tested against, or None.
+        baseline_note: why this setting is the baseline, or why there is none.
     """
 
     axes: Sequence[Axis]
@@ -99,13 +100,13 @@ class Comparison:
     baseline_note: str
 
     def ranked(self) -> list[Setting]:
-        """Settings with a mean that is a number, best first."""
+        """Return the settings whose mean is a number, best first."""
         means = {setting.values: setting.mean(self.metric) for setting in self.settings}
         scored = [setting for setting in self.settings if (mean := means[setting.values]) is not None and mean == mean]
         return sorted(scored, key=lambda setting: -(means[setting.values] or 0))
 
     def differences(self) -> dict[tuple[Any, ...], Difference]:
-        """By a setting's values, what it gains on the baseline; empty without a baseline."""
+        """Return the difference of each setting from the baseline, by its values; empty without a baseline."""
         if self.baseline is None:
             return {}
         base = self.baseline.scores(self.metric)
@@ -129,13 +130,13 @@ def compare(
     baseline: Mapping[str, str] | None,
     defaults: Mapping[str, Any] | None,
 ) -> Comparison:
-    """Set the finished ones of the runs against each other.
+    """Compare the finished runs.
 
     Args:
-        runs: all that were found.
-        metric: a score's name; None for the development set, on which training selects too.
-        baseline: key to value as typed of the setting to test against; None for the one with the defaults' values.
-        defaults: what the runs' common settings compose to, in `Run.facts`' keys; None if that is not known.
+        runs: all that were found, in any state.
+        metric: name of a score; None for the development set, which chooses the checkpoint too.
+        baseline: key to value, as typed, of the setting to test against; None for the setting with the default values.
+        defaults: what the overrides that all runs share compose to, by the keys of `Run.facts`; None if that is unknown.
 
     Raises:
         UserError: there is no such score or baseline.
@@ -156,9 +157,9 @@ def compare(
 
 
 def find_axes(runs: Sequence[Run]) -> list[Axis]:
-    """What varied over runs: what their command lines say differently, and keys that differ without being told by these.
+    """Find what varied: overrides that differ between runs, and other keys that differ without following from these.
 
-    A group like `model` changes many keys; these follow it. The seed is never an axis.
+    A group such as `model` changes many keys; these follow from it. The seed is never an axis.
     """
     differing = [key for key in _keys(runs) if len({_canonical(run.facts.get(key)) for run in runs}) > 1]
     differing = [key for key in differing if key not in NEVER]
@@ -178,19 +179,19 @@ def find_axes(runs: Sequence[Run]) -> list[Axis]:
 
 
 def _keys(runs: Sequence[Run]) -> list[str]:
-    """All keys, those that name a thing (`pooler.name`) before those that follow from it."""
+    """Return all keys, with those that name a choice (`pooler.name`) before those that follow from it."""
     keys = dict.fromkeys(key for run in runs for key in run.facts)
     return sorted(keys, key=lambda key: not key.endswith(("name", "name_or_path")))
 
 
 def _free(key: str) -> bool:
-    """Whether a key says where and how a run is computed and watched, and not what."""
+    """Tell whether a key decides where and how a run is computed and watched, but not its result."""
     group, _, leaf = key.partition(".")
     return group.partition("@")[0] in FREE or leaf in FREE_KEYS.get(group, ())
 
 
 def _follows(runs: Sequence[Run], key: str, others: Sequence[str]) -> bool:
-    """Whether the values of other keys decide this key's."""
+    """Tell whether the values of other keys determine the value of this one."""
     by_others: dict[str, set[str]] = {}
     for run in runs:
         by_others.setdefault(_canonical([run.facts.get(other) for other in others]), set()).add(
@@ -205,6 +206,11 @@ def _baseline(
     asked: Mapping[str, str] | None,
     defaults: Mapping[str, Any] | None,
 ) -> tuple[Setting | None, str]:
+    """Find the baseline, and say why it is this setting or why there is none.
+
+    Raises:
+        UserError: the baseline that was asked for is no setting, or several.
+    """
     keys = [axis.key for axis in axes]
     if asked is not None:
         unknown = next((key for key in asked if not any(key in (axis.key, *axis.along) for axis in axes)), None)
@@ -228,7 +234,7 @@ def _baseline(
 
 
 def show(value: Any) -> str:
-    """A value as one would type it."""
+    """Format a value as one would type it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
@@ -239,7 +245,7 @@ def show(value: Any) -> str:
 
 
 def same(value: Any, typed: str) -> bool:
-    """Whether a value is what was typed: 0.05 is 5e-2."""
+    """Tell whether a value equals what was typed: 0.05 is 5e-2."""
     if isinstance(value, bool):
         return show(value) == typed
     try:
@@ -253,7 +259,7 @@ def _canonical(value: Any) -> str:
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
-    """Distinct values: numbers by size, behind everything else in the order in which it came."""
+    """Return the distinct values: first those that are no numbers, in the order of the runs, then numbers by size."""
     distinct = list({_canonical(value): value for value in values}.values())
     numbers = [value for value in distinct if isinstance(value, (int, float)) and not isinstance(value, bool)]
     return [value for value in distinct if value not in numbers] + sorted(numbers)

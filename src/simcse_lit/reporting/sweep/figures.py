@@ -1,6 +1,7 @@
 """The figures of a sweep: scores by setting, a heat map, curves over steps, alignment against uniformity.
 
-As wide as a phone, so that text stays legible there; settings differ in shade, dash and marker, so that they do in grey too.
+Figures are as wide as a phone, so that text stays legible there. Settings differ in shade, dash and marker, so that
+they can be told apart in greyscale.
 """
 
 import math
@@ -12,43 +13,30 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from simcse_lit.reporting.run.figures import ALIGNMENT, DASHES, MARKERS, STYLE, UNIFORMITY, save
+from simcse_lit.reporting.keys import CURVES
+from simcse_lit.reporting.run.figures import ALIGNMENT, DASHES, MARKERS, STYLE, UNIFORMITY, canvas, save
 from simcse_lit.reporting.sweep.comparison import Comparison, Setting, show
 from simcse_lit.reporting.sweep.paper import Published, of_metric
 from simcse_lit.tables import shortened
 
 WIDTH = 4.3  # inches
-DRAWN = 6  # settings in a figure of curves; the others lie behind them in grey
+DRAWN = 6  # settings that a figure of curves highlights; the others are grey
 LABEL_LENGTH = 40
 LINE_LENGTH = 24
-CURVES = {  # name of a logged number to title and unit
-    "train/loss": ("Training loss", "nats"),
-    "val/sts": ("Development set", "Spearman × 100"),
-    "val/alignment": ("Alignment (lower is more aligned)", ""),
-    "val/uniformity": ("Uniformity (lower is more uniform)", "nats"),
-    "train/positive_cosine": ("Cosine of positives", "mean over the batch"),
-    "train/negative_cosine": ("Cosine of negatives", "mean over the batch"),
-    "train/contrastive_loss": ("Contrastive loss", "nats"),
-    "train/mlm_loss": ("Masked language modelling", "loss, nats"),
-    "train/gradient_norm": ("Gradient norm", "before clipping"),
-    "lr": ("Learning rate", ""),
-    "train/sentences_per_second": ("Throughput", "sentences a second"),
-}
 
 styled = matplotlib.rc_context(STYLE)
 
 
 @styled
 def draw_scores(comparison: Comparison, published: Sequence[Published], path: Path) -> None:
-    """Runs as points, a setting's mean ± standard deviation; on the right, to its own scale, what was published."""
+    """Draw runs as points and each setting's mean ± standard deviation; on the right published scores, to another scale."""
     metric, settings = comparison.metric, comparison.settings
     theirs = {row.ours.values: row.score for row in of_metric(published, metric) if row.ours is not None}
     labels = [_wrapped(setting.label) for setting in settings]
     lines = max(label.count("\n") for label in labels)
-    figure = _canvas(1.5 + (0.3 + 0.16 * lines) * len(settings))
+    figure = canvas(WIDTH, 1.5 + (0.3 + 0.16 * lines) * len(settings))
     axes = figure.subplots(1, 1 + bool(theirs), sharey=True, squeeze=False, width_ratios=[3, 2][: 1 + bool(theirs)])[0]
     places = np.arange(len(settings))
     for place, setting in zip(places, settings, strict=True):
@@ -70,15 +58,13 @@ def draw_scores(comparison: Comparison, published: Sequence[Published], path: Pa
 
 @styled
 def draw_heat_map(comparison: Comparison, path: Path) -> None:
-    """Two axes against each other, the mean score in each cell."""
+    """Draw two axes against each other, with the mean score in each cell."""
     metric, (down, across) = comparison.metric, comparison.axes
     cells = np.full((len(down.values), len(across.values)), np.nan)
     for setting in comparison.settings:
-        mean = setting.mean(metric)
-        cells[down.values.index(setting.values[0]), across.values.index(setting.values[1])] = (
-            np.nan if mean is None else mean
-        )
-    figure = _canvas(1.5 + 0.42 * len(down.values))
+        mean, place = setting.mean(metric), (down.values.index(setting.values[0]), across.values.index(setting.values[1]))
+        cells[place] = np.nan if mean is None else mean
+    figure = canvas(WIDTH, 1.5 + 0.42 * len(down.values))
     axis = figure.subplots()
     shades = axis.imshow(cells, cmap="Greys", aspect="auto")
     low, high = shades.get_clim()
@@ -95,8 +81,8 @@ def draw_heat_map(comparison: Comparison, path: Path) -> None:
 
 @styled
 def draw_plane(comparison: Comparison, path: Path) -> None:
-    """Alignment against uniformity of the weights that were kept, as in Figure 3; runs small, a setting's mean large."""
-    figure = _canvas(2.9 + _legend_height(comparison))
+    """Draw alignment against uniformity of the kept weights, as in Figure 3: small points for runs, large ones for means."""
+    figure = canvas(WIDTH, 2.9 + _legend_height(comparison))
     axis = figure.subplots()
     for setting, style in _styles(comparison):
         spots = np.array([spot for run in setting.runs if (spot := kept_spot(run.history))])
@@ -107,13 +93,13 @@ def draw_plane(comparison: Comparison, path: Path) -> None:
         axis.plot(*spots.mean(0), linestyle="", markersize=9, label=style["label"], markeredgecolor="black", **point)
     axis.set(xlabel=UNIFORMITY, ylabel=ALIGNMENT, title="Alignment and uniformity of the kept weights")
     axis.margins(0.1)
-    axis.locator_params(axis="x", nbins=5)  # of close values labels are long
+    axis.locator_params(axis="x", nbins=5)  # labels of close values are long
     _legend(figure, axis, comparison)
     save(figure, path)
 
 
 def kept_spot(history: Any) -> tuple[float, float] | None:
-    """(uniformity, alignment) at the best score on the development set; None where they were not measured."""
+    """Return (uniformity, alignment) at the best development score; None where they were not measured."""
     scores = {step: value for step, value in history.get("val/sts", ()) if value == value}
     ways = [dict(history.get(f"val/{name}", ())) for name in ("uniformity", "alignment")]
     common = [step for step in scores if all(step in way for way in ways)]
@@ -125,9 +111,9 @@ def kept_spot(history: Any) -> tuple[float, float] | None:
 
 @styled
 def draw_curve(comparison: Comparison, name: str, path: Path) -> None:
-    """One logged number over steps: each setting's mean, and between dotted lines' shade the mean ± std over its seeds."""
-    title, unit = CURVES[name]
-    figure = _canvas(2.1 + _legend_height(comparison))
+    """Draw one logged number over steps: each setting's mean, with mean ± std over its seeds shaded."""
+    curve = CURVES[name]
+    figure = canvas(WIDTH, 2.1 + _legend_height(comparison))
     axis = figure.subplots()
     for setting, style in _styles(comparison):
         steps, mean, std = mean_curve(setting, name)
@@ -135,7 +121,7 @@ def draw_curve(comparison: Comparison, name: str, path: Path) -> None:
             continue
         axis.plot(steps, mean, linewidth=1.4, markersize=4, markevery=max(1, len(steps) // 8), **style)
         axis.fill_between(steps, mean - std, mean + std, color=style["color"], alpha=0.15, linewidth=0, zorder=1)
-    axis.set(title=title, xlabel="step", ylabel=unit)
+    axis.set(title=curve.title, xlabel="step", ylabel=curve.unit)
     if name == "lr":
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
     _legend(figure, axis, comparison)
@@ -143,11 +129,10 @@ def draw_curve(comparison: Comparison, name: str, path: Path) -> None:
 
 
 def mean_curve(setting: Setting, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, and mean and standard deviation (n - 1; 0 for one run) over the runs that logged a number at them."""
+    """Return steps, and mean and standard deviation (n - 1; 0 for one run) over the runs that logged the number there."""
     by_step: dict[int, list[float]] = {}
     for run in setting.runs:
-        found = next((key for key in run.history if key == name or (name == "lr" and key.startswith("lr-"))), None)
-        for step, value in dict(run.history[found]).items() if found else ():
+        for step, value in dict(run.history.get(name, ())).items():
             by_step.setdefault(step, []).append(value)
     steps = sorted(by_step)
     std = [np.std(by_step[step], ddof=1) if len(by_step[step]) > 1 else 0.0 for step in steps]
@@ -155,7 +140,7 @@ def mean_curve(setting: Setting, name: str) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def draw_all(comparison: Comparison, published: Sequence[Published], folder: Path) -> dict[str, str]:
-    """Every figure that there are numbers for, as PNG and SVG in the folder; its name to a sentence on what it shows."""
+    """Draw every figure that there are numbers for, as PNG and SVG in the folder, and return captions by name."""
     drawn: dict[str, str] = {}
 
     def draw(name: str, caption: str, function: Callable[..., None], *arguments: Any) -> None:
@@ -166,25 +151,19 @@ def draw_all(comparison: Comparison, published: Sequence[Published], folder: Pat
     if len(comparison.settings) > 1:
         draw("scores", f"{comparison.metric} of every setting and run", draw_scores, comparison, published)
     sizes = [len(axis.values) for axis in comparison.axes]
-    if len(sizes) == 2 and 2 * len(comparison.settings) > sizes[0] * sizes[1]:  # of a search at random most cells are empty
+    if len(sizes) == 2 and 2 * len(comparison.settings) > sizes[0] * sizes[1]:  # most cells of a random search are empty
         first, second = (axis.key for axis in comparison.axes)
         draw("heat_map", f"{comparison.metric} by {first} and {second}", draw_heat_map, comparison)
     if any(kept_spot(run.history) for setting in comparison.settings for run in setting.runs):
         draw("alignment_uniformity", "Alignment against uniformity of every setting", draw_plane, comparison)
-    for name, (title, _) in CURVES.items():
+    for name, curve in CURVES.items():
         if any(len(mean_curve(setting, name)[0]) > 1 for setting in comparison.settings):
-            draw(name.replace("/", "_"), f"{title} over steps", draw_curve, comparison, name)
+            draw(name.replace("/", "_"), f"{curve.title} over steps", draw_curve, comparison, name)
     return drawn
 
 
-def _canvas(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _styles(comparison: Comparison) -> list[tuple[Setting, dict[str, Any]]]:
-    """How each setting is drawn: if there are too many, the best and the baseline stand out and the rest is grey."""
+    """Choose how to draw each setting; with more than DRAWN of them, all but the best and the baseline are grey."""
     settings = list(comparison.settings)
     if len(settings) > DRAWN:
         first = [comparison.baseline] if comparison.baseline else []
@@ -200,13 +179,13 @@ def _styles(comparison: Comparison) -> list[tuple[Setting, dict[str, Any]]]:
             note = " (baseline)" if setting is comparison.baseline else ""
             label = shortened(setting.label, LABEL_LENGTH) + note
             style = {"color": shades[place], "linestyle": DASHES[place % 6], "marker": MARKERS[place % 6], "zorder": 3}
-            style["label"] = f" {label}"  # with a space: matplotlib leaves out what begins with an underscore
+            style["label"] = f" {label}"  # matplotlib leaves out labels that begin with an underscore
         styles.append((setting, style))
     return styles
 
 
 def _legend(figure: Figure, axis: Axes, comparison: Comparison) -> None:
-    """Which setting is which, below the axes."""
+    """Add a legend of the settings below the axes."""
     if len(comparison.settings) < 2:
         return
     handles, labels = axis.get_legend_handles_labels()
@@ -218,12 +197,12 @@ def _legend(figure: Figure, axis: Axes, comparison: Comparison) -> None:
 
 
 def _columns(comparison: Comparison) -> int:
-    """Columns of the legend: two of short labels are as wide as the figure."""
+    """Count the legend's columns: two if all labels are short."""
     return 2 if all(len(setting.label) < 20 for setting in comparison.settings) else 1
 
 
 def _legend_height(comparison: Comparison) -> float:
-    """In inches, of what `_legend` will take."""
+    """Return the height, in inches, that `_legend` will take."""
     several = len(comparison.settings) > 1
     rows = math.ceil(min(len(comparison.settings), DRAWN) / _columns(comparison)) + (len(comparison.settings) > DRAWN)
     return 0.2 + 0.165 * rows if several else 0.0
@@ -234,7 +213,7 @@ def _axes_label(comparison: Comparison) -> str:
 
 
 def _wrapped(label: str) -> str:
-    """A setting's label on lines of at most LINE_LENGTH characters, broken behind commas."""
+    """Break a setting's label after commas, into lines of at most LINE_LENGTH characters."""
     lines = [""]
     for part in re.split(r"(?<=,)", shortened(label, 4 * LINE_LENGTH)):
         if lines[-1] and len(lines[-1] + part) > LINE_LENGTH:

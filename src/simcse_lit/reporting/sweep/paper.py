@@ -1,4 +1,4 @@
-"""Published figures, from a CSV file, beside the settings of ours that they belong to."""
+"""Published scores from a CSV file, each with our setting that it belongs to."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ COLUMNS = ("metric", "paper", "source")
 
 @dataclass(frozen=True)
 class Published:
-    """One published figure.
+    """A published score.
 
     Args:
-        where: key to value, as typed, of the setting that it is of.
+        where: key to value, as typed, of the published setting.
         metric: name of the score.
-        score: what was published.
+        score: as published.
         source: table or figure.
-        ours: the setting of ours that is the same in these keys; None if there is none.
+        ours: our setting with the same values of these keys, or None.
     """
 
     where: Mapping[str, str]
@@ -36,13 +36,13 @@ class Published:
 
 
 def read_published(path: Path, comparison: Comparison) -> list[Published]:
-    """The rows of a file with a column for each key that varied, and metric, paper, source.
+    """Read a file with a column for each key that tells its rows apart, and metric, paper, source.
 
-    An empty cell leaves its key open. Keys may be any of the configuration's.
+    An empty cell matches any value of its key. Keys may be any of the configuration.
 
     Raises:
-        UserError: the file cannot be read, a column is missing or no key, a figure is no number, or a row fits several of
-            our settings.
+        UserError: the file cannot be read, a column is missing or is no key, a score is no number, or a row matches several
+            of our settings.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -77,5 +77,5 @@ def read_published(path: Path, comparison: Comparison) -> list[Published]:
 
 
 def of_metric(rows: Sequence[Published], metric: str) -> list[Published]:
-    """Those of one score."""
+    """Return the rows with one score."""
     return [row for row in rows if row.metric == metric]

@@ -1,6 +1,6 @@
 """Run folders read back: what a run was started with, how it ended, what it scored and logged.
 
-Works on files alone, wherever they were made, and imports no torch. `comparison.py` sets the runs against each other.
+It needs only files, of this machine or another, and imports no torch. `comparison.py` compares the runs.
 """
 
 import json
@@ -32,22 +32,22 @@ FINISHED, FAILED, UNFINISHED, NOT_STARTED = "finished", "failed", "unfinished", 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, from its folder.
+    """A run, as its folder records it.
 
     Args:
-        folder: where it is; None for a job of a sweep that has not been started.
-        label: its folder as seen from the folder that is reported on.
+        folder: its place; None for a job of a sweep that was not started.
+        label: its folder, relative to the folder of the report.
         state: finished, failed, unfinished or not started.
-        note: why it failed, or how far it came.
-        overrides: what it was started with.
-        command: the line that starts it again.
-        facts: dotted keys of its resolved configuration, and the option chosen of each group, with their values; a list is a
-            tuple, so that values can be compared and looked up.
+        note: why it failed, or its last logged step.
+        overrides: of its command line.
+        command: that runs it again.
+        facts: values of the dotted keys of its resolved configuration, and the option chosen in each group. Lists are
+            tuples, so that values can be dictionary keys.
         scores: after training, by task; the development set first. Empty unless it is finished.
-        before: likewise, of the untrained encoder.
-        history: each logged number as (step, value) in the order of steps.
+        before: scores of the untrained encoder, by task.
+        history: each logged number as (step, value) in the order of steps, as `read_metrics`.
         environment: versions, commit, device.
-        own_files: `hydra.searchpath=...`, if it was started with configuration files of the user's own.
+        own_files: `hydra.searchpath=...`, if it was started with the user's configuration files.
     """
 
     folder: Path | None
@@ -65,15 +65,15 @@ class Run:
 
     @property
     def seed(self) -> Any:
-        """The seed, which tells runs of one setting from each other."""
+        """The seed, which distinguishes the runs of one setting."""
         return self.facts.get("seed")
 
 
 def read_runs(root: Path) -> list[Run]:
-    """Every run of training in a folder and below it, in the order of their numbers, then jobs that were never started.
+    """Read every training run in a folder or below it, in numeric order, then the jobs of a sweep that were never started.
 
     Raises:
-        UserError: there is none, or a file of one cannot be read.
+        UserError: there is no run, or a file of one cannot be read.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Name a run folder (outputs/...) or the folder of a sweep (multirun/...).")
@@ -89,7 +89,7 @@ def _natural(path: Path) -> list[Any]:
 
 
 def _read(folder: Path, root: Path) -> Run | None:
-    """The run in a folder; None if it was another command's."""
+    """Read the run in a folder; None if it is not one of `train`."""
     hydra = _yaml(folder / ".hydra" / "hydra.yaml")["hydra"]
     if hydra["job"]["config_name"] != "train":
         return None
@@ -138,10 +138,10 @@ def _hashable(value: Any) -> Any:
 
 
 def _command(hydra: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> str:
-    """The line that runs this job again, in a folder of its own.
+    """Return the command that runs this job again, in a new folder.
 
-    The configuration of this package is left out, also that of a checkout on another machine: it is beside the script that
-    the environment names.
+    It names the user's configuration folders. It does not name the one of simcse-lit, which in a run of another machine is
+    known by its place beside the script in `environment.json`.
     """
     package = Path(next(iter(environment.get("command", ())), "")).parent
     own = [str(package / "conf"), *(str(parent / "conf") for parent in list(package.parents)[1:2])]
@@ -154,7 +154,7 @@ def _command(hydra: Mapping[str, Any], overrides: Sequence[str], environment: Ma
 
 
 def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
-    """The jobs that `multirun.yaml` of a grid asks for and no folder holds, as of a sweep that was stopped."""
+    """Return the jobs of a sweep's `multirun.yaml` that have no folder, as after a sweep was stopped."""
     path = root / "multirun.yaml"
     hydra = _yaml(path)["hydra"] if path.is_file() else {}
     sweeper = hydra.get("runtime", {}).get("choices", {}).get("hydra/sweeper")
@@ -177,15 +177,16 @@ def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
 
 
 def _as_asked(overrides: Sequence[str]) -> list[str]:
-    """A job's overrides in a fixed order, and without `resume`, which changes nothing of what is computed."""
+    """Sort the overrides of a job, without `resume`, which does not change the result."""
     return sorted(override for override in overrides if not override.startswith("resume="))
 
 
 def common_defaults(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """What the overrides that all runs share compose to: keys and groups that are the default of what varied.
+    """Compose the overrides that all runs share, which gives the default values of what varied.
 
     Returns:
-        As `Run.facts`, of keys that have a value; None if it does not compose here, as with a user's own moved files.
+        As `Run.facts`, for keys that have a value; None if it does not compose here, for example because the user's files
+        were moved.
     """
     common = [override for override in runs[0].overrides if all(override in run.overrides for run in runs)]
     resolvers.register()
@@ -202,7 +203,7 @@ def common_defaults(runs: Sequence[Run]) -> dict[str, Any] | None:
 
 
 def _select(composed: Any, key: str) -> Any:
-    """A key's value, resolved; None if it has none, or needs what is not here, like an environment variable."""
+    """Return the resolved value of a key; None if it has none, or if an environment variable that it needs is not set."""
     try:
         value = OmegaConf.select(composed, key)
     except OmegaConfBaseException:

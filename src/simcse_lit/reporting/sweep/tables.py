@@ -4,17 +4,15 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from simcse_lit.reporting.sweep.comparison import Comparison, Setting, show
-from simcse_lit.reporting.sweep.page import BESIDE, before, made, notes, p_value, protocol, score, shared
+from simcse_lit.reporting.sweep.comparison import Comparison, show
 from simcse_lit.reporting.sweep.paper import Published
 from simcse_lit.reporting.sweep.runs import FINISHED, Run
-from simcse_lit.tables import latex_text
-
-Table = Sequence[Sequence[str]]  # the first row is the head
+from simcse_lit.reporting.sweep.summary import BESIDE, before, made, mean_and_std, notes, p_value, protocol, score, shared
+from simcse_lit.tables import Table, latex_table, markdown_table, markdown_text
 
 
 def score_table(comparison: Comparison) -> Table:
-    """One row a setting: its values, runs, each score as mean ± std, and the difference from the baseline with its p."""
+    """Return a row for each setting: values, runs, each score as mean ± std, difference from the baseline with its p."""
     differences = comparison.differences()
     keys = [axis.key for axis in comparison.axes] or ["run"]
     tested = [f"Δ {comparison.metric}", "p", "p, Holm"] if differences else []
@@ -35,7 +33,7 @@ def score_table(comparison: Comparison) -> Table:
 
 
 def paper_table(published: Sequence[Published]) -> Table:
-    """One row a published figure, with ours beside it."""
+    """Return a row for each published score, with ours beside it."""
     rows = [["setting", "score", "paper", "ours", "source"]]
     for row in published:
         ours = mean_and_std(row.ours, row.metric) if row.ours and row.ours.scores(row.metric) else "not run"
@@ -43,64 +41,38 @@ def paper_table(published: Sequence[Published]) -> Table:
     return rows
 
 
-def mean_and_std(setting: Setting, metric: str) -> str:
-    """71.02 ± 0.11, or 71.02 of one run, or –."""
-    std = setting.std(metric)
-    return score(setting.mean(metric)) + ("" if std is None else f" ± {score(std)}")
-
-
 def write_tables(
     folder: Path, *, title: str, runs: Sequence[Run], comparison: Comparison, published: Sequence[Published]
 ) -> None:
-    """report.md, report.tex and results.csv in the folder."""
+    """Write report.md, report.tex and results.csv into the folder."""
     scores = [score_table(comparison)] if comparison.settings else []
     beside = [paper_table(published)] if comparison.settings and published else []
     unfinished = [run for run in runs if run.state != FINISHED]
-    lines = [f"# {_markdown(title)}", ""]
+    lines = [f"# {markdown_text(title)}", ""]
     if comparison.settings:
-        lines += [f"{_markdown(part)}\n" for part in (made(runs), _same(comparison)) if part]
+        lines += [f"{markdown_text(part)}\n" for part in (made(runs), _same(comparison)) if part]
         lines += [protocol(comparison), ""]
-    lines += [f"{markdown(table)}\n" for table in scores]
+    lines += [f"{markdown_table(table)}\n" for table in scores]
     lines += [f"{note}\n" for note in notes(comparison)]
-    lines += [f"{BESIDE}\n\n{markdown(table)}\n" for table in beside]
+    lines += [f"{BESIDE}\n\n{markdown_table(table)}\n" for table in beside]
     lines += [
-        f"- {run.state}: {_markdown(run.label or ' '.join(run.overrides))} {_markdown(run.note)}".rstrip()
+        f"- {run.state}: {markdown_text(run.label or ' '.join(run.overrides))} {markdown_text(run.note)}".rstrip()
         for run in unfinished
     ]
     (folder / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    (folder / "report.tex").write_text("\n\n".join(map(latex, scores + beside)) + "\n", encoding="utf-8")
+    (folder / "report.tex").write_text("\n\n".join(map(latex_table, scores + beside)) + "\n", encoding="utf-8")
     _write_csv(folder / "results.csv", runs, comparison)
 
 
 def _same(comparison: Comparison) -> str:
-    """What all runs share, on one line; of a file its name, since its folder is of one machine."""
+    """Say on one line what all runs share; files by name alone, since their folders belong to one machine."""
     facts = [(key, show(value)) for key, value in shared(comparison)]
     parts = (f"{key} {Path(value).name if Path(value).is_absolute() else value}" for key, value in facts)
     return f"All runs: {', '.join(parts)}."
 
 
-def markdown(table: Table) -> str:
-    """A table as Markdown."""
-    lines = [f"| {' | '.join(map(_markdown, row))} |" for row in table]
-    return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
-
-
-def latex(table: Table) -> str:
-    """A table as a LaTeX tabular without packages."""
-    lines = [f"{' & '.join(latex_text(cell) for cell in row)} \\\\" for row in table]
-    return "\n".join(
-        [f"\\begin{{tabular}}{{l{'c' * (len(table[0]) - 1)}}}", lines[0], "\\hline", *lines[1:], "\\end{tabular}"]
-    )
-
-
-def _markdown(text: str) -> str:
-    """Text on one line that is neither markup nor the end of a cell."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{character}" if character in "\\`*_[]|" else character for character in text)
-
-
 def _write_csv(path: Path, runs: Sequence[Run], comparison: Comparison) -> None:
-    """One line a run, whatever its state: folder, state, what varied, seed, every score after training."""
+    """Write one line a run, in any state: folder, state, what varied, seed, every score after training."""
     keys = [axis.key for axis in comparison.axes]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -1,0 +1,59 @@
+"""The keys of the configuration that tell most about a run, and the numbers that training logs, with their titles."""
+
+from dataclasses import dataclass
+
+SETTINGS = (  # in the order in which a model card and a report list them
+    "model.name_or_path",
+    "model.num_layers",
+    "adapter.name",
+    "loss.name",
+    "loss.temperature",
+    "loss.similarity",
+    "loss.encoders",
+    "loss.fixed_dropout",
+    "loss.hard_negative_weight",
+    "loss.mlm_weight",
+    "pooler.name",
+    "projection.name",
+    "data.train_file",
+    "data.next_sentences",
+    "augmentation.name",
+    "data.batch_size",
+    "data.max_length",
+    "optimizer.lr",
+    "optimizer.schedule",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.precision",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How to show a number that training logs.
+
+    Args:
+        title: what it is.
+        unit: of its axis; "" if it has none.
+        section: of the W&B dashboard; None to leave it out there, since most runs do not log it.
+    """
+
+    title: str
+    unit: str
+    section: str | None
+
+
+CURVES = {
+    "train/loss": Curve("Training loss", "nats", "Learning"),
+    "val/sts": Curve("Development set", "Spearman × 100", "Learning"),
+    "val/alignment": Curve("Alignment (lower is more aligned)", "", "Learning"),
+    "val/uniformity": Curve("Uniformity (lower is more uniform)", "nats", "Learning"),
+    "train/positive_cosine": Curve("Cosine of positives", "mean over the batch", "Optimisation"),
+    "train/negative_cosine": Curve("Cosine of negatives", "mean over the batch", "Optimisation"),
+    "train/contrastive_loss": Curve("Contrastive loss", "nats", None),
+    "train/mlm_loss": Curve("Masked language modelling", "loss, nats", None),
+    "train/gradient_norm": Curve("Gradient norm", "before clipping", "Optimisation"),
+    "lr": Curve("Learning rate", "", "Optimisation"),  # logged as lr-OPTIMISER
+    "train/sentences_per_second": Curve("Throughput", "sentences a second", "Speed"),
+}

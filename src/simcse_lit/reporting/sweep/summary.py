@@ -1,0 +1,97 @@
+"""What the page and the Markdown file of a sweep both say: what was run, what its numbers are, how far to trust them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simcse_lit.reporting.keys import SETTINGS
+from simcse_lit.reporting.sweep.comparison import Comparison, Setting, show
+from simcse_lit.reporting.sweep.runs import Run
+
+BESIDE = (
+    "Published figures are of the paper's backbones, corpora and sets, and of one seed; ours are of the configuration above."
+    " Compare the direction, and the numbers only where everything is the same."
+)
+
+
+def states(runs: Sequence[Run]) -> str:
+    """Count the runs, and those in each state."""
+    counted = Counter(run.state for run in runs)
+    parts = ", ".join(f"{number} {state}" for state, number in counted.items())
+    return f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {parts}."
+
+
+def made(runs: Sequence[Run]) -> str:
+    """Name device, commit and version of torch of the runs, as far as they recorded them."""
+    environments = [run.environment for run in runs if run.environment]
+    parts = []
+    for name, key in (("Device", "device"), ("commit", "git_commit"), ("torch", "torch")):
+        values = {env["libraries"].get(key, "") if key == "torch" else env.get(key) or "" for env in environments} - {""}
+        if values:
+            parts.append(f"{name} {', '.join(sorted(values))}")
+    return "; ".join(parts)
+
+
+def protocol(comparison: Comparison) -> str:
+    """Say what the numbers of the table are."""
+    several = any(len(setting.runs) > 1 for setting in comparison.settings)
+    spread = "Mean ± sample standard deviation over the runs (seeds) of a setting. " if several else ""
+    dev = f"{comparison.metrics[0]} is the development set, on which the kept weights were chosen."
+    return f"{spread}STS: Spearman × 100; transfer: accuracy in %. {dev}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Say how differences were tested, and how far to trust the tests."""
+    if len(comparison.settings) < 2:
+        return []
+    if comparison.baseline is None:
+        return [f"No differences are tested: {comparison.baseline_note}."]
+    found = [
+        f"Δ is the difference in {comparison.metric} from the baseline {comparison.baseline.label} "
+        f"({comparison.baseline_note}). p: Welch's t test over seeds, two-sided; "
+        "p, Holm: corrected for all settings that are tested; * below 0.05."
+    ]
+    fewest = min(len(setting.scores(comparison.metric)) for setting in comparison.settings)
+    if fewest < 2:
+        found.append(
+            "A setting with one run has no test: one seed is not a result. Give every setting several: seed=1,2,3,4,5."
+        )
+    elif fewest < 5:
+        found.append(
+            f"With {fewest} seeds a setting the test sees only differences that are large beside the spread of seeds, and "
+            "its assumptions cannot be checked; a claim needs at least five."
+        )
+    return found
+
+
+def score(value: float | None) -> str:
+    """Format a score with two decimals."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def p_value(value: float | None) -> str:
+    """Format a p-value with three decimals, or as below 0.001."""
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def mean_and_std(setting: Setting, metric: str) -> str:
+    """Format a setting's score: 71.02 ± 0.11, or 71.02 for one run, or – without a run."""
+    std = setting.std(metric)
+    return score(setting.mean(metric)) + ("" if std is None else f" ± {score(std)}")
+
+
+def shared(comparison: Comparison) -> list[tuple[str, Any]]:
+    """Return the keys that tell most about a run and have one value in all runs, and the seeds."""
+    runs = [run for setting in comparison.settings for run in setting.runs]
+    varied = {key for axis in comparison.axes for key in (axis.key, *axis.along)}
+    seeds = sorted({show(run.seed) for run in runs}, key=lambda seed: (len(seed), seed))
+    facts = {**runs[0].facts, "seed": seeds if len(seeds) > 1 else runs[0].seed} if runs else {}
+    return [(key, facts[key]) for key in SETTINGS if key in facts and key not in varied]
+
+
+def before(comparison: Comparison) -> list[tuple[str, Mapping[str, float]]]:
+    """Return label and scores of the untrained encoder; one for each setting if their encoders differ."""
+    found = [(setting.label, run.before) for setting in comparison.settings for run in setting.runs[:1] if run.before]
+    if found and all(scores == found[0][1] for _, scores in found):
+        return [("before training", found[0][1])]
+    return [(f"before training, {name}", scores) for name, scores in found]
