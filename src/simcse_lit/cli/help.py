@@ -1,5 +1,5 @@
 """What `--help` prints: `conf/hydra/help/` filled with every group and every key. Hydra's own way of listing the options of
-a group copies its whole configuration once a group, which takes seconds here.
+a group copies its whole configuration once for each group, which is slow.
 """
 
 import argparse

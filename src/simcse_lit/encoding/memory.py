@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 
-KERNELS = 64  # several times what one batch needs; a kernel is about 100 KB, and made in half a millisecond
+KERNELS = 64  # several times what one batch needs; a kernel is small and quickly made
 
 
 def keep_few_kernels() -> None:
