@@ -58,14 +58,16 @@ format: setup  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup  ## speed against the peers, as ratios in one run; needs SIMCSE_DATA; docs/performance.md
+bench: setup  ## speed against the peers, as ratios in one run, into docs/benchmarks.md; needs SIMCSE_DATA
 	$(BIN)/python -m pip install --quiet --no-deps simcse==0.4  # its pins of numpy and scipy are of 2021
 	for name in training_step train_overhead encoding evaluation levers startup scaling; do \
 	  $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/page.py
 
-memory: setup  ## peak memory of large batches and of five million lines, half an hour on two CPU cores
+memory: setup  ## peak memory of large batches and of five million lines, into docs/benchmarks.md; slow
 	$(BIN)/python benchmarks/gradient_cache.py
 	$(BIN)/python benchmarks/big_corpus.py
+	$(BIN)/python benchmarks/page.py
 
 docs: setup  ## check that every command, path and link in the documents exists
 	$(BIN)/python -m pytest tests/test_docs.py

@@ -1,24 +1,33 @@
-"""6,000 STS sentences through our encoder, sentence-transformers and the reference's tool.
+"""Encode a random sample of the unique sentences of the seven STS sets with all-MiniLM-L6-v2, tokenising included,
+against sentence-transformers with mean pooling and against the paper's own tool, `simcse`, with the first token. Both
+peers run with their defaults, in float32, on the same weights. The bound is what leaving out a peer's padding can give
+at most: the tokens of its batches, padding included, over the tokens of the sentences.
 
-Run: python benchmarks/encoding.py [--rounds N] [--precision bf16-mixed]
-
-Each peer with its defaults and with ours on the same weights: sentence-transformers against mean pooling, `simcse` (which
-only reads the first token) against `cls_before_pooler`; how far the vectors are apart is printed. A random sample of the
-unique sentences of the seven STS sets, tokenising included, A B A B in one run, medians. The bound is what leaving a peer's
-padding out can give at most: its batches, sorted by characters or not, against the sentences' own tokens. Needs `pip install
---no-deps simcse==0.4`, which pins a numpy and a scipy of years ago.
+Run: python benchmarks/encoding.py [--rounds N] [--precision bf16-mixed]. Needs SIMCSE_DATA. `simcse` is measured if it
+is installed: `pip install --no-deps simcse==0.4`, since it pins numpy and scipy to releases of 2021.
 """
 
 import argparse
 import random
 import statistics
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
-from harness import MINILM, alternate, machine, precision_option, ratio, real_data, report, summary, train_config
+from harness import (
+    MINILM,
+    Column,
+    alternate,
+    machine,
+    precision_suffix,
+    ratio,
+    real_data,
+    report,
+    summary,
+    train_config,
+)
+from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
@@ -33,13 +42,12 @@ from simcse_lit.evaluation.suite import load_suite, unique_sentences
 SENTENCES = 6000
 
 
+@torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"), help="ours")
     chosen = parser.parse_args()
-    from sentence_transformers import SentenceTransformer
-
     config = train_config("loss=unsup", "tasks=sts", f"senteval.dir={real_data('SentEval')}")
     sentences = random.Random(0).sample(unique_sentences(load_suite(config).test), SENTENCES)
     folder = str(local_path(MINILM, "model"))
@@ -76,34 +84,36 @@ def main() -> None:
     ):
         if peer in vectors:
             worst = float((vectors[peer] - vectors[ours]).norm(dim=-1).max())
-            rows.append([peer, summary(seconds[peer]), summary(seconds[ours]), f"{ratio(seconds[peer], seconds[ours]):.2f}x",
-                         f"{bound(tokenizer, order, size):.2f}x", f"{SENTENCES / statistics.median(seconds[ours]):.0f}",
-                         f"{worst:.0e}"])  # fmt: skip
-    report(
-        "encoding",
-        f"Encode {SENTENCES:,} STS sentences, all-MiniLM-L6-v2, {chosen.precision}",
-        [
-            "peer, its defaults (float32)",
-            "s",
-            "ours, s",
-            "faster",
-            "bound of its padding",
-            "ours, sentences/s",
-            "largest distance of unit vectors",
-        ],
-        rows,
-        machine("transformers", "sentence-transformers", "simcse"),
-        options=precision_option(chosen.precision),
-    )
+            row = [
+                peer,
+                summary(seconds[peer]),
+                summary(seconds[ours]),
+                ratio(seconds[peer], seconds[ours]),
+                bound(tokenizer, order, size),
+                SENTENCES / statistics.median(seconds[ours]),
+                worst,
+            ]
+            rows.append(row)
+    columns = [
+        Column("peer"),
+        Column("peer", "s", ".3f"),
+        Column("simcse-lit", "s", ".3f"),
+        Column("times faster", "", ".2f"),
+        Column("bound of the peer's padding", "", ".2f"),
+        Column("simcse-lit", "sentences/s", ".0f"),
+        Column("largest distance of unit vectors", "", ".0e"),
+    ]
+    title = f"Encode {SENTENCES:,} STS sentences, {chosen.precision}"
+    about = machine("transformers", "sentence-transformers", "simcse")
+    report(f"encoding{precision_suffix(chosen.precision)}", __doc__, title, columns, rows, about)
 
 
 def bound(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[str], size: int) -> float:
-    """Tokens of batches that are padded to their longest sentence, over the tokens of the sentences."""
+    """Return the tokens of batches that are padded to their longest sentence, over the tokens of the sentences."""
     lengths = list(map(len, tokenizer(list(sentences), truncation=True, max_length=EVALUATION_LENGTH)["input_ids"]))
     batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
     return sum(len(batch) * max(batch) for batch in batches) / sum(lengths)
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
-    sys.exit(main())
+    main()

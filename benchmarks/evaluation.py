@@ -1,11 +1,11 @@
-"""`evaluate` on the seven STS sets, from its start to its table, against a loop in SentEval's manner.
+"""`python -m simcse_lit.evaluate` on the seven STS sets with all-MiniLM-L6-v2, from its start to its table, against a
+loop that does what SentEval's code does, by which the paper scores SimCSE. The loop goes through the subsets in batches
+of 128 pairs, sorts those of STS12 to STS16 by words, encodes both sides and remembers no sentence. It also scores the
+training and development parts of STS-B and SICK-R, which no table shows; they are timed apart. `evaluate` encodes every
+unique sentence of the seven sets once, sorted by length. Both are timed as processes. In float32 their scores must
+agree.
 
-Run: python benchmarks/evaluation.py [--rounds N] [--precision bf16-mixed]. The loop does what SentEval's code does, by which
-SimCSE is scored: it goes subset by subset in batches of 128 pairs, those of STS12 to STS16 sorted by words, encodes both
-sides and remembers no sentence; of STS-B and SICK-R it scores the training and development parts too, which no table shows,
-and which are timed apart. It is a process, timed from its start to its last score. Ours encodes every unique sentence of the
-seven sets once, sorted by length, under a token budget. Same weights; in float32, which the loop always has, the scores
-must agree. all-MiniLM-L6-v2, SIMCSE_DATA; A B A B in one run.
+Run: python benchmarks/evaluation.py [--rounds N] [--precision bf16-mixed]. Needs SIMCSE_DATA.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import MINILM, alternate, machine, precision_option, ratio, real_data, report, summary
+from harness import MINILM, QUANTITIES, alternate, machine, precision_suffix, ratio, real_data, report, summary
 from hydra import compose, initialize_config_dir
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -46,10 +46,10 @@ NOT_IN_TABLE = {  # parts that SentEval's code scores along with the test sets
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"), help="ours")
-    parser.add_argument("--loop", action="store_true", help="score by the loop and print the scores; what is compared with")
+    parser.add_argument("--loop", action="store_true", help="only run the loop and print its scores")
     chosen = parser.parse_args()
     if chosen.loop:
         try:
@@ -85,22 +85,25 @@ def main() -> None:
     in_table = [whole - part for whole, part in zip(seconds[LOOP], not_in_table, strict=True)]
     needed, padded, unneeded = tokens()
     rows = [
-        [LOOP, summary(seconds[LOOP])],
-        [f"of it, parts that no table shows: {', '.join(NOT_IN_TABLE)}", summary(not_in_table)],
-        [OURS, summary(seconds[OURS])],
-        ["evaluate takes of the loop", f"{1 / ratio(seconds[LOOP], seconds[OURS]):.3f}"],
-        ["evaluate takes of the loop without those parts", f"{1 / ratio(in_table, seconds[OURS]):.3f}"],
-        [f"tokens that evaluate needs, of the loop's {padded + unneeded:,}", f"{needed / (padded + unneeded):.3f}"],
-        [f"the same, of the loop's {padded:,} without those parts", f"{needed / padded:.3f}"],
-        ["scores", " ".join(f"{score:.2f}" for score in scores[OURS].values())],
-        ["largest difference from the loop's", f"{worst:.3f}"],
+        [LOOP, summary(seconds[LOOP]), "s"],
+        [f"parts of the loop that no table shows: {', '.join(NOT_IN_TABLE)}", summary(not_in_table), "s"],
+        [OURS, summary(seconds[OURS]), "s"],
+        ["time of evaluate over the loop's", round(1 / ratio(seconds[LOOP], seconds[OURS]), 3), ""],
+        ["time of evaluate over the loop's without those parts", round(1 / ratio(in_table, seconds[OURS]), 3), ""],
+        ["tokens of the loop", padded + unneeded, "tokens"],
+        ["tokens of the loop without those parts", padded, "tokens"],
+        ["tokens of evaluate over the loop's", round(needed / (padded + unneeded), 3), ""],
+        ["tokens of evaluate over the loop's without those parts", round(needed / padded, 3), ""],
+        [f"scores of {' '.join(scores[OURS])}", [round(score, 2) for score in scores[OURS].values()], "Spearman x 100"],
+        ["largest difference from the loop's scores", round(worst, 3), "Spearman x 100"],
     ]
-    title = f"Seven STS sets, start to table, all-MiniLM-L6-v2, {chosen.precision}"
-    report("evaluation", title, ["", "s"], rows, machine("transformers"), options=precision_option(chosen.precision))
+    title = f"Seven STS sets, start to table, {chosen.precision}"
+    name = f"evaluation{precision_suffix(chosen.precision)}"
+    report(name, __doc__, title, QUANTITIES, rows, machine("transformers"))
 
 
 def finished(*command: str) -> str:
-    """What a command prints; if it fails, this ends with what it says."""
+    """Run a command and return what it prints; exit with its error message if it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -108,7 +111,7 @@ def finished(*command: str) -> str:
 
 
 def chosen_tasks() -> tuple[list[STSTask], list[STSTask]]:
-    """The seven test sets, and the parts that no table shows."""
+    """Return the seven test sets, and the parts that no table shows."""
     schema.register()
     resolvers.register()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
@@ -120,7 +123,7 @@ def chosen_tasks() -> tuple[list[STSTask], list[STSTask]]:
 
 
 def looped() -> dict[str, Any]:
-    """The loop's scores of the test sets, and the seconds that the other parts took."""
+    """Return the loop's scores of the test sets, and the seconds that the other parts took."""
     loaded = load_encoder(MINILM, revision=None, pooler=None, projection=None)
     tasks, unneeded = chosen_tasks()
     start = time.perf_counter()
@@ -131,7 +134,7 @@ def looped() -> dict[str, Any]:
 
 
 def batches(task: STSTask) -> Iterator[tuple[list[str], list[str], list[float]]]:
-    """The loop's batches: first sentences, second sentences and gold scores, of one subset after the other."""
+    """Yield the first sentences, second sentences and gold scores of the loop's batches, subset by subset."""
     for places in task.subsets.values() or [slice(0, len(task.pairs))]:
         rows = list(zip(task.pairs[places], task.gold[places], strict=True))
         if task.subsets:  # as SentEval's code does, so that batches need less padding; STS-B and SICK-R stay as they are
@@ -143,7 +146,9 @@ def batches(task: STSTask) -> Iterator[tuple[list[str], list[str], list[float]]]
 
 
 def tokens() -> tuple[int, int, int]:
-    """Tokens of all different sentences of the test sets; those that the loop computes for them, and for the other parts."""
+    """Count the tokens of the unique sentences of the test sets, those that the loop computes for these sets, padding
+    included, and those that it computes for the other parts.
+    """
     loaded = load_encoder(MINILM, revision=None, pooler=None, projection=None)
     lengths: dict[str, int] = {}
 
@@ -164,7 +169,7 @@ def tokens() -> tuple[int, int, int]:
 
 @torch.inference_mode()
 def loop_score(loaded: LoadedEncoder, task: STSTask) -> float:
-    """Spearman x 100 of one task, its sentences encoded batch by batch and side by side."""
+    """Return Spearman x 100 of one task, its sentences encoded batch by batch, one side after the other."""
     cosines, golds = [], []
     for first, second, gold in batches(task):
         cosines += F.cosine_similarity(encode(loaded, first), encode(loaded, second)).tolist()

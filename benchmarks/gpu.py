@@ -1,16 +1,14 @@
-"""BERT-base on a GPU: step time, sentences a second, and the share of the card's measured matmul rate (MFU).
+"""A training step of BERT-base with random weights on a GPU, in bf16-mixed with dropout 0.1, against the model and the
+MultipleNegativesRankingLoss of sentence-transformers without its trainer. Tokens are random, of realistic lengths. A
+step is planning, copying to the GPU, forward pass, loss, backward pass, clipping and fused AdamW. The ways take ten
+steps each in turn, and the clock is read when the GPU has finished them. MFU is the share of the card's measured bf16
+matmul rate, the last column. It counts 6 x weights of the layers x real tokens, and 12 x layers x hidden x length per
+token for attention; past attention in the last layer it counts the first token alone, which is all that `cls` reads.
+Error is the largest difference of loss and gradient from rows padded together, relative to their norm, in float32 with
+a small encoder without dropout.
 
-Run: python benchmarks/gpu.py [--blocks N] [--work KIND] [--without WAY]. Random weights and random tokens of realistic
-lengths, so neither the Hub nor data are needed. Unsupervised: batches of 64 sentences; supervised: 512 triplets;
-bf16-mixed, dropout 0.1. A step is planning, copying to the GPU, forward pass, loss, backward pass, clipping and fused
-AdamW, on a new batch each time; the model and the MultipleNegativesRankingLoss of sentence-transformers take the same
-steps, without its trainer. Each way takes ten steps in turn, A B A B, and the clock is read when the GPU has finished them.
-The FLOPs that are counted are 6 x weights of the layers x real tokens, and 12 x layers x hidden x length per token for
-attention; past attention in the last layer the first token of a sentence alone, which is all that `cls` reads. What is done
-beyond that, on padding or other tokens, is not counted.
-
-Before it is timed, each way's loss and gradient are held against rows padded together, in float32, with a small encoder
-without dropout. `--smoke` shows on a CPU that the script runs, with small encoders; its times mean nothing.
+Run: python benchmarks/gpu.py [--blocks N] [--work KIND] [--without WAY]. Needs neither the Hub nor data. `--smoke`
+shows on a CPU that the script runs, with small encoders; its times mean nothing.
 """
 
 import argparse
@@ -22,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from harness import report
+from harness import Column, machine, report
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -31,7 +29,6 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.reporting.run.run_folder import device_name, git_commit
 from simcse_lit.training.chunking import encode_in_chunks, plan
 
 WORK = {"unsup, batch 64": (64, 2, 22.0, 8.0), "sup, batch 512": (512, 3, 13.0, 5.0)}  # examples, views, mean, deviation
@@ -51,7 +48,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=5, help="of ten steps, for each way")
     parser.add_argument("--work", choices=WORK, nargs="+", default=list(WORK))
     parser.add_argument("--without", choices=PLANS, nargs="*", default=[], help="ways to leave out: compiling takes minutes")
@@ -87,16 +84,33 @@ def main() -> None:
                 seconds[name].append(timed(way, device))
         for name, taken in seconds.items():
             each = median(taken) / STEPS
-            rows.append([f"{work} (padding {padding:.2f})", name, f"{each * 1000:.1f}", f"{examples * views / each:,.0f}",
-                         f"{done / STEPS / each / rate:.1%}", f"{median(seconds[PEER]) / median(taken):.2f}x",
-                         f"{errors[name]:.0e}" if name in errors else ""])  # fmt: skip
-            print(rows[-1], flush=True)
-    about = (
-        f"{device_name(device)}, torch {torch.__version__}, commit {git_commit()}, measured {rate / 1e12:.0f} bf16 TFLOP/s"
-    )
-    columns = ["work", "way", "ms a step", "sentences/s", "MFU", f"of {PEER}", "error"]
+            row = [
+                work,
+                padding,
+                name,
+                each * 1000,
+                examples * views / each,
+                100 * done / STEPS / each / rate,
+                median(seconds[PEER]) / median(taken),
+                errors.get(name),
+                rate / 1e12,
+            ]
+            rows.append(row)
+            print(row, flush=True)
+    columns = [
+        Column("work"),
+        Column("padding", "", ".2f"),
+        Column("way"),
+        Column("step", "ms", ".1f"),
+        Column("rate", "sentences/s", ",.0f"),
+        Column("MFU", "%", ".1f"),
+        Column(f"times faster than {PEER}", "", ".2f"),
+        Column("error", "", ".0e"),
+        Column("matmul", "TFLOP/s", ".0f"),
+    ]
     if not chosen.smoke:
-        report("gpu", "BERT-base, random weights, bf16-mixed", columns, rows, about)
+        about = machine("transformers", "sentence-transformers", device="cuda")
+        report("gpu", __doc__, "A training step on a GPU, BERT-base, bf16-mixed", columns, rows, about)
 
 
 def encoder_of(name: str, config: BertConfig, device: torch.device) -> SentenceEncoder:
@@ -115,7 +129,7 @@ def random_batch(examples: int, views: int, mean: float, deviation: float) -> Ba
 
 
 def loss_of(encoder: SentenceEncoder, how: Mapping[str, object], device: torch.device, ids: Tensor, mask: Tensor) -> Tensor:
-    """As `train` does it: the plan on the host, then everything to the device."""
+    """Compute the loss as `train` does: plan on the host, then copy everything to the device."""
     chunks = [chunk.to(device) for chunk in plan(mask.flatten(0, 1), **{"limit": None, "overhead": 0, **how})]  # type: ignore[arg-type]
     ids_NL, mask_NL = to_device(ids.flatten(0, 1), device), to_device(mask.flatten(0, 1), device)
     views = encode_in_chunks(encoder, ids_NL, mask_NL, chunks).unflatten(0, ids.shape[:2]).unbind(1)
@@ -123,7 +137,7 @@ def loss_of(encoder: SentenceEncoder, how: Mapping[str, object], device: torch.d
 
 
 def peer_loss_of(peer: nn.Module, device: torch.device, ids: Tensor, mask: Tensor) -> Tensor:
-    """As sentence-transformers' trainer does it: each view padded to its own longest."""
+    """Compute the loss as sentence-transformers' trainer does: each view is padded to its own longest."""
     features = []
     for view in range(ids.shape[1]):
         longest = int(mask[:, view].sum(1).max())
@@ -136,7 +150,7 @@ def peer_loss_of(peer: nn.Module, device: torch.device, ids: Tensor, mask: Tenso
 
 
 def sentence_transformer(backbone: nn.Module) -> SentenceTransformer:
-    """A model of sentence-transformers with a copy of this backbone and the pooler `cls`."""
+    """Return a model of sentence-transformers with a copy of this backbone and the pooler `cls`."""
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = Path(folder) / "vocab.txt"
         vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(30517))]))
@@ -147,7 +161,7 @@ def sentence_transformer(backbone: nn.Module) -> SentenceTransformer:
 
 
 def block(model: nn.Module, loss: Loss, batches: list[Batch]) -> Callable[[], None]:
-    """A function that takes one training step on each batch."""
+    """Return a function that takes one training step on each batch."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     kind = next(model.parameters()).device.type
 
@@ -164,7 +178,7 @@ def block(model: nn.Module, loss: Loss, batches: list[Batch]) -> Callable[[], No
 
 
 def error_of(name: str, plans: Mapping[str, Mapping[str, object]], device: torch.device) -> float:
-    """The largest difference of loss and gradients from rows padded together, in the gradient's norm; float32."""
+    """Return the largest difference of loss and gradients from rows padded together, relative to their norm, in float32."""
     config = BertConfig(**SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     padded, encoder = encoder_of("", config, device), encoder_of(name, config, device)
     encoder.load_state_dict(padded.state_dict())
@@ -183,7 +197,7 @@ def error_of(name: str, plans: Mapping[str, Mapping[str, object]], device: torch
 
 
 def flops(encoder: SentenceEncoder, lengths_BV: Tensor) -> float:
-    """Floating-point operations of a step's forward and backward pass, as they are counted."""
+    """Count the floating-point operations of a step's forward and backward pass, those for padding left out."""
     config, layers = encoder.backbone.config, encoder.backbone.encoder.layer
     weights = matrices(layers)
     last = matrices(layers[-1]) - matrices(layers[-1].attention.self)  # past attention
@@ -193,12 +207,12 @@ def flops(encoder: SentenceEncoder, lengths_BV: Tensor) -> float:
 
 
 def matrices(module: nn.Module) -> int:
-    """Numbers in a module's matrices."""
+    """Count the numbers in a module's matrices."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim == 2)
 
 
 def matmul_rate(device: torch.device) -> float:
-    """The device's bf16 matmul rate, in FLOP/s: the best of twelve products of square matrices."""
+    """Measure the device's bf16 matmul rate, in FLOP/s: the best of twelve products of square matrices."""
     size = 8192 if device.type == "cuda" else 512
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     return 2 * size**3 / min(timed(partial(torch.mm, left, right), device) for _ in range(12))

@@ -1,8 +1,10 @@
-"""Gradient cache: what a step costs in time at a batch that fits both ways, and in memory at a batch of 2,048.
+"""What the gradient cache (`trainer.micro_batch_size`) costs in time, at a batch that fits in memory without it, and
+saves in memory, at a large one. The encoder is the first three layers of all-MiniLM-L6-v2 with dropout, the text is
+triplets of NLI, repeated. A B A B in one run, medians. Memory is the peak of a fresh process, with
+`MALLOC_MMAP_THRESHOLD_=65536`, so that glibc gives back what is freed.
 
-Run: python benchmarks/gradient_cache.py [--batch 2048] [--micro 64]. Real triplets of SIMCSE_DATA if there, else the bundled
-ones, repeated; all-MiniLM-L6-v2's first three layers with dropout on. Time: A B A B in one run, medians. Memory: a process a
-way, peak resident memory above what it held before the step.
+Run: python benchmarks/gradient_cache.py [--batch 2048] [--micro 64]. Triplets of SIMCSE_DATA if it is set, else bundled
+ones.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import machine
+from harness import Column, machine, report
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
@@ -30,19 +32,21 @@ TIMED_BATCH = 256
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--batch", type=int, default=2048)
-    arguments.add_argument("--micro", type=int, default=64)
-    chosen = arguments.parse_args()
-    print(machine())
-    # First, while this process is small: on Linux a child starts with the peak of the process that made it.
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--micro", type=int, default=64)
+    chosen = parser.parse_args()
+    # Memory first, while this process is small: on Linux a child starts with the peak of the process that made it.
     processes = multiprocessing.get_context("spawn")
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # glibc gives back what is freed, or its pools would be measured
+    peaks = []
     for micro in (None, chosen.micro):
         with processes.Pool(1) as pool:
-            before, peak = pool.apply(memory, (chosen.batch, micro))
-        name = "whole" if micro is None else f"micro-batches of {micro}"
-        print(f"batch {chosen.batch}, {name}: peak {peak:,.0f} MB, {peak - before:,.0f} MB of them for the step")
+            peaks.append(pool.apply(memory, (chosen.batch, micro)))
+    rows = [
+        [f"resident memory before the step, batch {chosen.batch:,}", *(round(before) for before, _ in peaks), "MiB"],
+        [f"peak resident memory, batch {chosen.batch:,}", *(round(peak) for _, peak in peaks), "MiB"],
+    ]
     for length_chunks in ("never", "always"):
         module, batch = prepare(TIMED_BATCH, length_chunks)
         seconds: dict[int | None, list[float]] = {None: [], chosen.micro: []}
@@ -52,13 +56,16 @@ def main() -> None:
                 step(module, batch, micro)
                 if round_:  # the first round warms up
                     times.append(time.perf_counter() - start)
-        whole, cached = (statistics.median(times) for times in seconds.values())
-        print(f"batch {TIMED_BATCH}, length_chunks={length_chunks}: whole {whole:.2f} s a step, "
-              f"micro-batches of {chosen.micro} {cached:.2f} s, ratio {cached / whole:.2f}")  # fmt: skip
+        medians = [round(statistics.median(times), 2) for times in seconds.values()]
+        rows.append([f"a step, batch {TIMED_BATCH}, `trainer.length_chunks={length_chunks}`", *medians, "s"])
+    columns = [Column("quantity"), Column("whole"), Column(f"micro-batches of {chosen.micro}"), Column("unit")]
+    columns.append(Column("over whole", "", ".2f"))
+    rows = [[*row, row[2] / row[1]] for row in rows]
+    report("gradient_cache", __doc__, "Gradient cache, three layers of MiniLM", columns, rows, machine())
 
 
 def prepare(batch_size: int, length_chunks: str) -> tuple[Any, dict[str, Tensor]]:
-    """A training module and one batch of triplets."""
+    """Return a training module and one batch of triplets."""
     schema.register()
     resolvers.register()
     console.quiet_libraries()
@@ -81,7 +88,7 @@ def step(module: Any, batch: dict[str, Tensor], micro: int | None) -> None:
 
 
 def memory(batch_size: int, micro: int | None) -> tuple[float, float]:
-    """(peak resident memory before, and after a step) in MB, of a process of its own."""
+    """Return the peak resident memory of this process in MiB, before and after a step."""
     module, batch = prepare(batch_size, "never")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     step(module, batch, micro)

@@ -1,11 +1,10 @@
-"""What each kind of index costs and finds. Run: python benchmarks/index.py   (a million rows: --rows 1000000 --kinds hnsw)
+"""Build time, size, search time and recall of each kind of index, on synthetic unit vectors of 384 numbers. "Clustered"
+vectors resemble sentences: a random map of 32 hidden dimensions, grouped around one centre for a hundred rows, and 10 %
+noise in all 384. "Uniform" vectors are random in all 384 dimensions, the worst case for an approximate search, since
+everything is about as far from everything else. 300 queries are drawn like the rows and are not among them; they go one
+at a time to the saved, memory-mapped index. Recall@10 is against exact search. Build time includes drawing the vectors.
 
-Synthetic unit vectors of 384 numbers, which is all that a machine without a corpus has. "clustered" resembles sentences: a
-random map of 32 hidden dimensions, grouped around one centre a hundred rows, and 10 % noise in all 384. "uniform" is random
-in all 384 dimensions, the worst case for any approximate search, since everything is about as far from everything else.
-Queries are drawn like the rows and are not among them; recall@10 is against exact search. One query at a time from the
-saved, memory-mapped index. Prints build time (drawing included), size on disk, p50 and p99 of a query, recall, and how
-broadly it searched.
+Run: python benchmarks/index.py [--rows N] [--kinds KIND ...]. A million rows: --rows 1000000 --kinds hnsw
 """
 
 import argparse
@@ -13,10 +12,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import machine
+from harness import Column, machine, report
 from torch import Tensor
 
 from simcse_lit.config.checks.index import KINDS, index_config
@@ -26,7 +26,7 @@ WIDTH, HIDDEN, CLUSTER, QUERIES, BLOCK = 384, 32, 100, 300, 16_384
 
 
 class Vectors:
-    """Rows and queries of one distribution, always the same."""
+    """Rows and queries of one distribution, the same in every run."""
 
     def __init__(self, shape: str, rows: int) -> None:
         self.shape, self.rows = shape, rows
@@ -50,49 +50,63 @@ class Vectors:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--uniform-rows", type=int, default=10_000, help="0 leaves the worst case out")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--setting", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. links=16 ef_construction=100")
     options = parser.parse_args()
     settings = dict(setting.split("=") for setting in options.setting)
-    print(machine("faiss-cpu"))
+    table = []
     for shape, rows in (("clustered", options.rows), ("uniform", options.uniform_rows)):
         if not rows:
             continue
-        print(f"\n{rows:,} {shape} vectors of {WIDTH} numbers, {QUERIES} queries")
-        print("          build       disk      p50      p99  recall@10  breadth")
         vectors = Vectors(shape, rows)
         queries = vectors.draw(QUERIES, 0)
         with tempfile.TemporaryDirectory() as folder:
             exact: list[set[int]] = []
             for kind in dict.fromkeys(["exact", *options.kinds]):
-                exact = measure(kind, vectors, queries, Path(folder) / kind, settings if kind != "exact" else {}, exact)
+                own = settings if kind != "exact" else {}
+                figures, found = measure(kind, vectors, queries, Path(folder) / kind, own)
+                exact = exact or found
+                recall = sum(len(one & other) for one, other in zip(found, exact, strict=True)) / 10 / QUERIES
+                table.append([f"{rows:,} {shape}", kind, *figures, recall])
+                print(table[-1], flush=True)
+    columns = [
+        Column("vectors"),
+        Column("kind"),
+        Column("build", "s", ".1f"),
+        Column("disk", "MiB", ",.0f"),
+        Column("p50", "ms", ".2f"),
+        Column("p99", "ms", ".2f"),
+        Column("breadth"),
+        Column("recall@10", "", ".3f"),
+    ]
+    report("index", __doc__, "Kinds of index", columns, table, machine("faiss-cpu"))
 
 
 def measure(
-    kind: str, vectors: Vectors, queries: Tensor, folder: Path, settings: dict[str, str], exact: list[set[int]]
-) -> list[set[int]]:
-    """Print one line; returns what an exact search finds."""
+    kind: str, vectors: Vectors, queries: Tensor, folder: Path, settings: dict[str, str]
+) -> tuple[list[Any], list[set[int]]]:
+    """Build and search one index.
+
+    Returns:
+        Build time (s), size (MiB), p50 and p99 of a query (ms) and breadth of the search; the ids found for each query.
+    """
     start = time.perf_counter()
     Index.build_in(folder, vectors.blocks(), index_config(kind, **settings))
     build = time.perf_counter() - start
     size = sum(path.stat().st_size for path in folder.iterdir())
     index = Index.load(folder)
-    index.search(queries[:20], 10)  # pages of the files come in
+    index.search(queries[:20], 10)  # reads pages of the files into memory
     seconds, found = [], []
     for query_H in queries:
         start = time.perf_counter()
         hits = index.search(query_H[None], 10)[0]
         seconds.append(time.perf_counter() - start)
         found.append({hit.id for hit in hits})
-    exact = exact or found
-    recall = sum(len(one & other) for one, other in zip(found, exact, strict=True)) / 10 / len(found)
     p50, p99 = torch.tensor(seconds).quantile(torch.tensor([0.5, 0.99])).mul(1000).tolist()
-    print(f"{kind:6} {build:7.1f} s {size / 2**20:7.0f} MiB {p50:5.2f} ms {p99:5.2f} ms      {recall:.3f}  "
-          f"{index.breadth or ''}", flush=True)  # fmt: skip
-    return exact
+    return [build, size / 2**20, p50, p99, index.breadth], found
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""What each lever of a training step and of encoding gives alone, against doing without any: in time, and one in memory.
+"""What each lever gives alone, against doing without all of them. Training: all-MiniLM-L6-v2 with the pooler `cls`,
+batches of 64 NLI triplets, float32; a step is forward pass, loss, backward pass, clipping and AdamW. Encoding: mean
+pooling, sentences of the STS sets in the order of the sets. A B A B in one run, medians. Memory is what the tensors
+hold that the forward pass of a step keeps for its backward pass. `--compile` measures torch.compile instead.
 
-Run: python benchmarks/levers.py [--compile]. Training: all-MiniLM-L6-v2, the pooler cls, batches of 64 NLI triplets of
-SIMCSE_DATA, float32, forward pass, loss, backward pass, clipping and AdamW. Encoding: mean pooling, sentences of the STS
-sets in the order of the sets. A B A B in one run, medians. Memory: what the tensors hold that a step's forward pass keeps
-for its backward pass. `--compile` is about torch.compile instead, which takes minutes to compile.
+Run: python benchmarks/levers.py [--compile]. Needs SIMCSE_DATA. `--compile` takes minutes to compile.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from harness import alternate, machine, ratio, real_data, report, summary, train_config
+from harness import Column, alternate, machine, ratio, real_data, report, summary, train_config
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -39,17 +38,24 @@ GELU: Without = partial(patch.object, gradient_cache, "recomputed_gelu", nullcon
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
     chosen = parser.parse_args()
     rows = training(chosen.rounds, chosen.compile) + ([] if chosen.compile else encoding(chosen.rounds))
-    columns = ["work", "lever", "s", "against the first"]
-    title, options = ("torch.compile", ["--compile"]) if chosen.compile else ("Each lever alone", [])
-    report("levers", title, columns, rows, machine("transformers"), options=options)
+    columns = [
+        Column("work"),
+        Column("lever"),
+        Column("time", "s", ".3f"),
+        Column("times faster than the first", "", ".2f"),
+        Column("memory kept", "MiB", ".0f"),
+        Column("of the first", "", ".2f"),
+    ]
+    name, title = ("levers_compile", "torch.compile on a CPU") if chosen.compile else ("levers", "Each lever alone")
+    report(name, __doc__, title, columns, rows, machine("transformers"))
 
 
-def training(rounds: int, compiled: bool) -> list[list[str]]:
+def training(rounds: int, compiled: bool) -> list[list[Any]]:
     triplets = ("data=file", f"data.train_file={real_data('nli/snli_triplets.csv')}", "pooler=cls", "projection=none")
     module, data = build(train_config("loss=sup", "data.batch_size=64", *triplets))
     batch = next(iter(data.train_dataloader()))
@@ -104,8 +110,8 @@ def training(rounds: int, compiled: bool) -> list[list[str]]:
     return rows if compiled else [*rows, *memory(encoder, partial(chunked, 96, encoder), batch)]
 
 
-def memory(encoder: SentenceEncoder, encode: Encode, batch: Any) -> list[list[str]]:
-    """What a forward pass keeps besides the weights: all, all but GELU's outputs, of the last layer's end one token."""
+def memory(encoder: SentenceEncoder, encode: Encode, batch: Any) -> list[list[Any]]:
+    """Measure what a forward pass keeps besides the weights, with and without two levers."""
     weights = {weight.untyped_storage().data_ptr() for weight in encoder.parameters()}
     sizes = []
     for keep, last_layer in (
@@ -128,16 +134,13 @@ def memory(encoder: SentenceEncoder, encode: Encode, batch: Any) -> list[list[st
             sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights) / 2**20
         )
         del vectors_NH
-    work = "MB that its forward pass keeps"
-    return [
-        [work, f"{CHUNKS}, GELU's outputs kept", f"{sizes[0]:,.0f}", ""],
-        [work, CHUNKS, f"{sizes[1]:,.0f}", f"{sizes[1] / sizes[0]:.2f} of it"],
-        [work, f"{CHUNKS}, the first token alone", f"{sizes[2]:,.0f}", f"{sizes[2] / sizes[0]:.2f} of it"],
-    ]
+    levers = (f"{CHUNKS}, GELU's outputs kept", CHUNKS, f"{CHUNKS}, the first token alone")
+    work = "what its forward pass keeps"
+    return [[work, lever, None, None, size, size / sizes[0]] for lever, size in zip(levers, sizes, strict=True)]
 
 
 @torch.inference_mode()
-def encoding(rounds: int) -> list[list[str]]:
+def encoding(rounds: int) -> list[list[Any]]:
     config = train_config("loss=unsup", "tasks=sts", f"senteval.dir={real_data('SentEval')}")
     module, data = build(config)
     encoder: SentenceEncoder = module.encoder.eval()
@@ -173,10 +176,10 @@ def encoding(rounds: int) -> list[list[str]]:
     return table(f"encode {len(stands):,} sentences, {len(unique):,} unique", alternate(ways, rounds, warm_up=False))
 
 
-def table(work: str, seconds: dict[str, list[float]]) -> list[list[str]]:
+def table(work: str, seconds: dict[str, list[float]]) -> list[list[Any]]:
     base = next(iter(seconds.values()))
-    return [[work, name, summary(times), f"{ratio(base, times):.2f}x"] for name, times in seconds.items()]
+    return [[work, name, summary(times), ratio(base, times), None, None] for name, times in seconds.items()]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

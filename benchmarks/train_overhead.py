@@ -1,10 +1,9 @@
-"""What Lightning, callbacks and loggers add to a training step, over 200 steps. Run: python benchmarks/train_overhead.py
+"""What Lightning, callbacks and loggers add to a training step. A bare loop over the same parts (length chunks, loss,
+clipping, fused AdamW, schedule) against `train` with everything that conf/ switches on but scoring, both with the tiny
+encoder and batches of 8, A B A B in one run: the arithmetic is short there, so that what is added stands out. The
+overhead is what is added over a step of the bare loop with three layers of MiniLM on batches of 64 NLI triplets.
 
-A bare loop over the same optimised parts (length chunks, loss, clipping, fused AdamW, schedule) against `train` with
-everything that conf/ switches on but scoring. Both with the tiny encoder and batches of 8, A B A B in one run: the
-arithmetic takes a few milliseconds, so what is added to it can be told from the noise of the machine. Then the bare loop
-with three layers of MiniLM on batches of 64 NLI triplets of SIMCSE_DATA: the share of a real step that the same
-milliseconds are.
+Run: python benchmarks/train_overhead.py [--steps N] [--rounds N]. Needs SIMCSE_DATA.
 """
 
 import argparse
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from harness import alternate, machine, real_data, report, summary, train_config
+from harness import QUANTITIES, alternate, machine, real_data, report, summary, train_config
 from transformers import get_scheduler
 
 from simcse_lit.config.schema import TrainConfig
@@ -27,7 +26,7 @@ from simcse_lit.training.chunking import encode_in_chunks, plan
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     chosen = parser.parse_args()
@@ -36,29 +35,32 @@ def main() -> None:
     each = {name: statistics.median(times) / chosen.steps for name, times in seconds.items()}
     added = each["train"] - each["bare loop"]
     real = bare(configuration("model=minilm-l3", 64, 10), 10) / 10
-    rows = [[f"{name}, tiny encoder, {chosen.steps} steps, s", summary(times)] for name, times in seconds.items()]
-    rows.append(["added to a step, ms", f"{added * 1000:.1f}"])
-    rows.append(["bare step with three layers of MiniLM, batch 64, ms", f"{real * 1000:.0f}"])
-    rows.append(["overhead of `train` over it", f"{added / real:.1%}"])
-    report("train_overhead", "What a `train` run adds to a step", ["", ""], rows, machine("pytorch-lightning"))
+    rows = [[f"{name}, tiny encoder, {chosen.steps} steps", summary(times), "s"] for name, times in seconds.items()]
+    rows.append(["added to a step", round(added * 1000, 1), "ms"])
+    rows.append(["bare step with three layers of MiniLM, batch 64", round(real * 1000), "ms"])
+    rows.append(["overhead of `train` over it", round(100 * added / real, 1), "%"])
+    report("train_overhead", __doc__, "What a `train` run adds to a step", QUANTITIES, rows, machine("pytorch-lightning"))
 
 
 def configuration(model: str, batch: int, steps: int) -> TrainConfig:
-    """The miniature's settings without scoring."""
+    """Compose the quickstart's settings with NLI triplets and without scoring."""
     return train_config(
-        *("experiment=quickstart", model, "data=file", f"data.train_file={real_data('nli/snli_triplets.csv')}"),
-        *(
-            f"data.batch_size={batch}",
-            f"trainer.max_steps={steps}",
-            "trainer.max_epochs=-1",
-            "trainer.val_check_interval=100000",
-        ),
-        *("callbacks.final_validation=null", "demo.corpus=null", "demo.queries=[]"),
+        "experiment=quickstart",
+        model,
+        "data=file",
+        f"data.train_file={real_data('nli/snli_triplets.csv')}",
+        f"data.batch_size={batch}",
+        f"trainer.max_steps={steps}",
+        "trainer.max_epochs=-1",
+        "trainer.val_check_interval=100000",
+        "callbacks.final_validation=null",
+        "demo.corpus=null",
+        "demo.queries=[]",
     )
 
 
 def whole(config: TrainConfig) -> float:
-    """Seconds of the steps of a real run, by the time that it says itself for loading and taking them."""
+    """Train, and return the seconds of all steps as `Clock` measures them."""
     config.evaluation.before = config.evaluation.test = False
     with tempfile.TemporaryDirectory() as folder:
         config.callbacks["clock"] = {"_target_": "train_overhead.Clock"}
@@ -72,7 +74,7 @@ def whole(config: TrainConfig) -> float:
 
 
 class Clock(pl.Callback):
-    """Seconds between the first and the last step of the last run, for all steps."""
+    """Notes the seconds of all steps of the last run, extrapolated from those after the first."""
 
     seconds = 0.0
 
@@ -88,7 +90,7 @@ class Clock(pl.Callback):
 
 
 def bare(config: TrainConfig, steps: int) -> float:
-    """Seconds of as many steps of a loop that does nothing else."""
+    """Run a loop of `steps` steps that does nothing else, and return its seconds."""
     module, data = build(config)
     data.prepare_corpus()
     encoder = module.encoder
@@ -114,5 +116,5 @@ def bare(config: TrainConfig, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.modules["train_overhead"] = sys.modules[__name__]  # Hydra makes Clock by that name
+    sys.modules["train_overhead"] = sys.modules[__name__]  # Hydra finds Clock under that name
     main()

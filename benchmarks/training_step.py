@@ -1,18 +1,16 @@
-"""One training step against a plain reference loop and sentence-transformers' trainer: time and peak memory.
+"""One training step of all-MiniLM-L6-v2 against a plain reference loop and against sentence-transformers' trainer: time
+and peak memory. 32 tokens, AdamW, gradients clipped to 1; batches of 128 NLI triplets (supervised) and of 64 sentences
+of Wikipedia (unsupervised). The reference loop does what SimCSE's own code does: it pads all views of a batch together
+to the longest, and takes one forward and one backward pass. sentence-transformers trains with its defaults and
+MultipleNegativesRankingLoss, and pads each view separately. simcse-lit is the module of `train` under Lightning. The
+first step of a round fills caches and is not counted. Memory is that of a fresh process that takes two supervised
+steps. The bound is what leaving out all padding can give at most.
 
-Run: python benchmarks/training_step.py [--steps N] [--rounds N] [--pooler cls|avg] [--precision 32-true|bf16-mixed]
-
-all-MiniLM-L6-v2, 32 tokens, real text of SIMCSE_DATA, AdamW, gradients clipped to 1. Supervised: batches of 128 NLI
-triplets; unsupervised: batches of 64 sentences of Wikipedia. All read the first token, as SimCSE does, or with `--pooler
-avg` the mean, as this model was trained. The reference loop pads all views of a batch together to the
-longest, with one forward and one backward pass, as SimCSE's own code does; sentence-transformers trains with its defaults
-and MultipleNegativesRankingLoss; ours is `train`'s own module under Lightning. Each way takes the same steps in turn, A B A
-B; its first step of a round, which fills caches, is not counted. Memory, of the supervised step: a process a way, whose
-second step has the peak.
+Run: python benchmarks/training_step.py [--steps N] [--rounds N] [--pooler cls|avg] [--precision 32-true|bf16-mixed].
+Needs SIMCSE_DATA.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,19 +19,25 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from harness import (
     MINILM,
+    Column,
     alternate,
     machine,
     peak_memory,
-    precision_option,
+    precision_suffix,
     ratio,
     real_data,
     report,
     summary,
     train_config,
 )
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
+from transformers import TrainerCallback
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
@@ -51,7 +55,7 @@ Way = Callable[[], float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=3, help="of a round; the first is not counted")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--pooler", default="cls", choices=("cls", "avg"))
@@ -67,26 +71,33 @@ def main() -> None:
         padding = padded_fractions(config, chosen.steps)
         seconds = alternate(ways, chosen.rounds, warm_up=False)
         for peer in peers:
-            bound = f"{1 / (1 - padding[peer]):.2f}x (p = {padding[peer]:.2f})"
-            rows.append([title, peer, summary(seconds[peer]), summary(seconds[OURS]),
-                         f"{ratio(seconds[peer], seconds[OURS]):.2f}x", bound,
-                         *([f"{memory[peer]:,.0f}", f"{memory[OURS]:,.0f}", f"{memory[OURS] / memory[peer]:.2f}"]
-                           if memory else [""] * 3)])  # fmt: skip
+            row = [
+                title,
+                peer,
+                summary(seconds[peer]),
+                summary(seconds[OURS]),
+                ratio(seconds[peer], seconds[OURS]),
+                padding[peer],
+                1 / (1 - padding[peer]),
+                *([memory[peer], memory[OURS], memory[OURS] / memory[peer]] if memory else [None] * 3),
+            ]
+            rows.append(row)
     columns = [
-        "work",
-        "against",
-        "its s a step",
-        "ours",
-        "faster",
-        "bound of removing padding",
-        "its peak MB",
-        "ours",
-        "of it",
+        Column("work"),
+        Column("peer"),
+        Column("its step", "s", ".3f"),
+        Column("simcse-lit", "s", ".3f"),
+        Column("times faster", "", ".2f"),
+        Column("padding of the peer", "", ".2f"),
+        Column("bound", "", ".2f"),
+        Column("its peak", "MiB", ",.0f"),
+        Column("simcse-lit", "MiB", ",.0f"),
+        Column("of its peak", "", ".2f"),
     ]
     about = machine("pytorch-lightning", "transformers", "sentence-transformers")
-    title = f"A training step, all-MiniLM-L6-v2, pooler {chosen.pooler}, {chosen.precision}"
-    options = ([] if chosen.pooler == "cls" else ["--pooler", chosen.pooler]) + precision_option(chosen.precision)
-    report("training_step", title, columns, rows, about, options=options)
+    title = f"A training step, pooler {chosen.pooler}, {chosen.precision}"
+    name = "training_step" + ("_avg" if chosen.pooler == "avg" else "") + precision_suffix(chosen.precision)
+    report(name, __doc__, title, columns, rows, about)
 
 
 def configuration(work: str, pooler: str, precision: str) -> TrainConfig:
@@ -96,12 +107,12 @@ def configuration(work: str, pooler: str, precision: str) -> TrainConfig:
 
 
 def once(work: str, name: str, pooler: str, precision: str) -> None:
-    """Two steps in a process of its own, whose memory is watched."""
+    """Take two steps, for a process whose memory is watched."""
     prepare(configuration(work, pooler, precision), name, steps=2)()
 
 
 def prepare(config: TrainConfig, name: str, steps: int) -> Way:
-    """A function that takes `steps` steps and returns the seconds of one, without the first."""
+    """Return a function that takes `steps` steps and returns the seconds of one, without the first."""
     return {OURS: ours, REFERENCE: reference, PEER: peer}[name](config, steps)
 
 
@@ -117,6 +128,16 @@ class Clock(pl.Callback):
     @property
     def seconds(self) -> float:
         return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+
+
+class PeerClock(TrainerCallback):
+    """The same for the trainer of transformers."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.clock.on_train_batch_end()
 
 
 def ours(config: TrainConfig, steps: int) -> Way:
@@ -145,7 +166,7 @@ def ours(config: TrainConfig, steps: int) -> Way:
 
 
 def reference(config: TrainConfig, steps: int) -> Way:
-    """The loop that anyone would write: pad all views to the longest, one forward, one backward, clip, AdamW."""
+    """The plain loop: pad all views to the longest, one forward pass, one backward pass, clip, AdamW."""
     module, data = build(config)
     encoder = module.encoder
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.optimizer.lr, weight_decay=0.0)
@@ -175,20 +196,7 @@ def reference(config: TrainConfig, steps: int) -> Way:
 
 
 def peer(config: TrainConfig, steps: int) -> Way:
-    """sentence-transformers' own trainer, with the loss that is SimCSE's under another name."""
-    from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.sentence_transformer.modules import Pooling
-    from transformers import TrainerCallback
-
-    class PeerClock(TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.clock = Clock()
-
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            self.clock.on_train_batch_end()
-
+    """sentence-transformers' trainer, with the loss that equals SimCSE's."""
     model = SentenceTransformer(str(local_path(MINILM, "model")), device="cpu")
     model.max_seq_length = config.data.max_length
     mode = {"cls": "cls", "avg": "mean"}[config.pooler.name]
@@ -225,7 +233,7 @@ def peer(config: TrainConfig, steps: int) -> Way:
 
 
 def texts_of(config: TrainConfig, steps: int) -> list[tuple[str, ...]]:
-    """The examples of our own first batches; an unsupervised sentence stands in both views."""
+    """Return the examples of the first batches of simcse-lit; an unsupervised sentence stands in both views."""
     rows = [
         row.fields for row in examples(open_sources(config.data.train_file, None, key="data"), config.data.columns, "error")
     ]
@@ -235,7 +243,7 @@ def texts_of(config: TrainConfig, steps: int) -> list[tuple[str, ...]]:
 
 
 def padded_fractions(config: TrainConfig, steps: int) -> dict[str, float]:
-    """Share of a peer's tokens that are padding, of all views together or a view at a time, over the batches."""
+    """Return the share of each peer's tokens that are padding, over all batches."""
     masks = [batch["attention_mask"] for _, batch in zip(range(steps), build(config)[1].train_dataloader(), strict=False)]
     real = sum(int(mask.sum()) for mask in masks)
     by_view = sum(len(mask) * int(mask.sum(2).amax(0).sum()) for mask in masks)
@@ -243,4 +251,4 @@ def padded_fractions(config: TrainConfig, steps: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """Decides whether the Hub is worth asking, before its client is imported.
 
-Without a network the client retries every request for half a minute, a dozen times over. One question with a short limit,
+Without a network the client retries each of its many requests before it gives up. One question with a short limit,
 and the client's own offline mode, make the same run start from cached copies at once, or fail at once with a message.
 """
 

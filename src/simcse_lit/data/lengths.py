@@ -6,8 +6,8 @@ Used for the chunks of a training step (`training/chunking.py`) and for batches 
 from collections import Counter
 from collections.abc import Sequence
 
-# What one more pass of the encoder costs, in tokens, where only sentences are encoded. On two CPU cores with six layers of
-# MiniLM 32 to 256 are within noise of the best; a token budget bounds what it can cost elsewhere.
+# What one more pass of the encoder costs, in tokens, where only sentences are encoded. benchmarks/levers.py compares values
+# for a training step; a token budget bounds the cost on other machines.
 OVERHEAD = 96
 
 

@@ -3,7 +3,7 @@
 import ctypes
 import os
 
-KERNELS = 64  # several times what one batch needs; a kernel takes about 100 KB and half a millisecond
+KERNELS = 64  # several times what one batch needs; a kernel is small and quickly made
 
 
 def keep_few_kernels() -> None:

@@ -160,7 +160,7 @@ class ProgressBar(TQDMProgressBar):
         return self.trainer.max_steps if total == float("inf") else total
 
     def init_validation_tqdm(self) -> Tqdm:
-        """No bar: scoring a development set takes seconds, and a second line would break the training line."""
+        """No bar: scoring a development set is short, and a second line would break the training line."""
         return Tqdm(disable=True)
 
     def init_test_tqdm(self) -> Tqdm:

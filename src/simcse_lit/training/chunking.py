@@ -1,7 +1,7 @@
 """Cuts a step's sentences into chunks of like length and of bounded size, so that little of the work is padding.
 
-The mathematics is untouched: the vectors come back in order, one loss follows, and one backward pass. On NLI triplets 61 %
-of the tokens of a batch padded to its longest sentence are padding, on Wikipedia 30 %.
+The result is the same: the vectors come back in order, one loss follows, and one backward pass. docs/benchmarks.md shows how
+much of a batch is padding where all of it is padded to its longest sentence.
 
 Shapes: B examples, V views, N = B x V sentences, L length, H hidden.
 """

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 import simcse_lit
 from simcse_lit.errors import UserError
 
-if TYPE_CHECKING:  # an evaluation needs no Lightning, which takes two seconds to import
+if TYPE_CHECKING:  # an evaluation needs no Lightning, which is slow to import
     from pytorch_lightning.loggers import CSVLogger
 
 LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "hydra-core", "omegaconf", "scipy")
@@ -80,8 +80,9 @@ def git_commit() -> str | None:
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     commit = git("rev-parse", "HEAD")
-    # A benchmark's results do not change the code that produces the next ones.
-    changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)benchmarks/results")
+    # Results of benchmarks are no code: the commit of the next benchmark is clean although the one before wrote its result.
+    results = (":(top,exclude)benchmarks/results", ":(top,exclude)docs/benchmarks.md")
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *results)
     return f"{commit}-dirty" if commit and changes else commit
 
 
