@@ -37,11 +37,11 @@ BATCHES = STEPS = 10
 SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
 PEER = "sentence-transformers"
 PLANS = {
-    "padded together": {"by_length": False},
-    "length_chunks=always chunk_overhead=4096": {"by_length": True, "overhead": 4096},
-    "length_chunks=packed": {"by_length": False, "packed": True},
-    "length_chunks=packed compile=default": {"by_length": False, "packed": True},
-    "length_chunks=packed compile=cuda_graphs": {"by_length": False, "packed": True},
+    "padded together": {"how": "never"},
+    "length_chunks=always chunk_overhead=4096": {"how": "always", "overhead": 4096},
+    "length_chunks=packed": {"how": "packed"},
+    "length_chunks=packed compile=default": {"how": "packed"},
+    "length_chunks=packed compile=cuda_graphs": {"how": "packed"},
 }
 Batch = tuple[Tensor, Tensor]  # ids and mask, (B, V, L), on the host
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -130,7 +130,7 @@ def random_batch(examples: int, views: int, mean: float, deviation: float) -> Ba
 
 def loss_of(encoder: SentenceEncoder, how: Mapping[str, object], device: torch.device, ids: Tensor, mask: Tensor) -> Tensor:
     """Compute the loss as `train` does: plan on the host, then copy everything to the device."""
-    chunks = [chunk.to(device) for chunk in plan(mask.flatten(0, 1), **{"limit": None, "overhead": 0, **how})]  # type: ignore[arg-type]
+    chunks = [chunk.to(device) for chunk in plan(mask.flatten(0, 1), **how)]  # type: ignore[arg-type]
     ids_NL, mask_NL = to_device(ids.flatten(0, 1), device), to_device(mask.flatten(0, 1), device)
     views = encode_in_chunks(encoder, ids_NL, mask_NL, chunks).unflatten(0, ids.shape[:2]).unbind(1)
     return contrastive_loss(contrastive_logits(*(view.float() for view in views), temperature=0.05))

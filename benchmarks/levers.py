@@ -22,9 +22,7 @@ from simcse_lit.data.collation import SentenceBatches
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.first_token import FirstToken
 from simcse_lit.evaluation.suite import load_suite
-from simcse_lit.objective import recompute
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.training import gradient_cache
 from simcse_lit.training.build import build
 from simcse_lit.training.chunking import encode_in_chunks, plan
 
@@ -34,7 +32,6 @@ NONE = "none: padded together, AdamW"
 Encode = Callable[[Tensor, Tensor], Tensor]
 Without = Callable[[], AbstractContextManager[Any]]
 FIRST_TOKEN: Without = partial(patch.object, FirstToken, "possible", False)  # every token to the end of the last layer
-GELU: Without = partial(patch.object, gradient_cache, "recomputed_gelu", nullcontext)  # its outputs are kept
 
 
 def main() -> None:
@@ -57,7 +54,7 @@ def main() -> None:
 
 def training(rounds: int, compiled: bool) -> list[list[Any]]:
     triplets = ("data=file", f"data.train_file={real_data('nli/snli_triplets.csv')}", "pooler=cls", "projection=none")
-    module, data = build(train_config("loss=sup", "data.batch_size=64", *triplets))
+    module, data, _ = build(train_config("loss=sup", "data.batch_size=64", *triplets))
     batch = next(iter(data.train_dataloader()))
     encoder = module.encoder
 
@@ -75,10 +72,10 @@ def training(rounds: int, compiled: bool) -> list[list[Any]]:
         return None
 
     def chunked(overhead: int, network: Any, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        return encode_in_chunks(network, ids_NL, mask_NL, plan(mask_NL, by_length=True, limit=None, overhead=overhead))
+        return encode_in_chunks(network, ids_NL, mask_NL, plan(mask_NL, "always", overhead=overhead))
 
     def packed(ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        chunks = plan(mask_NL, by_length=False, limit=None, overhead=0, packed=True)
+        chunks = plan(mask_NL, "packed")
         return encode_in_chunks(encoder, ids_NL, mask_NL, chunks)
 
     def adamw(network: SentenceEncoder, *, fused: bool) -> torch.optim.Optimizer:
@@ -92,12 +89,11 @@ def training(rounds: int, compiled: bool) -> list[list[Any]]:
     for overhead in (32, 256):
         cut = partial(chunked, overhead, encoder)
         ways[f"the same, trainer.chunk_overhead={overhead}"] = partial(step, cut, loop, FIRST_TOKEN)
-    ways[f"{CHUNKS}, GELU's outputs kept"] = partial(step, partial(chunked, 96, encoder), loop, FIRST_TOKEN, GELU)
     ways["trainer.length_chunks=packed"] = partial(step, packed, loop, FIRST_TOKEN)
     ways[f"all: {CHUNKS}, the first token alone, fused AdamW"] = partial(step, partial(chunked, 96, encoder), fused)
     if compiled:
         ways = {name: way for name, way in ways.items() if name in (NONE, CHUNKS)}
-        again, _ = build(train_config("loss=sup", "data.batch_size=64", *triplets, "trainer.compile=default"))
+        again = build(train_config("loss=sup", "data.batch_size=64", *triplets, "trainer.compile=default")).module
         again.encoder.load_state_dict(encoder.state_dict())
         own = adamw(again.encoder, fused=False)
         ways["trainer.compile=default"] = partial(step, again.encoder, own, FIRST_TOKEN)
@@ -111,30 +107,23 @@ def training(rounds: int, compiled: bool) -> list[list[Any]]:
 
 
 def memory(encoder: SentenceEncoder, encode: Encode, batch: Any) -> list[list[Any]]:
-    """Measure what a forward pass keeps besides the weights, with and without two levers."""
+    """Measure what a forward pass keeps besides the weights, with the last layer whole and with its first token alone."""
     weights = {weight.untyped_storage().data_ptr() for weight in encoder.parameters()}
     sizes = []
-    for keep, last_layer in (
-        (lambda tensor: tensor, FIRST_TOKEN),
-        (recompute._keep, FIRST_TOKEN),
-        (recompute._keep, nullcontext),
-    ):
+    for last_layer in (FIRST_TOKEN, nullcontext):
         kept: dict[int, Tensor] = {}
 
-        def note(tensor: Tensor, keep: Callable[[Tensor], Any] = keep, kept: dict[int, Tensor] = kept) -> Any:
-            packed = keep(tensor)
-            if isinstance(packed, Tensor):
-                kept[packed.untyped_storage().data_ptr()] = packed
-            return packed
+        def note(tensor: Tensor, kept: dict[int, Tensor] = kept) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
 
-        hooks = partial(saved_tensors_hooks, note, recompute._restore)
-        with last_layer(), patch.object(gradient_cache, "recomputed_gelu", hooks):
+        with last_layer(), saved_tensors_hooks(note, lambda tensor: tensor):
             vectors_NH = encode(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1))
         sizes.append(
             sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights) / 2**20
         )
         del vectors_NH
-    levers = (f"{CHUNKS}, GELU's outputs kept", CHUNKS, f"{CHUNKS}, the first token alone")
+    levers = (CHUNKS, f"{CHUNKS}, the first token alone")
     work = "what its forward pass keeps"
     return [[work, lever, None, None, size, size / sizes[0]] for lever, size in zip(levers, sizes, strict=True)]
 
@@ -142,7 +131,7 @@ def memory(encoder: SentenceEncoder, encode: Encode, batch: Any) -> list[list[An
 @torch.inference_mode()
 def encoding(rounds: int) -> list[list[Any]]:
     config = train_config("loss=unsup", "tasks=sts", f"senteval.dir={real_data('SentEval')}")
-    module, data = build(config)
+    module, data, _ = build(config)
     encoder: SentenceEncoder = module.encoder.eval()
     pairs = [pair for task in load_suite(config).test for pair in zip(*[iter(task.sentences())] * 2, strict=True)]
     stands = [sentence for pair in pairs[:: len(pairs) // PAIRS] for sentence in pair]

@@ -91,7 +91,7 @@ class Clock(pl.Callback):
 
 def bare(config: TrainConfig, steps: int) -> float:
     """Run a loop of `steps` steps that does nothing else, and return its seconds."""
-    module, data = build(config)
+    module, data, _ = build(config)
     data.prepare_corpus()
     encoder = module.encoder
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.optimizer.lr, weight_decay=0.0, fused=True)
@@ -100,7 +100,7 @@ def bare(config: TrainConfig, steps: int) -> float:
     while len(ends) < steps:
         for batch in data.train_dataloader():
             ids_NL, mask_NL = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
-            chunks = plan(mask_NL, by_length=True, limit=None, overhead=config.trainer.chunk_overhead)
+            chunks = plan(mask_NL, "always", overhead=config.trainer.chunk_overhead)
             views = encode_in_chunks(encoder, ids_NL, mask_NL, chunks).unflatten(0, batch["input_ids"].shape[:2]).unbind(1)
             weight = config.loss.hard_negative_weight
             logits = contrastive_logits(*views, temperature=config.loss.temperature, hard_negative_weight=weight)

@@ -141,7 +141,7 @@ class PeerClock(TrainerCallback):
 
 
 def ours(config: TrainConfig, steps: int) -> Way:
-    module, data = build(config)
+    module, data, _ = build(config)
     data.prepare_corpus()
 
     def run() -> float:
@@ -167,7 +167,7 @@ def ours(config: TrainConfig, steps: int) -> Way:
 
 def reference(config: TrainConfig, steps: int) -> Way:
     """The plain loop: pad all views to the longest, one forward pass, one backward pass, clip, AdamW."""
-    module, data = build(config)
+    module, data, _ = build(config)
     encoder = module.encoder
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.optimizer.lr, weight_decay=0.0)
     half = config.trainer.precision == "bf16-mixed"
@@ -237,14 +237,14 @@ def texts_of(config: TrainConfig, steps: int) -> list[tuple[str, ...]]:
     rows = [
         row.fields for row in examples(open_sources(config.data.train_file, None, key="data"), config.data.columns, "error")
     ]
-    _, data = build(config)
+    data = build(config).data
     chosen = [rows[row] for batch in range(steps) for row in data.rows_of(batch) or []]
     return [fields * 2 if len(fields) == 1 else fields for fields in chosen]
 
 
 def padded_fractions(config: TrainConfig, steps: int) -> dict[str, float]:
     """Return the share of each peer's tokens that are padding, over all batches."""
-    masks = [batch["attention_mask"] for _, batch in zip(range(steps), build(config)[1].train_dataloader(), strict=False)]
+    masks = [batch["attention_mask"] for _, batch in zip(range(steps), build(config).data.train_dataloader(), strict=False)]
     real = sum(int(mask.sum()) for mask in masks)
     by_view = sum(len(mask) * int(mask.sum(2).amax(0).sum()) for mask in masks)
     return {REFERENCE: 1 - real / sum(mask.numel() for mask in masks), PEER: 1 - real / by_view}

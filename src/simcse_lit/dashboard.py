@@ -1,11 +1,16 @@
-"""python -m simcse_lit.dashboard ENTITY/PROJECT: make the project's dashboard on W&B, a workspace of curves and scores.
+"""Make the project's dashboard on W&B: curves, scores, figures.
+
+  simcse-lit dashboard ENTITY/PROJECT
+  simcse-lit dashboard ENTITY/PROJECT --by loss.temperature
 
 It needs wandb-workspaces (pip install 'simcse-lit[dashboard]'), and a login to send it.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("dashboard")
+
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +25,18 @@ if TYPE_CHECKING:
 SCORES = ("test/Avg.", "test/STS-B", "test/SICK-R", "test/Avg. transfer")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Build the dashboard that the command line names, and send it."""
-    parser = argparse.ArgumentParser(prog="python -m simcse_lit.dashboard", description="The project's dashboard on W&B.")
-    parser.add_argument("project", metavar="ENTITY/PROJECT", help="where the runs are")
-    parser.add_argument(
-        "--by", metavar="KEY", help="key of the configuration whose values are compared, as loss.temperature"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="say what it would hold, and send nothing")
-    given = parser.parse_args(arguments)
-    try:
-        workspace = build(given.project, given.by)
-        for section in workspace.sections if given.dry_run else ():
+def main(project: str, by: str | None, dry_run: bool) -> None:
+    """Build the dashboard of ENTITY/PROJECT, and send it, or say what it would hold.
+
+    Raises:
+        UserError: as `build` and `send`.
+    """
+    workspace = build(project, by)
+    if dry_run:
+        for section in workspace.sections:
             print(f"{section.name}: {len(section.panels)} panels")
-        if not given.dry_run:
-            print(send(workspace))
-    except UserError as error:
-        print(f"\nError: {error}", file=sys.stderr)
-        sys.exit(1)
+    else:
+        print(send(workspace))
 
 
 def build(project: str, by: str | None = None) -> "Workspace":
@@ -93,7 +92,3 @@ def send(workspace: "Workspace") -> str:
         raise UserError("dashboard: no API key. Log in with: wandb login")
     workspace.save()
     return str(workspace.url)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

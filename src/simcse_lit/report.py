@@ -1,10 +1,27 @@
-"""python -m simcse_lit.report FOLDER: report on one run or a sweep as one HTML page, tables, figures and a CSV file.
+"""Report on one run, or on a sweep: one page, tables, figures.
 
-The report needs only the files of the runs, so it works on runs of another machine. It imports no torch.
+  simcse-lit report multirun/unsup/TIME
+  simcse-lit report multirun/unsup/TIME baseline=loss.temperature=0.1 metric=Avg.
+  simcse-lit report multirun/unsup/TIME paper=published.csv
+
+settings:
+  baseline=KEY=VALUE[,KEY=VALUE]  the setting that others are tested against;
+                                  default: the one with the default values
+  metric=NAME     the score to rank and test by (STS-B, Avg., ...); default:
+                  the score on the development set
+  paper=FILE.csv  published scores to compare with: a column for each key that
+                  varied, and metric, paper, source
+  out=DIR         the folder of the report; default: FOLDER/report
+
+It holds report.html, report.md, report.tex, results.csv and figures/. The report needs
+only the files of the runs, so it works on runs of another machine.
 """
 
-import argparse
-import sys
+if __name__ == "__main__":
+    from simcse_lit.cli.cli import run
+
+    run("report")
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,48 +33,27 @@ from simcse_lit.reporting.sweep.paper import read_published
 from simcse_lit.reporting.sweep.runs import FINISHED, common_defaults, read_runs
 from simcse_lit.reporting.sweep.tables import write_tables
 
-HELP = """
-python -m simcse_lit.report multirun/unsup/TIME
-python -m simcse_lit.report multirun/unsup/TIME baseline=loss.temperature=0.1 metric=Avg.
-python -m simcse_lit.report multirun/unsup/TIME paper=published.csv
-
-settings:
-  baseline=KEY=VALUE[,KEY=VALUE]  the setting that others are tested against;
-                                  default: the one with the default values
-  metric=NAME     the score to rank and test by (STS-B, Avg., ...); default:
-                  the score on the development set
-  paper=FILE.csv  published scores to compare with: a column for each key that
-                  varied, and metric, paper, source
-  out=DIR         the folder of the report; default: FOLDER/report
-
-It holds report.html, report.md, report.tex, results.csv and figures/.
-"""
 SETTINGS = ("baseline", "metric", "paper", "out")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Write the report that the command line asks for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m simcse_lit.report",
-        description="One run or a whole sweep as one self-contained HTML page, tables, figures and a CSV file.",
-        epilog=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def main(folder: str, settings: Sequence[str]) -> None:
+    """Write a report.
+
+    Args:
+        folder: of a run, or of a sweep.
+        settings: KEY=VALUE words.
+
+    Raises:
+        UserError: a word is wrong, or as `report`.
+    """
+    given = parse(settings)
+    page = report(
+        Path(folder).expanduser(),
+        Path(given["out"]).expanduser() if "out" in given else None,
+        baseline=parse_baseline(given["baseline"]) if "baseline" in given else None,
+        metric=given.get("metric"),
+        paper=Path(given["paper"]).expanduser() if "paper" in given else None,
     )
-    parser.add_argument("folder", type=Path, help="a run folder, or the folder of a sweep")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see below")
-    given = parser.parse_args(arguments)
-    try:
-        settings = parse(given.settings)
-        page = report(
-            given.folder,
-            Path(settings["out"]) if "out" in settings else None,
-            baseline=parse_baseline(settings["baseline"]) if "baseline" in settings else None,
-            metric=settings.get("metric"),
-            paper=Path(settings["paper"]) if "paper" in settings else None,
-        )
-    except UserError as error:
-        print(f"\nError: {error}", file=sys.stderr)
-        sys.exit(1)
     print(f"Written to {page.parent}\n  report.html  report.md  report.tex  results.csv  figures/")
 
 
@@ -121,7 +117,3 @@ def report(
     page = out / "report.html"
     write_page(page, title=title, runs=runs, comparison=comparison, published=published, drawn=drawn)
     return page
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -109,18 +109,16 @@ def test_two_keys_that_were_typed_stay_two_axes_and_one_that_nobody_typed_is_fou
     assert [axis.key for axis in compared(tmp_path / "found").axes] == ["pooler.name"]
 
 
-def test_the_baseline_is_the_setting_that_the_common_overrides_compose_to(tmp_path: Path, capsys: Any) -> None:
+def test_the_baseline_is_the_setting_that_the_common_overrides_compose_to(tmp_path: Path) -> None:
     make_sweep(tmp_path, [0.01, 0.05], [1, 2], ("cls", "avg"))
-    main([str(tmp_path)])
+    main(str(tmp_path), [])
     text = (tmp_path / "report" / "report.md").read_text()
     assert "from the baseline 0.05, cls (the default, loss.temperature = 0.05, pooler = cls)" in text
     assert "Welch's t test" in text and "With 2 seeds" in text
-    main([str(tmp_path), "baseline=loss.temperature=0.01,pooler=avg"])
+    main(str(tmp_path), ["baseline=loss.temperature=0.01,pooler=avg"])
     assert "from the baseline 0.01, avg (chosen" in (tmp_path / "report" / "report.md").read_text()
-    with pytest.raises(SystemExit):
-        main([str(tmp_path), "baseline=loss.temperature=0.02"])
-    error = capsys.readouterr().err
-    assert "0 settings are that" in error and "0.05, cls" in error
+    with pytest.raises(UserError, match=r"(?s)0 settings are that.*0\.05, cls"):
+        main(str(tmp_path), ["baseline=loss.temperature=0.02"])
 
 
 def test_jobs_that_failed_stopped_or_never_started_are_listed_with_their_reason(tmp_path: Path) -> None:
@@ -209,7 +207,7 @@ def test_tables_are_true_to_names_of_any_spelling(tmp_path: Path) -> None:
         assert [row["data.train_file"] for row in csv.DictReader(file)] == ["a|b_c <i>", "50 % & $x$"]
 
 
-def test_mistakes_are_told_in_one_screen(tmp_path: Path, capsys: Any) -> None:
+def test_mistakes_are_told_in_one_screen(tmp_path: Path) -> None:
     run_of(tmp_path / "sweep", 0, {"seed": 1})
     for arguments, part in (
         ([str(tmp_path / "nowhere")], "no such folder"),
@@ -218,9 +216,8 @@ def test_mistakes_are_told_in_one_screen(tmp_path: Path, capsys: Any) -> None:
         ([str(tmp_path / "sweep"), "papers=x.csv"], "papers=x.csv: not one of baseline="),
         ([str(tmp_path / "sweep"), "baseline=0.05"], "must be KEY=VALUE"),
     ):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert stop.value.code == 1 and part in capsys.readouterr().err
+        with pytest.raises(UserError, match=part):
+            main(arguments[0], arguments[1:])
     (tmp_path / "sweep" / "0" / "scores.json").write_text("{")
     with pytest.raises(UserError, match=r"scores\.json: cannot be read"):
         report(tmp_path / "sweep")
@@ -237,7 +234,7 @@ def test_one_run_alone_and_runs_none_of_which_finished_have_reports_too(tmp_path
 
 def test_a_report_needs_no_torch(tmp_path: Path) -> None:
     make_sweep(tmp_path, [0.05, 0.1], [1])
-    code = f"import sys\nfrom simcse_lit.report import main\nmain([{str(tmp_path)!r}])\nassert 'torch' not in sys.modules"
+    code = f"import sys\nfrom simcse_lit.report import main\nmain({str(tmp_path)!r}, [])\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout

@@ -28,9 +28,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: there is no such file, or it cannot be read.
     """
     config = targets_now(_load(folder / "config.yaml"))
-    if not isinstance(config, dict):
+    if not config or not isinstance(config, dict):
         raise UserError(f"{folder / 'config.yaml'}: cannot be read: it holds no keys.")
-    younger = [key for key in _keys(TrainConfig) if not _holds(config, key)]
+    younger = [key for key in typed_keys() if not _holds(config, key)]
     if younger:
         for key, value in _defaults(folder, younger).items():
             _put(config, key, value)
@@ -78,12 +78,12 @@ def _defaults(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
         return {}
 
 
-def _keys(schema_of: type, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a schema that has a type of its own."""
+def typed_keys(schema_of: type = TrainConfig, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of a schema that has a type of its own."""
     types = get_type_hints(schema_of)
     for field in fields(schema_of):
         if is_dataclass(types[field.name]):
-            yield from _keys(types[field.name], f"{prefix}{field.name}.")
+            yield from typed_keys(types[field.name], f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}"
 

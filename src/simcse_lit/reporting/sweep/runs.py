@@ -7,18 +7,18 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config.earlier import compose, read_config, typed_keys
+from simcse_lit.config.moved import targets_now
 from simcse_lit.config.resume import flat
 from simcse_lit.errors import UserError
 from simcse_lit.launch.cases import jobs_of
@@ -81,7 +81,7 @@ def read_runs(root: Path) -> list[Run]:
     runs = [run for folder in folders if (run := _read(folder, root)) is not None]
     if not runs:
         raise UserError(f"{root}: no run of simcse_lit.train in it or below it (a run folder holds .hydra/overrides.yaml).")
-    return runs + _not_started(root, runs)
+    return _completed(runs) + _not_started(root, runs)
 
 
 def _natural(path: Path) -> list[Any]:
@@ -95,7 +95,7 @@ def _read(folder: Path, root: Path) -> Run | None:
         return None
     overrides = _yaml(folder / ".hydra" / "overrides.yaml")
     path = folder / "config.yaml"
-    config = _yaml(path) if path.is_file() else {}
+    config = targets_now(_yaml(path)) if path.is_file() else {}
     choices = {name: option for name, option in hydra["runtime"]["choices"].items() if not name.startswith("hydra")}
     scores = by_task(read_scores(folder))
     history = read_metrics(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else {}
@@ -117,13 +117,27 @@ def _read(folder: Path, root: Path) -> Run | None:
         note=note,
         overrides=overrides,
         command=_command(hydra, overrides, environment),
-        facts={**choices, **{key: _hashable(value) for key, value in flat(config)}},
+        facts={**choices, **_facts(config)},
         scores=scores.get("after", {}),
         before=scores.get("before", {}),
         history=history,
         environment=environment,
         own_files=[f"hydra.searchpath=[{quoted('file://' + path)}]" for path in own],
     )
+
+
+def _completed(runs: list[Run]) -> list[Run]:
+    """Give runs of an older version the keys that only younger ones hold, with their defaults, so that they compare."""
+    held = set(typed_keys()) & {key for run in runs for key in run.facts}
+    lacking = [bool(run.folder and run.facts.keys() & held and held - run.facts.keys()) for run in runs]
+    return [
+        replace(run, facts={**_facts(read_config(run.folder)), **run.facts}) if lacks and run.folder else run
+        for run, lacks in zip(runs, lacking, strict=True)
+    ]
+
+
+def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _hashable(value) for key, value in flat(config)}
 
 
 def _yaml(path: Path) -> Any:
@@ -189,11 +203,8 @@ def common_defaults(runs: Sequence[Run]) -> dict[str, Any] | None:
         were moved.
     """
     common = [override for override in runs[0].overrides if all(override in run.overrides for run in runs)]
-    resolvers.register()
-    schema.register()
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-            composed = compose("train", [*common, *runs[0].own_files, "run_dir=unused"], return_hydra_config=True)
+        composed = compose("train", [*common, *runs[0].own_files, "run_dir=unused"])
     except (HydraException, OmegaConfBaseException):
         return None
     choices = OmegaConf.to_container(composed.hydra.runtime.choices)
