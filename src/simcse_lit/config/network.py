@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 
-from simcse_lit.config.resolvers import is_local
+from simcse_lit.config.resolvers import is_hub, is_local
 from simcse_lit.config.schema import EvaluateConfig, SentEvalConfig, TrainConfig
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,9 @@ def training_needs_hub(config: TrainConfig) -> bool:
 
 
 def evaluation_needs_hub(config: EvaluateConfig) -> bool:
-    """Whether an evaluation would ask the Hub for encoders or SentEval's files."""
-    return models_need_hub(config.checkpoint + config.compare) or _senteval_needs_hub(config.senteval)
+    """Whether an evaluation would ask the Hub for encoders, the text to fit on or SentEval's files."""
+    encoders = models_need_hub(config.checkpoint + config.compare)
+    return encoders or files_need_hub([config.postprocess.fit_on]) or _senteval_needs_hub(config.senteval)
 
 
 def models_need_hub(names: Sequence[str]) -> bool:
@@ -40,7 +41,7 @@ def models_need_hub(names: Sequence[str]) -> bool:
 
 def files_need_hub(files: Sequence[str | None]) -> bool:
     """Whether one of these files, where given, would be asked of the Hub."""
-    return any(file is not None and file.startswith("hf://") for file in files)
+    return any(file is not None and is_hub(file) for file in files)
 
 
 def _senteval_needs_hub(config: SentEvalConfig) -> bool:
