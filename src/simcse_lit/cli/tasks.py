@@ -38,7 +38,10 @@ class Keys:
 KEYS = {
     "train": Keys(validate, models=("model.name_or_path", "augmentation.model"), files=("data.train_file",)),
     "evaluate": Keys(
-        validate_evaluation, models=("checkpoint", "compare"), lists=("checkpoint", "compare", "tasks", "analyses")
+        validate_evaluation,
+        models=("checkpoint", "compare"),
+        files=("postprocess.fit_on",),
+        lists=("checkpoint", "compare", "tasks", "analyses"),
     ),
     "encode": Keys(validate_encode, files=("input",), texts=("checkpoint", "input", "output", "column")),
     "similarity": Keys(validate_similarity, files=("first", "second"), texts=("checkpoint", "first", "second", "column")),

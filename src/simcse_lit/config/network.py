@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterable
 from http.client import HTTPException
 
-from simcse_lit.config.resolvers import is_local
+from simcse_lit.config.resolvers import is_hub, is_local
 from simcse_lit.config.schema import SentEvalConfig
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def needs_hub(models: Iterable[str], files: Iterable[str] = (), senteval: SentEv
     """Whether the Hub would be asked for one of these encoders, for one of these files of text, or for SentEval's files."""
     return (
         any(not (is_local(name) or name.endswith(".ckpt")) for name in models)
-        or any(name.startswith("hf://") for name in files)
+        or any(map(is_hub, files))
         or (senteval is not None and senteval.from_hub and senteval.dir is None)
     )
 

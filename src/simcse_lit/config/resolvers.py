@@ -1,13 +1,18 @@
-"""What `${...}` in `conf/` may call, and the schemes `pkg://` and `hf://` that a path in `conf/` may use."""
+"""What `${...}` in `conf/` may call, and what a location in `conf/` means: a path, `pkg://`, `hf://` or another URL.
 
+Nothing here opens a file or asks a server: see `text/remote.py` and `text/hub.py`.
+"""
+
+import re
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from omegaconf import OmegaConf
 
 from simcse_lit.errors import UserError
 
 SAMPLES = {"unsup": "wikipedia.txt", "sup": "triplets.csv"}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def register() -> None:
@@ -24,9 +29,31 @@ def is_local(name: str) -> bool:
     return by_form or Path(name).is_dir()
 
 
+def is_remote(location: str) -> bool:
+    """Whether a file is behind a URL of any scheme that fsspec knows (`hf://`, `s3://`, `https://`)."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", location) is not None and not location.startswith("pkg://")
+
+
+def is_hub(location: str) -> bool:
+    """Whether a file is on the Hugging Face Hub."""
+    return location.startswith("hf://")
+
+
+def file_name(location: str) -> str:
+    """The last part of a path or URL, without the query of a URL and what is chained to it (`zip://a.csv::https://...`)."""
+    path = re.split(r"\?|::", location)[0] if is_remote(location) else location
+    return path.rpartition("/")[2]
+
+
+def suffixes(location: str) -> tuple[str, str]:
+    """The format of a file and its compression, by its name: (".csv", "") or (".csv", ".gz")."""
+    path = PurePosixPath(file_name(location))
+    return (PurePosixPath(path.stem).suffix, path.suffix) if path.suffix in COMPRESSED else (path.suffix, "")
+
+
 def means_file(name: str) -> bool:
-    """Whether what may be a sentence too is a file: one that is there, `pkg://` or `hf://`."""
-    if name.startswith(("pkg://", "hf://")):
+    """Whether what may be a sentence too is a file: one that is there, `pkg://`, or a URL without a blank."""
+    if name.startswith("pkg://") or (is_remote(name) and not re.search(r"\s", name)):
         return True
     try:
         return Path(name).expanduser().is_file()

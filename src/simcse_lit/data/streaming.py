@@ -1,26 +1,30 @@
 """Training batches from a corpus that is never stored: read, checked, shuffled in a buffer and tokenised on the fly.
 
-Local files are read by `sources.py`, so their rows and messages are those of an ordinary run; hf:// locations through the
-streaming mode of `datasets`. Every rank reads the same rows in the same order and keeps its share.
-Called by `datamodule.py`.
+Files are read by `text/sources.py`, those behind URLs through fsspec, so rows and messages are those of an ordinary run.
+Every rank reads the same rows in the same order and keeps its share.
 """
 
 import logging
 import random
+import re
 from collections.abc import Iterator
 from itertools import chain, islice
+from pathlib import Path
 
+import huggingface_hub
+from datasets import load_dataset_builder
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
 
+from simcse_lit.config.resolvers import file_name, is_hub, is_remote
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import ViewCollator
 from simcse_lit.errors import UserError
 from simcse_lit.seeds import derived_seed
-from simcse_lit.text.hub import open_stream
-from simcse_lit.text.rows import SHOWN, BadRows, Readable, Row, text_rows
-from simcse_lit.text.sources import open_sources
+from simcse_lit.text import hub, remote
+from simcse_lit.text.rows import SHOWN, BadRows, Row
+from simcse_lit.text.sources import Source, open_sources, text_rows
 from simcse_lit.text.tokens import token_table
 from simcse_lit.views.augmentation import Augment
 
@@ -68,12 +72,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         self.done = done
         self._collate = ViewCollator(int(tokenizer.pad_token_id))
         names = config.train_file if isinstance(config.train_file, list) else [config.train_file]
-        self._shards: list[Readable] = []
-        for name in names:
-            if name.startswith("hf://"):
-                self._shards += open_stream(name, config.revision, config.columns, key=KEY)
-            else:
-                self._shards += open_sources(name, None, key=KEY)
+        self._files = [file for name in names for file in open_stream(name, config.revision)]
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Batches `{input_ids, attention_mask}` of shape (B / processes, views, length), as `ViewCollator` makes them.
@@ -109,9 +108,46 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
     def _one_pass(self, number: int) -> Iterator[Row]:
         generator = random.Random(derived_seed(self.seed, number))
         bad = _BadRowsNow(self.config.on_bad_row, silent=number > 0 or self.rank > 0)
-        shards = generator.sample(self._shards, len(self._shards))
-        rows = chain.from_iterable(text_rows(shard, self.config.columns, bad) for shard in shards)
+        files = generator.sample(self._files, len(self._files))
+        rows = chain.from_iterable(text_rows(file, self.config.columns, bad) for file in files)
         return shuffled(rows, self.config.shuffle_buffer or 1, generator)
+
+
+def open_stream(location: str, revision: str | None) -> list[Source]:
+    """The files that a location stands for, in the order of their names; those behind URLs are not stored.
+
+    Args:
+        location: a local file, a URL, perhaps a pattern, or hf://datasets/OWNER/NAME for the train split of a data set.
+        revision: branch, tag or commit of files of the Hub.
+
+    Raises:
+        UserError: there is no such file, repository or train split, it cannot be reached, or its format is unknown.
+    """
+    if not is_remote(location):
+        return open_sources(location, None, key=KEY)
+    urls = _hub_files(location, revision) if is_hub(location) else remote.expanded(location, key=KEY)
+    return [Source(Path(file_name(url)), re.sub("^(hf://[^@]+)@[^/]+", r"\1", url), KEY, url) for url in urls]
+
+
+def _hub_files(location: str, revision: str | None) -> list[str]:
+    """URLs of the files of one commit, so that every pass reads the same text."""
+    repository, pattern = hub.parts(location, KEY)
+    with hub.explained(location, f"data set {repository}", revision, KEY):
+        commit = huggingface_hub.dataset_info(repository, revision=revision).sha
+        if pattern:
+            found = huggingface_hub.HfFileSystem().glob(f"datasets/{repository}@{commit}/{pattern}")
+            if not found:
+                raise UserError(f"{KEY}: {location}: the data set {repository} holds no such file.")
+            return [f"hf://{name}" for name in sorted(found)]
+        try:
+            splits = load_dataset_builder(repository, revision=revision).config.data_files or {}
+        except (ValueError, FileNotFoundError) as error:  # several configurations, or nothing that can be read
+            problem = remote.reason(error)
+        else:
+            if "train" in splits:
+                return list(splits["train"])
+            problem = f"has no train split, but {', '.join(splits)}."
+        raise UserError(f"{KEY}: {location}: {problem}\nName its files: {location}/FILE, or {location}/*.parquet.")
 
 
 def shuffled(rows: Iterator[Row], size: int, generator: random.Random) -> Iterator[Row]:
@@ -132,10 +168,10 @@ class _BadRowsNow(BadRows):
         super().__init__(policy, KEY, "data.on_bad_row")
         self.silent = silent
 
-    def add(self, source: Readable, line: int, reason: str) -> None:
-        super().add(source, line, reason)
+    def add(self, file: str, line: int, reason: str) -> None:
+        super().add(file, line, reason)
         if self.policy == "error":
             self.finish()
         if not self.silent and self.count <= SHOWN:
             more = "; the next ones are left out silently" if self.count == SHOWN else ""
-            log.warning("%s, line %d: %s; left out (data.on_bad_row=skip)%s.", source.name, line, reason, more)
+            log.warning("%s, line %d: %s; left out (data.on_bad_row=skip)%s.", file, line, reason, more)

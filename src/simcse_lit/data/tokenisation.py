@@ -163,7 +163,7 @@ def _fingerprint(
             while block := file.read(1 << 20):
                 content.update(block)
                 lines += block.count(b"\n")
-        digest.update(f"{source.path.suffix}\0{content.hexdigest()}\0".encode())
+        digest.update(f"{source.format}{source.packing}\0{content.hexdigest()}\0".encode())
         # Two files of a data set of the Hub may have one name.
         checksums[source.name] = checksums.get(source.name, "") + content.hexdigest()
     return digest.hexdigest(), checksums, lines

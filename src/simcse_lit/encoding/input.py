@@ -1,6 +1,6 @@
 """The texts of a file: checked and counted in a first pass, then read row by row. Memory does not grow with the file.
 
-Used by `encode`, `index`, `similarity` and `serve`; `text/sources.py` reads the formats.
+For training text use `text/examples.py`.
 """
 
 import hashlib
@@ -9,15 +9,15 @@ from itertools import islice
 from pathlib import Path
 
 from simcse_lit.errors import UserError
-from simcse_lit.text.rows import BadRows, Row, text_rows
-from simcse_lit.text.sources import Source, open_sources
+from simcse_lit.text.rows import BadRows, Row
+from simcse_lit.text.sources import Source, open_sources, text_rows
 
 
 class TextFile:
     """The usable rows of one file.
 
     Args:
-        location: a local file, `pkg://PACKAGE/FILE` or `hf://datasets/OWNER/NAME/FILE`.
+        location: a local file, `pkg://PACKAGE/FILE`, `hf://datasets/OWNER/NAME/FILE` or another URL.
         column: of a table; None if it has only one, and for plain text.
         key: the configuration key that names the file, for messages.
         on_bad_row: `error` or `skip`; with `skip` they are reported.
@@ -94,7 +94,7 @@ class TextFile:
         self._state = state  # touched, or written anew as it was
 
     def _read_digest(self) -> str:
-        digest = hashlib.sha256(f"{self._source.path.suffix}\0{self._column}\0".encode())
+        digest = hashlib.sha256(f"{self._source.format}{self._source.packing}\0{self._column}\0".encode())
         with self._source.path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from simcse_lit.errors import UserError
 from simcse_lit.text.nli import COLUMNS, build_examples, is_labelled, label_of
-from simcse_lit.text.rows import BadRows, Row, text_rows, unusable
-from simcse_lit.text.sources import Source
+from simcse_lit.text.rows import BadRows, Row, unusable
+from simcse_lit.text.sources import Source, text_rows
 
 
 def examples(
@@ -40,13 +40,13 @@ def examples(
 def _labelled_rows(source: Source, bad: BadRows) -> Iterator[tuple[Row, int]]:
     for row in source.rows(COLUMNS):
         if not isinstance(row, Row):
-            bad.add(source, row[0], str(row[1]))
+            bad.add(source.name, row[0], str(row[1]))
             continue
         label = label_of(row.fields[2])
         reason = unusable(row.fields[:2], COLUMNS)
         if label is None:
             reason = f"label {row.fields[2]!r} is none of entailment, neutral, contradiction (or 0, 1, 2)"
         if reason:
-            bad.add(source, row.line, reason)
+            bad.add(source.name, row.line, reason)
         elif label is not None:
             yield row, label

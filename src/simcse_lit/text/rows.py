@@ -1,9 +1,9 @@
-"""Rows of text: what a reader gives, which rows are usable, and what is said of those that are not."""
+"""Rows of text: what a reader gives, which rows are usable, and the report of those that are not."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from simcse_lit.errors import UserError
 
@@ -19,17 +19,6 @@ class Row:
     line: int
     fields: tuple[Any, ...]
     file: str
-
-
-class Readable(Protocol):
-    """A file, or a part of a streamed data set (`hub.py`): it has a name for messages, and rows."""
-
-    @property
-    def name(self) -> str:
-        """What the user called it."""
-
-    def rows(self, columns: Sequence[str]) -> "Iterator[Row | tuple[int, BadRow]]":
-        """Every row's fields in the order of `columns`; a malformed row comes as (line, reason)."""
 
 
 class BadRow(Exception):
@@ -52,11 +41,11 @@ class BadRows:
         self.count = 0
         self._shown: list[str] = []
 
-    def add(self, source: Readable, line: int, reason: str) -> None:
+    def add(self, file: str, line: int, reason: str) -> None:
         """Record one bad row; after a handful the rest is only counted."""
         self.count += 1
         if len(self._shown) < SHOWN:
-            self._shown.append(f"{source.name}, line {line}: {reason}")
+            self._shown.append(f"{file}, line {line}: {reason}")
 
     def finish(self) -> None:
         """Report what was recorded.
@@ -74,19 +63,6 @@ class BadRows:
                 + (f"Mend them, or go on without them: {self.switch}=skip" if self.switch else "Mend them.")
             )
         log.warning("Going on without %s unusable rows (%s=skip):\n%s%s", f"{self.count:,}", self.switch, rows, more)
-
-
-def text_rows(source: Readable, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    """The rows of a file whose columns are texts that are not blank; the others are given to `bad`."""
-    for row in source.rows(columns):
-        if not isinstance(row, Row):
-            bad.add(source, row[0], str(row[1]))
-            continue
-        reason = unusable(row.fields, columns)
-        if reason:
-            bad.add(source, row.line, reason)
-        else:
-            yield row
 
 
 def unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:

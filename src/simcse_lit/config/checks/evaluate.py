@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from simcse_lit.config.checks.rules import check_choices, check_positive, typed
-from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.resolvers import is_remote, local_path
 from simcse_lit.config.schema import EvaluateConfig
 from simcse_lit.errors import UserError
 
@@ -59,7 +59,7 @@ def _check_postprocess(config: EvaluateConfig) -> None:
     if chosen.fit_on is not None:
         if chosen.name == "none":
             raise UserError("postprocess.fit_on: nothing is fitted with postprocess=none; use center or whitening.")
-        if not chosen.fit_on.startswith("hf://") and not local_path(chosen.fit_on, "postprocess.fit_on").is_file():
+        if not is_remote(chosen.fit_on) and not local_path(chosen.fit_on, "postprocess.fit_on").is_file():
             raise UserError(f"postprocess.fit_on: {chosen.fit_on}: there is no such file.")
 
 

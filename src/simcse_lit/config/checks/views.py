@@ -1,8 +1,6 @@
-"""Checks of what the views of a training example are, where they come from, and how they are encoded.
+"""Checks of what the views of a training example are, where they come from, and how they are encoded."""
 
-Called by `validation.py`.
-"""
-
+from simcse_lit.config.resolvers import suffixes
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 
@@ -32,7 +30,7 @@ def _check_columns(config: TrainConfig) -> None:
     files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
     if not files or not all(isinstance(file, str) and file for file in files):
         raise UserError(f"data.train_file={config.data.train_file}: must be a path, or a list of paths.")
-    text_files = [file.lower().endswith(".txt") for file in files]
+    text_files = [suffixes(file.lower())[0] == ".txt" for file in files]
     if loss.name == "unsup" and len(columns) != 1:
         raise UserError(
             f"loss=unsup data.columns=[{','.join(columns)}]: unsupervised training reads one column, since the sentence "
