@@ -32,7 +32,7 @@ def test_vectors_are_those_of_version_0_1(old: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_export_says_how_it_is_read(old: Path) -> None:
     encoder, tokenizer = load_export(old / "export")
-    assert (encoder.pooler, encoder.projection_name, len(tokenizer)) == ("avg", "mlp_train_only", 1991)
+    assert (encoder.pooler, encoder.projection_name, len(tokenizer)) == ("avg", "mlp_train_only", 2000)
 
 
 def test_an_index_finds_what_it_found(old: Path) -> None:
@@ -65,8 +65,8 @@ def test_the_report_of_old_runs_has_their_scores(old: Path, warm_cli: Cli) -> No
     done = warm_cli("old", command="report")
     assert done.returncode == 0, done.stderr
     text = (old / "report" / "report.md").read_text()
-    assert "-4.79" in text and "6.61" in text
-    assert "1 finished, 1 unfinished" in text
+    assert "| finished | 1 | -4.79 | 6.61 |" in text
+    assert "- unfinished: stopped last step logged: 3" in text
 
 
 def test_a_sweep_knows_an_old_finished_job_and_does_not_run_it_again(old: Path, warm_cli: Cli) -> None:

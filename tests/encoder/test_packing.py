@@ -99,7 +99,7 @@ def test_a_packed_training_step_has_the_loss_and_gradient_of_a_padded_one(
     found = []
     for packed in (False, True):
         encoder = SentenceEncoder(small_bert(mlm=mlm_weight > 0), "cls", "mlp").double().eval()
-        module = module_of(encoder, packed=packed, **changes)
+        module = module_of(encoder, how="packed" if packed else "never", **changes)
         module.loss_config.mlm_weight = mlm_weight
         batch = module.on_before_batch_transfer(batch_of(ragged_batch(LENGTHS), ragged_batch(LENGTHS[::-1])), 0)
         assert all((chunk.packing is not None) == packed for chunk in batch["chunks"])

@@ -3,6 +3,7 @@
 Knows nothing of Hydra or torch. `launcher.py` starts one for each job, `ranks.py` one that holds the ranks of a job.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -67,8 +68,6 @@ def die_with_parent() -> None:
     """Ask Linux to kill this process when the one that started it dies, even by SIGKILL. Elsewhere it does nothing."""
     if sys.platform != "linux":
         return
-    import ctypes
-
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != int(os.environ.pop(PARENT)):  # it has died already

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyarrow import parquet
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -131,8 +132,6 @@ def _opened(path: Path, texts: TextFile | None, rows: int) -> tuple[int, Iterato
     """How many vectors a file holds, and its blocks: vectors, (B, H), and the rows of their texts."""
     with _explained(path):
         if texts is None:
-            from pyarrow import parquet
-
             file = parquet.ParquetFile(path)
             if missing := {"text", "vector"} - set(file.schema_arrow.names):
                 raise UserError(f"vectors: {path}: has no column {', '.join(sorted(missing))}; encode writes such a file.")
