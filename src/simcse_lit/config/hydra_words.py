@@ -84,8 +84,9 @@ def _missing_option(error: MissingConfigException) -> str:
     option = str(error.missing_cfg_file).removeprefix(f"{group[1]}/").removesuffix(".yaml")
     if group[1] == "model" and "/" in option:
         return f"model={option}: there is no such option. A Hub id or a folder goes here: model.name_or_path={option}"
-    known = [line.strip() for line in text.splitlines() if line.startswith("\t") and "provider=" not in line]
-    return f"{group[1]}={option}: there is no such option.{did_you_mean(option, known)}\nOptions: {', '.join(known)}"
+    listed_by_hydra = [line.strip() for line in text.splitlines() if line.startswith("\t") and "provider=" not in line]
+    hint = did_you_mean(option, listed_by_hydra)
+    return f"{group[1]}={option}: there is no such option.{hint}\nOptions: {', '.join(listed_by_hydra)}"
 
 
 def _run_folder(error: OSError) -> str | None:

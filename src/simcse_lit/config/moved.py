@@ -96,8 +96,8 @@ def targets_now(node: Any) -> Any:
     return [targets_now(value) for value in node] if isinstance(node, list) else node
 
 
-def refuse_old_targets(config: Mapping[str, Any]) -> None:
-    """Answer an old path with the one of today.
+def refuse_old_targets(config: Any) -> None:
+    """Answer an old path in a configuration, as plain containers, with the one of today.
 
     Raises:
         UserError: some `_target_` names what has moved.

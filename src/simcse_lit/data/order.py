@@ -1,7 +1,6 @@
-"""In which order training sees the corpus, and which rows of each batch this process encodes.
+"""Cuts the order of an epoch into global batches, and each batch into the parts of the processes.
 
-The order depends on the seed and the epoch alone; the global batch is cut into equal parts, rank 0's rows first. So the same
-batches come with one process or many, and after a run was resumed. Called by `datamodule.py`.
+Rank 0's rows come first. One process or many see the same batches, and so does a resumed run.
 """
 
 from collections.abc import Iterator

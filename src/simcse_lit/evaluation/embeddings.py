@@ -1,4 +1,4 @@
-"""Sentences to their vectors, each unique sentence encoded once. Used by training's validation and test alike.
+"""The vectors of unique sentences, collected batch by batch and looked up by sentence.
 
 Shapes: N unique sentences, H hidden.
 """

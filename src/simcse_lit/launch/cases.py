@@ -1,4 +1,4 @@
-"""The jobs of a sweep over a list of cases. Called by the sweeper in `hydra_plugins` (conf/hydra/sweeper/cases.yaml)."""
+"""The jobs of a sweep over a list of cases (conf/hydra/sweeper/cases.yaml)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,6 +1,4 @@
-"""What an index is fed with: the texts of a file by an encoder that fits it, or vectors that `encode` wrote.
-
-Called by the commands `index` and `search`; the server checks its encoder here too.
+"""Vectors for an index: of texts, by an encoder that fits the index, or read from a file that `encode` wrote.
 
 Shapes: N texts, B of a block, M of them, H hidden.
 """

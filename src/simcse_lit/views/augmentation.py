@@ -1,8 +1,8 @@
-"""Positives of unsupervised training that are not the sentence itself but a changed copy (Table 1 of the paper).
+"""Positives of unsupervised training that are a changed copy of the sentence (Table 1 of the paper).
 
-A change is made to the text, before it is tokenised, and drawn anew in every epoch from (seed, epoch, place of the example):
-a run repeats itself, and one that is resumed draws what it would have drawn. Called by `datamodule.py` and `streaming.py`.
-`augmentation=mlm` changes tokens in the training step instead (`views/replacement.py`).
+The text is changed before it is tokenised. Each epoch draws a new change from (seed, epoch, place of the example), so the
+same seed gives the same run, and a resumed run draws what it would have drawn. `augmentation=mlm` changes tokens in the
+training step instead (`replacement.py`).
 """
 
 import random

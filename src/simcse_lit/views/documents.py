@@ -1,7 +1,6 @@
 """Positives that are one of the next sentences of the same document (Table 2 of the paper, "next sentence").
 
-A file of documents is a text file with a sentence a line and a blank line after each document. Called by `tokenisation.py`
-and `datamodule.py`.
+A file of documents is a text file with a sentence a line and a blank line after each document.
 """
 
 from collections import deque

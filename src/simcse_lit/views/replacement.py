@@ -1,7 +1,7 @@
 """Replaces tokens of the positives by the guesses of a masked language model: Table 1 of the paper, "MLM k = 15 %".
 
-Other augmentations change the text before it is tokenised (`views/augmentation.py`). This one takes a forward pass, so it is
-made in the training step, where the batch is. Called by `module.py`.
+Other augmentations change the text before it is tokenised (`augmentation.py`). This one needs a forward pass, so it works
+in the training step, where the batch is.
 
 Shapes: B examples, V views, L length, N sentences, n of them, K vocabulary.
 """
