@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from simcse_lit.disk import durable_replace
 from simcse_lit.errors import UserError
@@ -40,17 +41,15 @@ def read_scores(folder: Path) -> Scores:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {stage: _parted(found[stage]) for stage in STAGES if found.get(stage)}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error
 
 
-def _parted(row: Mapping[str, object]) -> dict[str, dict[str, float]]:
-    if set(row) <= {"dev", "test"} and all(isinstance(part, Mapping) for part in row.values()):
-        parts = row
-    else:
+def _parted(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    if not all(isinstance(part, Mapping) for part in row.values()):
         dev, *tests = row.items()
-        parts = {"dev": dict([dev]), "test": dict(tests)}
-    return {part: {str(task): float(score) for task, score in parts.get(part, {}).items()} for part in ("dev", "test")}
+        row = {"dev": dict([dev]), "test": dict(tests)}
+    return {part: {str(task): float(score) for task, score in row[part].items()} for part in ("dev", "test")}
 
 
 def by_task(scores: Scores) -> dict[str, dict[str, float]]:

@@ -269,6 +269,7 @@ def test_files_of_similarity_are_named_as_those_of_every_command(
     assert similar(raw, "~/left.txt", here) == cosines
     monkeypatch.setattr("simcse_lit.text.hub.download", lambda name, *_, **__: [tmp_path / Path(name).name])
     assert similar(raw, "hf://datasets/some/texts/left.txt", here) == cosines
+    assert similar(raw, f"file://{tmp_path}/left.txt", here) == cosines
     sample = "pkg://simcse_lit/data/samples/wikipedia.txt"
     assert len(similar(raw, sample, str(local_path(sample, "test")))) == 1296
     for missing, message in (

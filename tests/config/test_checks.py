@@ -241,6 +241,7 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
         ["loss.hard_negative_weight=-1.0", "data.columns=[a,b]", "third column"],
     ),
     ("sup", {"data.train_file": "text.txt"}, ["data.train_file", "loss=sup", ".txt", "csv", "loss=unsup"]),
+    ("sup", {"data.train_file": "s3://bucket/text.txt.gz"}, ["data.train_file", "loss=sup", ".txt", "csv", "loss=unsup"]),
     ("sup", {"data.train_file": ["pairs.csv", "text.txt"]}, ["data.train_file", ".txt", "loss=unsup"]),
     ("unsup", {"data.train_file": 3}, ["data.train_file=3", "path"]),
     ("unsup", {"data.train_file": []}, ["data.train_file=[]", "path"]),

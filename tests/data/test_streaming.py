@@ -7,8 +7,11 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -207,6 +210,28 @@ def test_a_stream_of_a_local_file_trains(warm_cli: Cli, numbered: Path, tmp_path
     assert not (tmp_path / "no_cache").exists()
 
 
+def test_a_worker_reads_a_url_whose_file_system_its_parent_has_used(
+    tokenizer: PreTrainedTokenizerFast, numbered: Path
+) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(numbered)))
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        options = ("data=stream", "trainer.max_steps=9", "data.batch_size=8", "data.shuffle_buffer=10")
+        url = f"data.train_file='http://127.0.0.1:{server.server_port}/a.txt?key=1'"
+        batches = StreamedBatches(train_config(*options, url).data, tokenizer, seed=1)
+        loader = DataLoader(batches, batch_size=None, num_workers=1)
+        local = numbers(tokenizer, stream(tokenizer, f"data.train_file={numbered}/a.txt"), 7)
+        assert numbers(tokenizer, iter(batches), 7) == local  # here first, as the training process does
+        assert numbers(tokenizer, iter(loader), 7) == local
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 HUB_SCRIPT = """
 import json, sys
 sys.path.insert(0, "{root}")
@@ -239,6 +264,19 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write('sent0,sent1\n2020,NA\n"a,b",null\n')
     (folder / "text.txt").write_text("first\n\nthird\n")
     (folder / "broken.jsonl").write_text('{"text": "fine"}\n{"text": oops}\n')
+    (folder / "notes.docx").write_text("text\n")
+    several = "---\nconfigs:\n- config_name: a\n  data_files: a.jsonl\n- config_name: b\n  data_files: b.jsonl\n---\n"
+    for name, file, content in (
+        ("lines", "train.jsonl", '{"sent0": "a line", "sent1": "of json"}\n'),
+        ("lines", "test.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
+        ("unsplit", "test.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
+        ("several", "a.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
+        ("several", "b.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
+        ("several", "README.md", several),
+        ("empty", "README.md", "nothing here"),
+    ):
+        (folder.parent / name).mkdir(exist_ok=True)
+        (folder.parent / name / file).write_text(content)
     return folder.parents[2]
 
 
@@ -249,13 +287,19 @@ def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(h
         "data set": (*pairs, f"data.train_file={repository}"),
         "numbers": (*pairs, "data.batch_size=2", f"data.train_file={repository}/numbers.csv.gz"),
         "pattern": (*pairs, f"data.train_file='{repository}/data/*.parquet'"),
+        "revision": (*pairs, f"data.train_file={repository}/data/*.parquet", "data.revision=main"),
+        "no revision": (*pairs, f"data.train_file={repository}", "data.revision=v9"),
+        "another format": (*pairs, "data.train_file=hf://datasets/some/lines", "data.batch_size=1"),
+        "no split": (*pairs, "data.train_file=hf://datasets/some/unsplit"),
+        "configurations": (*pairs, "data.train_file=hf://datasets/some/several"),
+        "nothing": (*pairs, "data.train_file=hf://datasets/some/empty"),
         "blank": (f"data.train_file={repository}/text.txt", "data.batch_size=2"),
         "skip": (f"data.train_file={repository}/text.txt", "data.batch_size=2", "data.on_bad_row=skip"),
         "column": ("loss=sup", f"data.train_file={repository}"),
         "broken": (f"data.train_file={repository}/broken.jsonl", "data.batch_size=1"),
         "no repository": ("data.train_file=hf://datasets/some/thing",),
         "no file": (f"data.train_file={repository}/none.txt",),
-        "format": (f"data.train_file={repository}/none.docx",),
+        "format": (f"data.train_file={repository}/notes.docx",),
         "location": ("data.train_file=hf://some/pairs",),
     }
     script = HUB_SCRIPT.format(root=ROOT, tiny=TINY)
@@ -270,14 +314,23 @@ def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(h
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = dict(zip(asked, map(json.loads, done.stdout.splitlines()), strict=True))
     rows = sorted([f"part {part}", f"row {row}"] for part in range(2) for row in range(2))
-    assert sorted(said["data set"]) == sorted(said["pattern"]) == rows
+    assert sorted(said["data set"]) == rows
+    assert said["data set"] == said["pattern"] == said["revision"]  # the files in one order, whatever names them
+    assert said["another format"] == [["a line", "of json"]]
     assert said["numbers"] == [["2020", "na"], ["a, b", "null"]]  # texts, though another reader would take them for numbers
     assert said["skip"] == [["first", "first"], ["third", "third"]]
     assert "text.txt, line 2: text is blank" in said["blank"]
     assert "has no column hard_neg; its columns are sent0, sent1, other" in said["column"]
-    assert "broken.jsonl, after row" in said["broken"]
-    assert "data.train_file: hf://datasets/some/thing: " in said["no repository"]
-    assert "data.train_file: hf://datasets/some/pairs/none.txt: " in said["no file"]
+    assert f"{repository}/broken.jsonl, line 2: not JSON" in said["broken"]
+    assert "hf://datasets/some/unsplit: has no train split, but test." in said["no split"]
+    for name, key in (("unsplit", "no split"), ("several", "configurations"), ("empty", "nothing")):
+        assert f"data.train_file: hf://datasets/some/{name}: " in said[key]
+        assert f"Name its files: hf://datasets/some/{name}/FILE" in said[key]
+    assert "data.revision=v9" in said["no revision"]
+    assert "data.train_file: hf://datasets/some/thing: there is no data set some/thing" in said["no repository"]
+    assert (
+        "data.train_file: hf://datasets/some/pairs/none.txt: the data set some/pairs holds no such file" in said["no file"]
+    )
     assert "unknown format '.docx'" in said["format"]
     assert "expected hf://datasets/OWNER/NAME" in said["location"]
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob("*.arrow"))

@@ -1,6 +1,7 @@
 """The tokenised corpus and its cache: the ids of one sentence at a time, one file for each different corpus, none after a
 failure."""
 
+import gzip
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -133,6 +136,26 @@ def test_bundled_file_is_found_in_the_package(make_config: MakeConfig, tokenizer
     assert corpus["view0"][:50] == one_by_one(LINES, 16)
 
 
+def test_a_file_behind_a_url_is_the_corpus_that_the_local_file_is(
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, wiki: Path
+) -> None:
+    fsspec.filesystem("memory").pipe("/corpus/wiki.txt", wiki.read_bytes())
+    config = make_config(wiki)
+    config.train_file = "memory://corpus/wiki.txt"
+    assert tokenised_corpus(config, tokenizer)["view0"][:] == one_by_one(LINES, 16)
+    made = cached(config)
+    config.train_file = str(wiki)
+    tokenised_corpus(config, tokenizer)
+    assert cached(config) == made and len(made) == 1
+
+
+def test_a_compressed_file_is_tokenised_as_what_is_in_it(
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, wiki: Path, tmp_path: Path
+) -> None:
+    packed = write(tmp_path / "wiki.txt.gz", gzip.compress(wiki.read_bytes()))
+    assert tokenised_corpus(make_config(packed), tokenizer)["view0"][:] == one_by_one(LINES, 16)
+
+
 def test_padding_and_truncation_of_tokenizer_json_change_no_id(make_config: MakeConfig, tmp_path: Path, wiki: Path) -> None:
     shutil.copytree(SAMPLES / "tiny", tmp_path / "padding")
     backend = Tokenizer.from_file(str(SAMPLES / "tiny" / "tokenizer.json"))
@@ -161,7 +184,7 @@ def test_second_time_neither_reads_text_nor_writes(
     (file,) = Path(config.cache_dir).iterdir()
     written = file.stat().st_mtime_ns
     monkeypatch.setattr(tokenisation, "examples", lambda *arguments: pytest.fail("the text was read again"))
-    monkeypatch.setattr(tokenisation, "_token_ids", lambda *arguments: pytest.fail("the text was tokenised again"))
+    monkeypatch.setattr(tokenisation, "token_table", lambda *arguments: pytest.fail("the text was tokenised again"))
     assert tokenised_corpus(config, load())["view0"][:] == made
     assert cached(config) == {file.name} and file.stat().st_mtime_ns == written
 
@@ -271,9 +294,9 @@ def test_failing_corpus_names_its_file_and_leaves_nothing_in_the_cache(
 def test_interrupted_corpus_leaves_nothing_and_is_made_the_next_time(
     make_config: MakeConfig, wiki: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
 ) -> None:
-    config, real, calls = make_config(wiki), tokenisation._token_ids, []
+    config, real, calls = make_config(wiki), tokenisation.token_table, []
 
-    def interrupted(*arguments: Any) -> list[list[int]]:
+    def interrupted(*arguments: Any) -> pa.Table:
         calls.append(arguments)
         if len(calls) == 3:
             raise failure
@@ -281,7 +304,7 @@ def test_interrupted_corpus_leaves_nothing_and_is_made_the_next_time(
 
     with monkeypatch.context() as patch:
         patch.setattr(tokenisation, "BLOCK", 10)
-        patch.setattr(tokenisation, "_token_ids", interrupted)
+        patch.setattr(tokenisation, "token_table", interrupted)
         with pytest.raises(failure):
             tokenised_corpus(config, load())
     assert cached(config) == set()

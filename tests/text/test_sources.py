@@ -196,17 +196,17 @@ def test_folder_instead_of_a_file_is_named(tmp_path: Path) -> None:
     assert "folder" in message(tmp_path / "corpus.csv")
 
 
-@pytest.mark.parametrize("name", ["a.docx", "a.csv.gz", "plain", "a.CSV"])
+@pytest.mark.parametrize("name", ["a.docx", "a.csv.zip", "a.parquet.gz", "plain", "a.CSV", ".gz"])
 def test_unknown_suffix_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     text = message(write(tmp_path / name, "text\none\n"))
     assert all(suffix in text for suffix in (".txt", ".csv", ".tsv", ".jsonl", ".parquet"))
 
 
 def test_unknown_suffix_from_the_hub_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "train.json", '{"text": "one"}\n')
+    path = write(tmp_path / "train.docx", "text\none\n")
     monkeypatch.setattr(hub, "download", lambda location, revision, key: [path])
-    with pytest.raises(UserError, match=r"train\.json.*unknown format '\.json'"):
-        list(examples(open_sources("hf://datasets/owner/name/train.json", None, key="data.train_file"), ["text"], "error"))
+    with pytest.raises(UserError, match=r"train\.docx.*unknown format '\.docx'"):
+        open_sources("hf://datasets/owner/name/train.docx", None, key="data.train_file")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])

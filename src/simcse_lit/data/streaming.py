@@ -146,7 +146,7 @@ def _hub_files(location: str, revision: str | None) -> list[str]:
         else:
             if "train" in splits:
                 return list(splits["train"])
-            problem = f"has no train split, but {', '.join(splits)}."
+            problem = f"has no train split, but {', '.join(map(str, splits))}."
         raise UserError(f"{KEY}: {location}: {problem}\nName its files: {location}/FILE, or {location}/*.parquet.")
 
 
