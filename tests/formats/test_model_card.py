@@ -59,7 +59,7 @@ def converted(folder: Path, output: Path, format: str) -> Path:
 
 def results(card: ModelCard) -> list[tuple[Any, ...]]:
     """Task, data set, split, metric and value of each result."""
-    found: list[EvalResult] = card.data.eval_results or []
+    found: list[EvalResult] = card.data.get("eval_results", [])
     return [(r.task_type, r.dataset_name, r.dataset_type, r.dataset_split, r.metric_type, r.metric_value) for r in found]
 
 

@@ -147,10 +147,11 @@ def card_for_library(path: Path, library: str, code: str) -> ModelCard:
         UserError: the card's metadata cannot be read.
     """
     try:
-        card = ModelCard.load(path, ignore_metadata_errors=True)  # drops the results of version 0.1, which name no data set
+        # ignore_metadata_errors drops the results of version 0.1, which name no data set
+        card: ModelCard = ModelCard.load(path, ignore_metadata_errors=True)
     except (OSError, TypeError, ValueError, YAMLError) as error:
         raise UserError(f"{path}: the metadata at its top cannot be read: {error}\nCorrect or remove the file.") from error
-    card.data.library_name = library
+    card.data["library_name"] = library
     card.text = CODE.sub(lambda _: code, card.text, count=1)
     return card
 
