@@ -2,7 +2,8 @@
 
 import pytest
 
-from simcse_lit.config.network import evaluation_needs_hub, files_need_hub
+from simcse_lit.cli.tasks import asks_hub
+from simcse_lit.config.network import needs_hub
 from simcse_lit.config.resolvers import is_hub, is_remote, means_file, suffixes
 from tests.conftest import evaluate_config
 
@@ -22,7 +23,7 @@ from tests.conftest import evaluate_config
     ],
 )
 def test_a_location_is_remote_by_its_scheme(location: str, remote: bool, on_hub: bool) -> None:
-    assert (is_remote(location), is_hub(location), files_need_hub([None, location])) == (remote, on_hub, on_hub)
+    assert (is_remote(location), is_hub(location), needs_hub([], [location])) == (remote, on_hub, on_hub)
 
 
 @pytest.mark.parametrize(
@@ -50,5 +51,5 @@ def test_a_sentence_that_holds_a_url_is_no_file() -> None:
 
 def test_an_evaluation_that_fits_on_text_of_the_hub_needs_it() -> None:
     here = ("checkpoint=./here", "senteval.from_hub=false", "postprocess=center")
-    assert evaluation_needs_hub(evaluate_config(*here, "postprocess.fit_on=hf://datasets/some/texts/a.txt"))
-    assert not evaluation_needs_hub(evaluate_config(*here, "postprocess.fit_on=s3://bucket/a.txt"))
+    assert asks_hub("evaluate", evaluate_config(*here, "postprocess.fit_on=hf://datasets/some/texts/a.txt"))
+    assert not asks_hub("evaluate", evaluate_config(*here, "postprocess.fit_on=s3://bucket/a.txt"))

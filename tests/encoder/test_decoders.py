@@ -189,7 +189,7 @@ def test_only_adapter_and_projection_are_trained(decoders_of: dict[str, Path], k
     with_gradient = set(found)
     expected = {name for name, _ in module.named_parameters() if "lora_" in name or "projection" in name}
     assert with_gradient == expected and any("lora_" in name for name in expected)
-    optimizer = module._optimizer(parameter for parameter in module.parameters() if parameter.requires_grad)
+    optimizer = module.optimisation.optimizer(parameter for parameter in module.parameters() if parameter.requires_grad)
     optimised = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     assert optimised == {id(parameter) for name, parameter in module.named_parameters() if name in expected}
 

@@ -23,6 +23,7 @@ from pyarrow import parquet
 from simcse_lit.data.streaming import open_stream
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
+from simcse_lit.text.rows import Row
 from simcse_lit.text.sources import ZSTD, Source, open_sources
 
 KEY = "data.train_file"
@@ -59,7 +60,7 @@ def streamed(location: str) -> list[Source]:
 
 
 def rows(sources: list[Source], *columns: str) -> list[tuple[Any, ...]]:
-    return [getattr(row, "fields", row) for source in sources for row in source.rows(columns or ("a", "b"))]
+    return [row.fields if isinstance(row, Row) else row for source in sources for row in source.rows(columns or ("a", "b"))]
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_a_file_that_is_not_compressed_as_its_name_says_is_named(tmp_path: Path)
         rows(local(f"{tmp_path}/a.txt.gz"), "text")
 
 
-class Breaking(AbstractFileSystem):
+class Breaking(AbstractFileSystem):  # type: ignore[misc]
     """Files whose connection is lost behind their first 20,000 bytes."""
 
     protocol = "breaking"
@@ -176,7 +177,7 @@ class Breaking(AbstractFileSystem):
         return BreakingFile(self, path, mode, block_size=1000)
 
 
-class BreakingFile(AbstractBufferedFile):
+class BreakingFile(AbstractBufferedFile):  # type: ignore[misc]
     def _fetch_range(self, start: int, end: int) -> bytes:
         if end > 20_000:
             raise ConnectionResetError("the connection was reset")

@@ -147,7 +147,7 @@ def open_sources(files: str | list[str], revision: str | None, *, key: str) -> l
     """Local files for local paths, `pkg://`, `hf://datasets/OWNER/NAME[/FILE]` and any other URL that fsspec knows.
 
     Files that are not on this machine are downloaded: those of the Hub into its cache, others into a folder that is removed
-    when the process ends. To read without a copy use `streams.open_stream`.
+    when the process ends. To read without a copy see `data/streaming.py`.
 
     Args:
         files: one or several of these.
