@@ -266,7 +266,7 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.jsonl").write_text('{"text": "fine"}\n{"text": oops}\n')
     (folder / "notes.docx").write_text("text\n")
     several = "---\nconfigs:\n- config_name: a\n  data_files: a.jsonl\n- config_name: b\n  data_files: b.jsonl\n---\n"
-    for name, file, content in (
+    for name, inside, content in (
         ("lines", "train.jsonl", '{"sent0": "a line", "sent1": "of json"}\n'),
         ("lines", "test.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
         ("unsplit", "test.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
@@ -276,7 +276,7 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("empty", "README.md", "nothing here"),
     ):
         (folder.parent / name).mkdir(exist_ok=True)
-        (folder.parent / name / file).write_text(content)
+        (folder.parent / name / inside).write_text(content)
     return folder.parents[2]
 
 

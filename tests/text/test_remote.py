@@ -58,7 +58,7 @@ def streamed(location: str) -> list[Source]:
     return open_stream(location, None)
 
 
-def rows(sources: list[Source], *columns: str) -> list[tuple[Any, ...]]:
+def rows(sources: list[Source], *columns: str) -> list[Any]:
     return [getattr(row, "fields", row) for source in sources for row in source.rows(columns or ("a", "b"))]
 
 
@@ -163,7 +163,7 @@ def test_a_file_that_is_not_compressed_as_its_name_says_is_named(tmp_path: Path)
         rows(local(f"{tmp_path}/a.txt.gz"), "text")
 
 
-class Breaking(AbstractFileSystem):
+class Breaking(AbstractFileSystem):  # type: ignore[misc]
     """Files whose connection is lost behind their first 20,000 bytes."""
 
     protocol = "breaking"
@@ -176,7 +176,7 @@ class Breaking(AbstractFileSystem):
         return BreakingFile(self, path, mode, block_size=1000)
 
 
-class BreakingFile(AbstractBufferedFile):
+class BreakingFile(AbstractBufferedFile):  # type: ignore[misc]
     def _fetch_range(self, start: int, end: int) -> bytes:
         if end > 20_000:
             raise ConnectionResetError("the connection was reset")
