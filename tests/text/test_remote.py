@@ -23,7 +23,6 @@ from pyarrow import parquet
 from simcse_lit.data.streaming import open_stream
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
-from simcse_lit.text.rows import Row
 from simcse_lit.text.sources import ZSTD, Source, open_sources
 
 KEY = "data.train_file"
@@ -59,8 +58,8 @@ def streamed(location: str) -> list[Source]:
     return open_stream(location, None)
 
 
-def rows(sources: list[Source], *columns: str) -> list[tuple[Any, ...]]:
-    return [row.fields if isinstance(row, Row) else row for source in sources for row in source.rows(columns or ("a", "b"))]
+def rows(sources: list[Source], *columns: str) -> list[Any]:
+    return [getattr(row, "fields", row) for source in sources for row in source.rows(columns or ("a", "b"))]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ PLAIN = ("report", "dashboard")  # read arguments of their own (`plain.py`), and
 VERBS = (*COMPOSED, *PLAIN)
 
 HEAD = "simcse-lit VERB ...: train, ablate, evaluate and use SimCSE sentence encoders.\n"
-FOOT = "\nsimcse-lit VERB --help says what a verb takes; simcse-lit --version says which version this is."
+FOOT = "\nWhat a verb takes: simcse-lit VERB --help. Which version this is: --version."
 
 
 def about(verb: str) -> str:

@@ -1,7 +1,7 @@
 """Tokenises a training corpus once and keeps it as a memory-mapped Arrow file, named by what it was made from.
 
-One column of token ids a view, with special tokens and without padding. Memory stays bounded: rows are read, checked,
-tokenised (in parallel, by the Rust tokenizer) and written in blocks.
+It holds a column of token ids for each view, with special tokens and without padding. Memory stays bounded: rows are read,
+checked, tokenised (in parallel, by the Rust tokenizer) and written in blocks. To tokenise on the fly use `streaming.py`.
 """
 
 import hashlib

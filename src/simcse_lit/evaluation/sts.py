@@ -153,7 +153,7 @@ def file(files: SentEval, name: str, *, path: str, columns: Sequence[str], in_av
     Args:
         files: not needed.
         name: name of the task.
-        path: local file, pkg://PACKAGE/FILE or hf://datasets/OWNER/NAME/FILE.
+        path: local file, pkg://PACKAGE/FILE, hf://datasets/OWNER/NAME/FILE or another URL.
         columns: first sentence, second sentence, score.
         in_average: whether the average of the STS sets takes it in.
 
