@@ -58,9 +58,9 @@ def saved(folder: Path, kind: str, *, mlp: bool, safe: bool = False) -> tuple[Te
 def test_unsupervised_is_read_before_the_mlp_and_supervised_behind_it(
     warm_cli: Cli, tmp_path: Path, kind: str, name: str
 ) -> None:
-    cls, projected = saved(tmp_path / name, kind, mlp=True, safe=kind == "roberta")
+    cls, projected = saved(tmp_path / "result" / name, kind, mlp=True, safe=kind == "roberta")
     if kind == "bert":  # one through the command line, which is slow
-        done = warm_cli(f"checkpoint={name}", "output=imported", command="import_checkpoint")
+        done = warm_cli(f"checkpoint=result/{name}", "output=imported", command="import_checkpoint")
         assert done.returncode == 0, done.stderr
         assert "its name says" in done.stderr and "projection mlp" in done.stderr
         loaded = load_encoder(str(tmp_path / "imported"), revision=None, pooler=None, projection=None)
@@ -69,7 +69,7 @@ def test_unsupervised_is_read_before_the_mlp_and_supervised_behind_it(
         card = ModelCard.load(tmp_path / "imported" / "README.md")
         assert card.data.base_model is None and f"from `{name}`.\n" in card.text and str(tmp_path) not in card.content
     else:
-        read = read_paper_checkpoint(tmp_path / name, tokenizer=None, pooler=None, projection=None)
+        read = read_paper_checkpoint(tmp_path / "result" / name, tokenizer=None, pooler=None, projection=None)
         encoder, tokenizer = read.encoder, read.tokenizer
     expected = cls if "unsup" in name else projected
     torch.testing.assert_close(encode(encoder, tokenizer, SENTENCES), expected, rtol=0, atol=1e-5)
