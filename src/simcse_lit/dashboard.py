@@ -1,4 +1,4 @@
-"""Make the project's dashboard on W&B: curves, scores, figures.
+"""Make the project's dashboard on W&B: curves and scores.
 
   simcse-lit dashboard ENTITY/PROJECT
   simcse-lit dashboard ENTITY/PROJECT --by loss.temperature

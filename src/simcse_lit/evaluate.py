@@ -1,4 +1,4 @@
-"""Score sentence encoders: STS, transfer, the paper's analyses.
+"""Score sentence encoders: STS, transfer, analyses.
 
 simcse-lit evaluate checkpoint=RUN/export
 simcse-lit evaluate checkpoint=A,B tasks=all analyses=all

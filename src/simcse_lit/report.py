@@ -1,4 +1,4 @@
-"""Report on one run, or on a sweep: one page, tables, figures.
+"""Report on a run or a sweep: one page, tables, figures.
 
   simcse-lit report multirun/unsup/TIME
   simcse-lit report multirun/unsup/TIME baseline=loss.temperature=0.1 metric=Avg.
