@@ -163,6 +163,7 @@ def test_cuda_graphs_compile_packed_passes_once_for_any_number_of_rows_and_no_ot
     plainly = torch.compile
     monkeypatch.setattr(torch, "compile", compiled)
     encoder = SentenceEncoder(small_bert(), "cls", "mlp").double().eval()
+    torch.compiler.reset()  # what other tests have compiled
     encoder.compile_backbone("cuda_graphs")
     assert asked == [{"mode": "reduce-overhead"}]
     counters.clear()

@@ -23,7 +23,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.export import Provenance, export
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
-from tests.conftest import Cli
+from tests.conftest import ROOT, Cli
 
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 SENTENCES = [
@@ -126,6 +126,11 @@ def test_onnx_gives_the_same_embeddings_whatever_the_batch_and_the_length(as_onn
     assert cards[1] == cards[0] | {"library_name": "onnxruntime"} and len(cards[1]["model-index"][0]["results"]) == 2
     wanted = expected_of_card(load(folder / "export"))
     torch.testing.assert_close(card_code(folder / "onnx"), wanted, rtol=0, atol=1e-4)
+
+
+def test_onnx_holds_no_path_of_this_machine(as_onnx: tuple[Path, Tensor]) -> None:
+    graph = (as_onnx[0] / "onnx" / "model.onnx").read_bytes()
+    assert str(ROOT).encode() not in graph and b"site-packages" not in graph
 
 
 def test_onnx_finds_the_last_token_whatever_the_batch_and_the_length(tmp_path: Path) -> None:

@@ -123,9 +123,13 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
             )
     except Exception as error:  # the exporter wraps errors in classes of its own
         raise UserError(f"format=onnx: {loaded.source}: cannot be exported: {str(error).splitlines()[0]}") from error
-    for given in onnx.load(path).graph.input:
+    model = onnx.load(path)
+    for given in model.graph.input:
         if not all(size.dim_param for size in given.type.tensor_type.shape.dim):
             raise UserError(f"format=onnx: {loaded.source}: its code fixes the number of sentences or of tokens.")
+    for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
+        node.ClearField("metadata_props")  # the exporter's stack traces, with paths of this machine
+    onnx.save(model, path)
     if int8:
         _quantise(path)
     encoder: Any = loaded.encoder

@@ -32,6 +32,8 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         status = error.response.status_code
         hint = " Log in with a token that may write: hf auth login" if status in (401, 403) else ""
         raise UserError(f"push_to_hub={repository}: refused with status {status}.{hint}\n{kept}") from error
+    except ValueError as error:  # the Hub's check of the card
+        raise UserError(f"push_to_hub={repository}: the Hub refuses {folder / 'README.md'}: {error}\n{kept}") from error
     except (httpx.HTTPError, OfflineModeIsEnabled) as error:
         raise UserError(f"push_to_hub={repository}: {api.endpoint} cannot be reached: {error}\n{kept}") from error
     return str(done.commit_url)
