@@ -89,7 +89,7 @@ class Source:
             yield file
 
     def broken(self, place: str, error: Exception) -> UserError:
-        """What is said of a file that cannot be read to its end."""
+        """The message for a file that cannot be read to its end."""
         what = "the stream broke" if self.url else "the file is damaged"
         return UserError(f"{self.key}: {self.name}, {place}: {what}: {remote.reason(error)}")
 
@@ -147,7 +147,7 @@ def open_sources(files: str | list[str], revision: str | None, *, key: str) -> l
     """Local files for local paths, `pkg://`, `hf://datasets/OWNER/NAME[/FILE]` and any other URL that fsspec knows.
 
     Files that are not on this machine are downloaded: those of the Hub into its cache, others into a folder that is removed
-    when the process ends. To read without a copy see `data/streaming.py`.
+    when the process ends. To read without a copy use `data.streaming.open_stream`.
 
     Args:
         files: one or several of these.
@@ -265,11 +265,7 @@ def _jsonl_rows(source: Source, columns: Sequence[str]) -> Iterator[Row | tuple[
 
 
 def open_parquet(source: Source, file: IO[bytes] | None = None) -> Any:
-    """A `pyarrow.parquet.ParquetFile`.
-
-    Args:
-        source: the file.
-        file: the same, open; without it the local file is opened.
+    """A `pyarrow.parquet.ParquetFile` of a file that is already open, or of the local file.
 
     Raises:
         UserError: it is none, or damaged.
