@@ -37,8 +37,6 @@ def run(verb: str, task: Task | None = None) -> None:
     In a process that was started for a job, what the task returns, or why it failed, is handed over to the one that started
     it; a rank leaves it to that one to say so.
     """
-    if verb == "train" and not handover.awaited():
-        sys.argv[1:] = with_earlier_overrides(sys.argv[1:])
     schema.register()
     resolvers.register()
     if not os.environ.get("SIMCSE_DATA"):
@@ -47,10 +45,8 @@ def run(verb: str, task: Task | None = None) -> None:
     ending = Ending(verb, ranks.rank(), handover.take())
     if ending.parent:
         processes.die_with_parent()
-    sys.argv[1:] = as_meant(verb, sys.argv[1:])
-    if ending.rank:
-        sys.argv[1:] = ranks.silenced(sys.argv[1:])
     try:
+        sys.argv[1:] = _arguments(verb, ending)
         if help.asked_for(sys.argv[1:]):
             help.show(verb, sys.argv[1:])
         else:
@@ -61,6 +57,15 @@ def run(verb: str, task: Task | None = None) -> None:
         ending.stopped(stop)
     except Exception as error:
         ending.failed(error)
+
+
+def _arguments(verb: str, ending: "Ending") -> list[str]:
+    """The arguments of this process as Hydra is to read them; a parent's are complete."""
+    arguments = sys.argv[1:]
+    if verb == "train" and not ending.parent:
+        arguments = with_earlier_overrides(arguments)
+    arguments = as_meant(verb, arguments)
+    return ranks.silenced(arguments) if ending.rank else arguments
 
 
 def as_meant(verb: str, arguments: Sequence[str]) -> list[str]:

@@ -6,7 +6,6 @@ which of its jobs are finished, by their resolved configuration.
 
 import json
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,8 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     Returns:
         The arguments that compose the same run; those typed now come last and win.
 
-    Exits with status 1 and a message when there is no such run.
+    Raises:
+        UserError: there is no such run.
     """
     asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if not asked or asked[-1] in ("auto", "null", ""):
@@ -77,8 +77,7 @@ def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
     overrides = folder / ".hydra" / "overrides.yaml"
     if not overrides.is_file() or not (folder / LAST).is_file():
         missing = LAST if overrides.is_file() else overrides.relative_to(folder)
-        print(f"\nError: resume={asked[-1]}: no run to continue: {folder} holds no {missing}.", file=sys.stderr)
-        sys.exit(1)
+        raise UserError(f"resume={asked[-1]}: no run to continue: {folder} holds no {missing}.")
     earlier = read_overrides(folder)
     placed = any(argument.startswith("hydra.run.dir=") for argument in arguments)
     place = [] if placed else [f"hydra.run.dir={folder}"]

@@ -24,11 +24,6 @@ class Outcome:
     error: str | None = None
 
 
-def awaited() -> bool:
-    """Whether another process started this one for a job, with a command line that is complete."""
-    return VARIABLE in os.environ
-
-
 def take() -> Path | None:
     """The folder to hand over in, once; None in a process that a user started."""
     folder = os.environ.pop(VARIABLE, None)
