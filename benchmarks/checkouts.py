@@ -1,7 +1,7 @@
-"""Whether a change made anything slower: the same commands by two checkouts, A B A B, in one run.
+"""Whether a change made anything slower: the same commands by two checkouts, A B A B, in one run. The rates of a supervised
+training step, of encoding a file and of scoring two STS sets are those that the commands report, without their imports.
 
-Run: python benchmarks/checkouts.py COMMIT. It checks that commit out beside, and compares a supervised training step,
-encoding a file and scoring two STS sets by the rates that the commands report, which leaves their imports out.
+Run: python benchmarks/checkouts.py COMMIT [--rounds N]
 """
 
 import argparse
@@ -61,7 +61,7 @@ def evaluation(checkout: Path, folder: Path) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commit", help="what this checkout is compared with")
     parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args(arguments)

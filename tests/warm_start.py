@@ -20,12 +20,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = (
-    "simcse_lit.training.trainer",
-    "simcse_lit.training.module",
-    "simcse_lit.data.datamodule",
-    "simcse_lit.retrieval.index",
-    "simcse_lit.reporting.run.run_folder",
-    "simcse_lit.reporting.run.figures",
+    "simcse_lit.cli.composed",
+    "simcse_lit.train",
+    "simcse_lit.evaluate",
+    "simcse_lit.encode",
+    "simcse_lit.search",
+    "simcse_lit.report",
     "simcse_lit.evaluation.transfer",
     "transformers.models.bert.modeling_bert",
 )

@@ -74,7 +74,7 @@ def test_help_shows_overrides_and_the_options_of_ones_own_folder(cli: Cli, tmp_p
 def test_commands_that_use_an_encoder_answer_at_once_and_leave_nothing(cli: Cli, tmp_path: Path, command: str) -> None:
     answer = ask(cli, "--help", command=command)
     assert (answer.code, answer.lines) == (0, [])
-    assert f"python -m simcse_lit.{command} checkpoint=" in answer.out
+    assert f"\n  simcse-lit {command} checkpoint=" in answer.out
     assert "token_budget: 4096" in answer.out
     assert not answer.imported & HEAVY
     assert_one_message(ask(cli, command=command), "checkpoint: has no value")

@@ -1,7 +1,6 @@
 """`python -m simcse_lit.encode` and `.similarity`: formats, order, bad rows, runs that are stopped and go on."""
 
 import csv
-import importlib
 import io
 import json
 import random
@@ -19,6 +18,7 @@ from pyarrow import parquet
 from safetensors.numpy import load_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
+from simcse_lit.cli import tasks
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.encode import validate_encode, validate_similarity
 from simcse_lit.config.resolvers import local_path
@@ -297,15 +297,13 @@ def test_files_of_similarity_are_named_as_those_of_every_command(
 def test_a_file_of_the_hub_is_asked_for_offline_where_the_hub_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, command: str, overrides: list[str]
 ) -> None:
-    module = importlib.import_module(f"simcse_lit.{command}")
-
     def asked(needed: bool) -> None:
         raise Killed(needed)
 
-    monkeypatch.setattr(module, "use_cache_when_unreachable", asked)
+    monkeypatch.setattr(tasks, "use_cache_when_unreachable", asked)
     for file, needed in (("hf://datasets/some/texts/a.txt", True), ("a.txt", False)):
         with initialize_config_dir(str(CONF_DIR), version_base="1.3"), pytest.raises(Killed, match=str(needed)):
-            module.main(compose(command, ["checkpoint=./here", *(one.format(file) for one in overrides)]))
+            tasks.task_of(command)(compose(command, ["checkpoint=./here", *(one.format(file) for one in overrides)]))
 
 
 def test_the_command_prints_one_number_for_sentences_that_mean_something_to_hydra(warm_cli: Cli, raw: Path) -> None:

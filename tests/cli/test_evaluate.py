@@ -319,7 +319,7 @@ def test_a_pattern_counts_ten_after_two(tmp_path: Path) -> None:
 def test_help_and_mistakes_of_evaluate_answer_without_torch(cli: Cli) -> None:
     shown = cli("--help", command="evaluate", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert shown.returncode == 0
-    assert "checkpoint=outputs/.../export" in shown.stdout and "tasks:" in shown.stdout
+    assert "simcse-lit evaluate checkpoint=RUN/export" in shown.stdout and "tasks:" in shown.stdout
     wrong = cli("taks=sts", "checkpoint=x", command="evaluate", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert wrong.returncode == 1
     for done in (shown, wrong):

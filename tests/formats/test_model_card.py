@@ -93,7 +93,7 @@ def test_only_sts_scores_are_called_spearman(tmp_path: Path) -> None:
         "Spearman correlation x 100, no regressor, all subsets of a set together; test sets from SentEval's files."
     )
     assert sts.splitlines() == [
-        "| | STS12 | STS-B | Avg. | STS-B-dev |",
+        "|  | STS12 | STS-B | Avg. | STS-B-dev |",
         "|---|---|---|---|---|",
         "| before |  |  |  | 31.70 |",
         "| after | 68.40 | 76.85 | 72.60 | 82.50 |",
