@@ -1,5 +1,6 @@
 """Fixtures that several test files share: real data, a small encoder, and the real command line in a subprocess."""
 
+import copy
 import csv
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from playwright.sync_api import Browser, sync_playwright
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
@@ -77,10 +79,22 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _registered() -> None:
-    """Schema and resolvers are known to every test that composes."""
+def _composing() -> Iterator[None]:
+    """Schema and resolvers are known to every test that composes, and a file of `conf/` is parsed once, not once a test."""
     schema.register()
     resolvers.register()
+    read, parsed = FileConfigSource.load_config, {}
+
+    def load_config(source: FileConfigSource, config_path: str) -> Any:
+        if Path(source.path) != CONF_DIR:
+            return read(source, config_path)
+        if config_path not in parsed:
+            parsed[config_path] = read(source, config_path)
+        return copy.deepcopy(parsed[config_path])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FileConfigSource, "load_config", load_config)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,7 @@ def become(request: dict[str, Any]) -> None:
     sys.path[0:1] = [request["cwd"], *(path for path in asked if path and path not in here)]
     module, *arguments = request["arguments"]
     sys.argv[1:] = arguments
+    sys.modules.pop(module, None)  # what it imports stays; runpy warns of a module that is there already
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

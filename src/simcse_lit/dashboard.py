@@ -1,5 +1,6 @@
 """Make the project's dashboard on W&B: curves and scores.
 
+Examples:
   simcse-lit dashboard ENTITY/PROJECT
   simcse-lit dashboard ENTITY/PROJECT --by loss.temperature
 

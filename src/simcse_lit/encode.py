@@ -1,5 +1,6 @@
 """Write the vector of every line of a file.
 
+Examples:
   simcse-lit encode checkpoint=RUN/export input=corpus.txt output=corpus.npy
   simcse-lit encode checkpoint=MODEL input=table.csv column=text output=table.parquet
   cat corpus.txt | simcse-lit encode checkpoint=MODEL input=- output=corpus.safetensors

@@ -1,9 +1,10 @@
 """Score sentence encoders: STS, transfer, analyses.
 
-simcse-lit evaluate checkpoint=RUN/export
-simcse-lit evaluate checkpoint=A,B tasks=all analyses=all
-simcse-lit evaluate checkpoint=RAW pooler=avg postprocess=whitening
-simcse-lit evaluate compare=A,B
+Examples:
+  simcse-lit evaluate checkpoint=RUN/export
+  simcse-lit evaluate checkpoint=A,B tasks=all analyses=all
+  simcse-lit evaluate checkpoint=RAW pooler=avg postprocess=whitening
+  simcse-lit evaluate compare=A,B
 """
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Write an encoder for another library, or to the Hub.
 
-simcse-lit export checkpoint=RUN/export format=sentence-transformers output=FOLDER
-simcse-lit export checkpoint=RUN/export format=onnx int8=true output=FOLDER
-simcse-lit export checkpoint=RUN/export output=FOLDER push_to_hub=OWNER/NAME
+Examples:
+  simcse-lit export checkpoint=RUN/export format=sentence-transformers output=FOLDER
+  simcse-lit export checkpoint=RUN/export format=onnx int8=true output=FOLDER
+  simcse-lit export checkpoint=RUN/export output=FOLDER push_to_hub=OWNER/NAME
 """
 
 if __name__ == "__main__":

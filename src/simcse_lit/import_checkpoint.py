@@ -1,7 +1,8 @@
 """Turn a checkpoint of the paper's code into an export.
 
-simcse-lit import_checkpoint checkpoint=result/my-unsup-simcse output=FOLDER
-simcse-lit import_checkpoint checkpoint=FOLDER tokenizer=bert-base-uncased output=FOLDER
+Examples:
+  simcse-lit import_checkpoint checkpoint=result/my-unsup-simcse output=FOLDER
+  simcse-lit import_checkpoint checkpoint=FOLDER tokenizer=bert-base-uncased output=FOLDER
 """
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Build an index of sentences, add to it, delete from it.
 
-simcse-lit index folder=INDEX input=sentences.txt checkpoint=MODEL index=hnsw
-simcse-lit index folder=INDEX vectors=vectors.parquet index=pq
-simcse-lit index folder=INDEX add=more.txt
-simcse-lit index folder=INDEX delete=3,17
+Examples:
+  simcse-lit index folder=INDEX input=sentences.txt checkpoint=MODEL index=hnsw
+  simcse-lit index folder=INDEX vectors=vectors.parquet index=pq
+  simcse-lit index folder=INDEX add=more.txt
+  simcse-lit index folder=INDEX delete=3,17
 """
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Report on a run or a sweep: one page, tables, figures.
 
+Examples:
   simcse-lit report multirun/unsup/TIME
   simcse-lit report multirun/unsup/TIME baseline=loss.temperature=0.1 metric=Avg.
   simcse-lit report multirun/unsup/TIME paper=published.csv

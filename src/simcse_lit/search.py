@@ -1,7 +1,8 @@
 """Print the sentences of an index most similar to a query.
 
-simcse-lit search folder=INDEX query="a man plays guitar" top_k=10
-simcse-lit search folder=INDEX input=queries.txt output=jsonl threshold=0.6
+Examples:
+  simcse-lit search folder=INDEX query="a man plays guitar" top_k=10
+  simcse-lit search folder=INDEX input=queries.txt output=jsonl threshold=0.6
 """
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Serve a page and a JSON API over an encoder and an index.
 
-simcse-lit serve checkpoint=RUN/export
-simcse-lit serve checkpoint=MODEL corpus=sentences.txt port=9000
-simcse-lit serve checkpoint=MODEL folder=INDEX upload=false
+Examples:
+  simcse-lit serve checkpoint=RUN/export
+  simcse-lit serve checkpoint=MODEL corpus=sentences.txt port=9000
+  simcse-lit serve checkpoint=MODEL folder=INDEX upload=false
 """
 
 if __name__ == "__main__":

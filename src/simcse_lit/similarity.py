@@ -1,7 +1,8 @@
 """Print cosines of two sentences, or of two files.
 
-simcse-lit similarity checkpoint=MODEL first="A man is cycling." second="Someone rides a bike."
-simcse-lit similarity checkpoint=MODEL first=left.txt second=right.txt
+Examples:
+  simcse-lit similarity checkpoint=MODEL first="A man is cycling." second="Someone rides a bike."
+  simcse-lit similarity checkpoint=MODEL first=left.txt second=right.txt
 """
 
 if __name__ == "__main__":

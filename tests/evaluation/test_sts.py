@@ -14,11 +14,11 @@ from scipy.stats import pearsonr, spearmanr
 
 from simcse_lit.config.schema import SentEvalConfig
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation import senteval
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.senteval import NoSentEval, SentEval
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import averages, load_suite, make_task, unique_sentences
-from simcse_lit.text import hub
 from tests.conftest import evaluate_config, train_config
 
 # Pairs of each set as SentEval's own loader counts them (STS13 without SMT).
@@ -139,7 +139,7 @@ def from_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SentEvalConfig:
         member = tarfile.TarInfo("STS/file")
         member.size = 4
         tar.addfile(member, io.BytesIO(b"text"))
-    monkeypatch.setattr(hub, "download", lambda location, revision, key: [archive])
+    monkeypatch.setattr(senteval, "download", lambda location, revision, key: [archive])
     return SentEvalConfig(None, from_hub=True, cache_dir=str(folder / "cache"))
 
 

@@ -99,9 +99,9 @@ def test_only_sts_scores_are_called_spearman(tmp_path: Path) -> None:
         "| after | 68.40 | 76.85 | 72.60 | 82.50 |",
     ]
     assert accuracy == "Accuracy in % of a logistic regression on the vectors; test sets from SentEval's files."
-    assert transfer.splitlines() == ["| | MR | Avg. transfer |", "|---|---|---|", "| after | 81.18 | 81.20 |"]
+    assert transfer.splitlines() == ["|  | MR | Avg. transfer |", "|---|---|---|", "| after | 81.18 | 81.20 |"]
     assert other == "recall: at 1; test sets from SentEval's files."
-    assert mine.splitlines() == ["| | mine |", "|---|---|", "| after | 0.50 |"]
+    assert mine.splitlines() == ["|  | mine |", "|---|---|", "| after | 0.50 |"]
 
 
 def test_a_card_without_scores_has_neither_results_nor_tables(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_chosen_tokens_of_the_positive_become_the_likeliest_that_are_not_special
         (1, 0.0, {}),
         (2, 0.0, {}),
         (1, 0.1, {"how": "always", "micro_batch_size": 2}),
-        (1, 0.1, {"packed": True}),
+        (1, 0.1, {"how": "packed"}),
     ],
 )
 def test_a_step_is_that_of_the_replaced_text(encoders: int, mlm_weight: float, settings: dict[str, Any]) -> None:

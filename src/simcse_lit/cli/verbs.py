@@ -14,7 +14,7 @@ FOOT = "\nWhat a verb takes: simcse-lit VERB --help. Which version this is: --ve
 def about(verb: str) -> str:
     """The docstring of a verb's file."""
     file = Path(__file__).resolve().parents[1] / f"{verb}.py"
-    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")), clean=False) or "").strip()
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
 def listed() -> str:

@@ -14,7 +14,7 @@ MOVED = {
     "simcse_lit.config.interop": "simcse_lit.config.checks.export",
     "simcse_lit.config.use": "simcse_lit.config.checks.encode",
     "simcse_lit.config.validation": "simcse_lit.config.checks.train",
-    "simcse_lit.config.views": "simcse_lit.config.checks.views",
+    "simcse_lit.config.views": "simcse_lit.config.checks.positives",
     "simcse_lit.data.augmentation": "simcse_lit.views.augmentation",
     "simcse_lit.data.collation.Corpus": "simcse_lit.text.corpus.Corpus",
     "simcse_lit.data.documents": "simcse_lit.views.documents",

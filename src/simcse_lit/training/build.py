@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 from transformers import PreTrainedModel
 
-from simcse_lit.config.checks.views import views_are_alike
+from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import add_adapter

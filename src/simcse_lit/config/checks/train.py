@@ -5,8 +5,8 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig, OmegaConf
 
+from simcse_lit.config.checks.positives import check_views
 from simcse_lit.config.checks.rules import check_choices, check_positive, typed
-from simcse_lit.config.checks.views import check_views
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import AdapterConfig, TrainConfig
 from simcse_lit.errors import UserError
