@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+import yaml
 from omegaconf import OmegaConf
 
 from simcse_lit.cli.verbs import COMPOSED, about
 from simcse_lit.config import CONF_DIR
+
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # OmegaConf's own loader is slow, and nine files are read
 
 PAGE = """\
 {about}
@@ -70,6 +73,6 @@ def _groups(verb: str, folders: Sequence[Path]) -> str:
 
 def _named_groups(verb: str) -> set[str]:
     """The groups in the defaults list of `conf/VERB.yaml`."""
-    entries = OmegaConf.load(CONF_DIR / f"{verb}.yaml").defaults
+    entries = yaml.load((CONF_DIR / f"{verb}.yaml").read_text(encoding="utf-8"), Loader=YAML)["defaults"]
     keys = [str(next(iter(entry))) for entry in entries if not isinstance(entry, str)]
     return {key.removeprefix("optional ").removeprefix("override ").partition("@")[0].partition("/")[0] for key in keys}

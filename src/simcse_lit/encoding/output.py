@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from simcse_lit.disk import durable_replace, fsync, only_writer
+from simcse_lit.disk import durable_replace, fsync
 from simcse_lit.errors import UserError
+from simcse_lit.one_writer import only_writer
 from simcse_lit.text.rows import Row
 
 FLOAT = np.dtype("<f4")

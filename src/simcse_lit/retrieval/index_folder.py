@@ -20,8 +20,9 @@ from uuid import uuid4
 import numpy as np
 
 from simcse_lit.config.schema import IndexConfig
-from simcse_lit.disk import durable_replace, fsync, only_writer
+from simcse_lit.disk import durable_replace, fsync
 from simcse_lit.errors import UserError
+from simcse_lit.one_writer import only_writer
 from simcse_lit.retrieval.approximate import Structure, find_faiss
 from simcse_lit.retrieval.segments import Rows, Segment, SegmentWriter, explained, open_segment
 
