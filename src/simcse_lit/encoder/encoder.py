@@ -5,7 +5,7 @@ Shapes: N sentences, L length, H hidden, K vocabulary; packed, R rows of W slots
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,6 @@ from simcse_lit.encoder.packing import Packing, first_position
 from simcse_lit.encoder.pooling import OF_FIRST_TOKEN, POOLERS
 
 CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: its encoder's model, adapter, pooler and projection
-
-ProjectionName = Literal["mlp", "mlp_train_only", "none"]
 
 
 class Projection(nn.Module):
