@@ -11,7 +11,7 @@ PUBLISHED = $(wildcard experiments/$(NAME)/paper.csv)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs lock clean
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # a core each
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # bytecode is kept, a core each
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

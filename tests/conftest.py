@@ -1,6 +1,5 @@
 """Fixtures that several test files share: real data, a small encoder, and the real command line in a subprocess."""
 
-import copy
 import csv
 import os
 import shutil
@@ -12,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from playwright.sync_api import Browser, sync_playwright
-from transformers import BertConfig, BertForMaskedLM, BertModel
 
-from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import EvaluateConfig, TrainConfig
-from tests.warm_start import ROOT, WarmStart
+from tests.parsed_conf import parse_conf_once
+from tests.warm_start import ROOT, WarmStart, run_warm
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
+SHARED = "SIMCSE_TESTS_WARM_START"  # names the address of that process to xdist's workers; `inherited` hides it
+
+parse_conf_once()
 
 LIMIT_S = 1800.0  # of any process that a test starts: a stuck one ends some day, a busy machine fails no test
 OLD = ROOT / "tests" / "old"  # what version 0.1 wrote
@@ -33,17 +33,34 @@ DATA = Path(os.environ.pop("SIMCSE_DATA", "") or ROOT.parent / "shared" / "data"
 
 
 SLOW_S = 2.0
-SLOW = Path(__file__).with_name("slow.txt")  # the slow tests, the longest first, with their seconds
+SLOW = Path(__file__).with_name("slow.txt")  # seconds of each slow test, and of each file that has no other; longest first
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-slow", action="store_true", help=f"write {SLOW.name} from how long each test takes")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process that commands are forked from, for all of xdist's workers; it imports while they collect."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        started = WarmStart(inherited())
+        os.environ[SHARED] = started.address
+        config.add_cleanup(started.close)
+
+
+def slow_names() -> list[str]:
+    return [line.split(maxsplit=1)[1] for line in SLOW.read_text(encoding="utf-8").splitlines()]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import a file whose tests are all slow, where they are left out."""
+    whole = {ROOT / name for name in slow_names() if "::" not in name}
+    return True if "not slow" in config.getoption("markexpr") and collection_path in whole else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of slow.txt, and deal the longest out over xdist's workers, each to the start of its share."""
-    names = [line.split(maxsplit=1)[1] for line in SLOW.read_text(encoding="utf-8").splitlines()]
-    place = {name: number for number, name in enumerate(names)}
+    place = {name: number for number, name in enumerate(slow_names())}
     slow = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
     for item in slow:
         item.add_marker("slow")
@@ -74,27 +91,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 seconds[report.nodeid] = seconds.get(report.nodeid, 0) + report.duration
                 if report.when == "setup" and report.duration >= SLOW_S:
                     shared.add(report.location[0])
-    slow = [(taken, name) for name, taken in seconds.items() if taken >= SLOW_S or name.partition("::")[0] in shared]
-    SLOW.write_text("".join(f"{taken:.1f} {name}\n" for taken, name in sorted(slow, reverse=True)), encoding="utf-8")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _composing() -> Iterator[None]:
-    """Schema and resolvers are known to every test that composes, and a file of `conf/` is parsed once, not once a test."""
-    schema.register()
-    resolvers.register()
-    read, parsed = FileConfigSource.load_config, {}
-
-    def load_config(source: FileConfigSource, config_path: str) -> Any:
-        if Path(source.path) != CONF_DIR:
-            return read(source, config_path)
-        if config_path not in parsed:
-            parsed[config_path] = read(source, config_path)
-        return copy.deepcopy(parsed[config_path])
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(FileConfigSource, "load_config", load_config)
-        yield
+    slow = {name: taken for name, taken in seconds.items() if taken >= SLOW_S or name.partition("::")[0] in shared}
+    quick = {name.partition("::")[0] for name in seconds if name not in slow}
+    for file in {name.partition("::")[0] for name in slow} - quick:
+        slow[file] = sum(taken for name, taken in slow.items() if name.startswith(f"{file}::"))
+    lines = sorted(slow.items(), key=lambda line: (-line[1], line[0]))
+    SLOW.write_text("".join(f"{taken:.1f} {name}\n" for name, taken in lines), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -155,27 +157,30 @@ def cli(tmp_path: Path, cache_dir: Path) -> Cli:
 
 
 @pytest.fixture(scope="session")
-def warm_start() -> Iterator[WarmStart]:
-    """The process that commands are forked from."""
+def warm_start() -> Iterator[str]:
+    """Where the process listens that commands are forked from."""
+    if SHARED in os.environ:
+        yield os.environ[SHARED]
+        return
     started = WarmStart(inherited())
-    yield started
+    yield started.address
     started.close()
 
 
 @pytest.fixture
-def warm_cli(warm_start: WarmStart, tmp_path: Path, cache_dir: Path) -> Cli:
+def warm_cli(warm_start: str, tmp_path: Path, cache_dir: Path) -> Cli:
     """As `cli`, but the libraries are imported already, which saves most of the time that a short command takes."""
     return forked(warm_start, tmp_path, {**inherited(), "SIMCSE_CACHE": str(cache_dir)})
 
 
-def forked(start: WarmStart, folder: Path, environment: Mapping[str, str]) -> Cli:
+def forked(address: str, folder: Path, environment: Mapping[str, str]) -> Cli:
     """Run a command as `cli` does, from a process that is there already."""
 
     def run(
         *arguments: str, env: Mapping[str, str] | None = None, timeout: float = LIMIT_S, command: str = "train"
     ) -> "subprocess.CompletedProcess[str]":
         whole = [f"simcse_lit.{command}", *arguments]
-        return start.run(whole, cwd=folder, env={**environment, **(env or {})}, timeout=timeout)
+        return run_warm(address, whole, cwd=folder, env={**environment, **(env or {})}, timeout=timeout)
 
     return run
 
@@ -196,28 +201,6 @@ def evaluate_config(*overrides: str) -> EvaluateConfig:
     """What `python -m simcse_lit.evaluate OVERRIDES` is given, of an encoder that need not exist."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return validate_evaluation(compose("evaluate", ["checkpoint=none", "run_dir=unused", *overrides]))
-
-
-def small_bert(*, mlm: bool = False, layers: int = 3) -> BertModel | BertForMaskedLM:
-    """A BERT of 3 layers and 32 units with random weights, in float64 so that tests can be sharp."""
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=100,
-        hidden_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=40,
-    )
-    return (BertForMaskedLM(config) if mlm else BertModel(config)).double()
-
-
-def ragged_batch(lengths: list[int], width: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random ids and the mask of sentences of these lengths, padded on the right with 0."""
-    generator = torch.Generator().manual_seed(1)
-    mask = torch.arange(width or max(lengths)) < torch.tensor(lengths)[:, None]
-    ids = torch.randint(5, 100, mask.shape, generator=generator)
-    return ids * mask, mask.long()
 
 
 def metrics(run: Path) -> dict[str, list[float]]:

@@ -4,11 +4,14 @@ A command is a process of its own all the same, with its own arguments, folder, 
 decided while libraries are imported, and everything about a start itself, is for `conftest.cli`, which starts a new Python.
 """
 
+import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from tests.parsed_conf import parse_conf_once, read_all_verbs
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = (
@@ -32,50 +37,79 @@ IMPORTED = (
 
 
 class WarmStart:
-    """The process that forks, seen from the tests."""
+    """The process that forks, seen from who starts it.
+
+    Args:
+        environment: of this process, in which the libraries are imported; each command has one of its own.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm_start"],
-            cwd=ROOT,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(
-        self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
-    ) -> "subprocess.CompletedProcess[str]":
-        """`python -m ARGUMENTS`, as `subprocess.run` would with its output captured."""
-        assert self._server.stdin and self._server.stdout
-        with TemporaryDirectory() as folder:
-            streams = [Path(folder, name) for name in ("stdout", "stderr")]
-            request = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "timeout": timeout}
-            print(json.dumps({**request, "streams": list(map(str, streams))}), file=self._server.stdin, flush=True)
-            code = int(self._server.stdout.readline())
-            out, error = (path.read_text(encoding="utf-8") for path in streams)
-        return subprocess.CompletedProcess(arguments, code, out, error)
+        self._folder = TemporaryDirectory()
+        self.address = str(Path(self._folder.name, "socket"))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen()  # requests wait here until the libraries are imported
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "tests.warm_start", str(listener.fileno())],
+                cwd=ROOT,
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                pass_fds=[listener.fileno()],
+            )
 
     def close(self) -> None:
         """End the process."""
         assert self._server.stdin
         self._server.stdin.close()
         self._server.wait(timeout=60)
+        self._folder.cleanup()
 
 
-def serve() -> dict[str, Any] | None:
-    """Fork for each request on standard input and answer with its exit status; returns the request in the fork."""
+def run_warm(
+    address: str, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
+) -> "subprocess.CompletedProcess[str]":
+    """`python -m ARGUMENTS` from the process at an address, as `subprocess.run` would with its output captured."""
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as connection:
+        streams = [Path(folder, name) for name in ("stdout", "stderr")]
+        request = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "timeout": timeout}
+        connection.connect(address)
+        connection.sendall(json.dumps({**request, "streams": list(map(str, streams))}).encode() + b"\n")
+        code = int(connection.makefile().readline())
+        out, error = (path.read_text(encoding="utf-8") for path in streams)
+    return subprocess.CompletedProcess(arguments, code, out, error)
+
+
+def serve(listener: socket.socket) -> dict[str, Any] | None:
+    """Fork for each request, and answer it with the exit status; returns the request in the fork.
+
+    Ends with the process that started this one, which holds the other end of standard input.
+    """
     for name in IMPORTED:
         importlib.import_module(name)
+    parse_conf_once()
+    read_all_verbs()
+    gc.freeze()  # a fork would copy every page at its end, to collect what it never used
     assert threading.active_count() == 1, "a process with threads must not fork"
-    for line in sys.stdin:
-        request: dict[str, Any] = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            return request
-        print(waited_for(pid, request["timeout"]), flush=True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
+        connection = listener.accept()[0]
+        if not os.fork():
+            listener.close()
+            return answered(connection)
+        connection.close()
     return None
+
+
+def answered(connection: socket.socket) -> dict[str, Any]:
+    """Fork for one request, wait for its end, and answer; returns the request in the fork."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request: dict[str, Any] = json.loads(connection.makefile().readline())
+    pid = os.fork()
+    if pid:
+        connection.sendall(f"{waited_for(pid, request['timeout'])}\n".encode())
+        os._exit(0)
+    connection.close()
+    return request
 
 
 def waited_for(pid: int, timeout: float) -> int:
@@ -107,5 +141,5 @@ def become(request: dict[str, Any]) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-if __name__ == "__main__" and (request := serve()):
+if __name__ == "__main__" and (request := serve(socket.socket(fileno=int(sys.argv[1])))):
     become(request)

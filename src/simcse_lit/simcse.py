@@ -60,7 +60,6 @@ class SimCSE:
         revision: str | None = None,
         precision: str | None = None,
     ) -> None:
-
         self._precision = precision or "32-true"
         if self._precision not in AUTOCAST:
             raise UserError(f"precision={precision}: not one of {', '.join(AUTOCAST)}.")
@@ -113,7 +112,6 @@ class SimCSE:
             TypeError: something among the sentences is not a string.
             ValueError: there are no sentences, or a string is no valid text.
         """
-
         sentences = _checked([sentence] if isinstance(sentence, str) else sentence)
         if device is not None:
             self._loaded.encoder.to(find_device(str(device)))
@@ -139,7 +137,6 @@ class SimCSE:
         Returns:
             A number for a sentence with a sentence, (N,) for a sentence with several, (Q, N) for several.
         """
-
         query = self.encode(queries, device, return_numpy=True)
         key = keys if isinstance(keys, ndarray) else self.encode(keys, device, return_numpy=True)
         cosines_QN: ndarray = _unit(query) @ _unit(key).T
@@ -167,7 +164,6 @@ class SimCSE:
         Raises:
             UserError: the file cannot be read.
         """
-
         self.index = None
         sentences = _sentences(sentences_or_file_path)
         vectors_NH = torch.as_tensor(self.encode(sentences, device, batch_size=batch_size))
@@ -188,7 +184,6 @@ class SimCSE:
             RuntimeError: there is no index yet.
             UserError: the file cannot be read.
         """
-
         index = self._index()
         sentences = _sentences(sentences_or_file_path)
         index.add(torch.as_tensor(self.encode(sentences, device, batch_size=batch_size)), sentences)
@@ -210,7 +205,6 @@ class SimCSE:
         Raises:
             RuntimeError: there is no index yet.
         """
-
         index = self._index()
         queries_QH = torch.as_tensor(self.encode(queries, device, keepdim=True))
         found = [

@@ -6,7 +6,7 @@ import torch
 from simcse_lit.data.lengths import length_chunks
 from simcse_lit.encoder.encoder import Projection, SentenceEncoder
 from simcse_lit.training.chunking import encode_in_chunks, plan
-from tests.conftest import ragged_batch, small_bert
+from tests.encoders import ragged_batch, small_bert
 
 LENGTHS = [4, 12, 4, 30, 7, 12, 3]
 

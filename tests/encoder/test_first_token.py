@@ -17,7 +17,7 @@ from simcse_lit.encoder.first_token import KINDS
 from simcse_lit.encoder.packing import pack
 from simcse_lit.encoder.pooling import OF_FIRST_TOKEN, POOLERS
 from simcse_lit.training.chunking import encode_in_chunks, plan
-from tests.conftest import ragged_batch, small_bert
+from tests.encoders import ragged_batch, small_bert
 
 PACKED = ("bert", "roberta", "xlm-roberta", "camembert")
 LENGTHS = [4, 12, 4, 30, 7, 12, 3]

@@ -17,7 +17,8 @@ from simcse_lit.encoder.pooling import POOLERS
 from simcse_lit.errors import UserError
 from simcse_lit.training import module as module_file
 from simcse_lit.training.chunking import chunking, encode_in_chunks, plan
-from tests.conftest import ragged_batch, small_bert, train_config
+from tests.conftest import train_config
+from tests.encoders import ragged_batch, small_bert
 from tests.objective.test_gather import every_fifth_id
 from tests.training.test_two_views import LENGTHS, batch_of, gradients, module_of, step
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simcse_lit.encoder.pooling import POOLERS
-from tests.conftest import ragged_batch, small_bert
+from tests.encoders import ragged_batch, small_bert
 
 LENGTHS = [6, 2, 9, 1]
 

@@ -49,8 +49,10 @@ def rewrite_with_the_old_time(file: Path, texts: list[str]) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-@pytest.mark.parametrize("when", [("append", 1), ("append", 3), ("finish", 1)])
+@pytest.mark.parametrize(
+    ("suffix", "when"),
+    [(".npy", ("append", 1)), (".parquet", ("append", 3)), (".npy", ("finish", 1)), (".parquet", ("finish", 1))],
+)
 @pytest.mark.parametrize(
     ("change", "texts"),
     [(rewrite, FEWER), (rewrite, MORE), (replace, FEWER), (replace, OTHER), (rewrite_with_the_old_time, OTHER)],

@@ -25,7 +25,7 @@ from simcse_lit.objective.gather import gather_rows
 from simcse_lit.objective.mlm import IGNORED
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
-from tests.conftest import ragged_batch, small_bert
+from tests.encoders import ragged_batch, small_bert
 
 LENGTHS = [4, 12, 4, 30, 7, 12, 3, 9, 15, 6, 5, 21]  # of 12 sentences: 6 examples of two views, or 4 of three
 CASES: dict[str, dict[str, Any]] = {

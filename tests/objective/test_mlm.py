@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
-from tests.conftest import ragged_batch, small_bert
+from tests.encoders import ragged_batch, small_bert
 
 
 def test_mlm_loss_equals_the_loss_that_transformers_computes() -> None:

@@ -99,20 +99,20 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def from_hub(hub_root: Path, hub_cache: Path) -> Iterator[tuple[WarmStart, dict[str, str]]]:
+def from_hub(hub_root: Path, hub_cache: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """A process for commands that ask one server: its address is read when the libraries are imported."""
     with HubServer(hub_root) as server:
         environment = {**inherited(), **server.environment(hub_cache)}
         started = WarmStart(environment)
-        yield started, environment
+        yield started.address, environment
         started.close()
 
 
 @pytest.fixture
-def hub_cli(from_hub: tuple[WarmStart, dict[str, str]], tmp_path: Path, cache_dir: Path) -> Cli:
+def hub_cli(from_hub: tuple[str, dict[str, str]], tmp_path: Path, cache_dir: Path) -> Cli:
     """As `cli`, with a Hub."""
-    started, environment = from_hub
-    return forked(started, tmp_path, {**environment, "SIMCSE_CACHE": str(cache_dir)})
+    address, environment = from_hub
+    return forked(address, tmp_path, {**environment, "SIMCSE_CACHE": str(cache_dir)})
 
 
 def test_the_papers_default_runs_on_what_the_hub_serves_and_again_without_it(

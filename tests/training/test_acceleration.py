@@ -12,7 +12,8 @@ from torch._dynamo.utils import counters
 from simcse_lit.training.build import build
 from simcse_lit.training.gradient_cache import Chunk
 from simcse_lit.training.module import SimCSEModule
-from tests.conftest import ragged_batch, train_config
+from tests.conftest import train_config
+from tests.encoders import ragged_batch
 
 
 def updated(*, scaled: bool, fused: bool) -> torch.Tensor:

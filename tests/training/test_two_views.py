@@ -11,7 +11,7 @@ from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
-from tests.conftest import ragged_batch, small_bert
+from tests.encoders import ragged_batch, small_bert
 from tests.objective.test_gather import FakeTokenizer
 
 LENGTHS = [4, 12, 4, 30, 7, 12, 3, 9]

@@ -23,7 +23,8 @@ from simcse_lit.views import replacement as replacement_file
 from simcse_lit.views.replacement import Replacement, choose, load_replacement
 from tests.cli.test_resume import outcome, run
 from tests.cli.test_train import SHORT
-from tests.conftest import Cli, ragged_batch, small_bert, train_config
+from tests.conftest import Cli, train_config
+from tests.encoders import ragged_batch, small_bert
 from tests.training.test_two_views import module_of, step
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
