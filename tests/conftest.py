@@ -18,14 +18,14 @@ from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import EvaluateConfig, TrainConfig
-from tests.parsed_conf import parse_conf_once
+from tests.quick_hydra import quicken_hydra
 from tests.warm_start import ROOT, WarmStart, run_warm
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SHARED = "SIMCSE_TESTS_WARM_START"  # names the address of that process to xdist's workers; `inherited` hides it
 
-parse_conf_once()
+quicken_hydra()
 
 LIMIT_S = 1800.0  # of any process that a test starts: a stuck one ends some day, a busy machine fails no test
 OLD = ROOT / "tests" / "old"  # what version 0.1 wrote

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.parsed_conf import parse_conf_once, read_all_verbs
+from tests.quick_hydra import quicken_hydra, read_all_verbs
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = (
@@ -86,7 +86,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
     """
     for name in IMPORTED:
         importlib.import_module(name)
-    parse_conf_once()
+    quicken_hydra()
     read_all_verbs()
     gc.freeze()  # a fork would copy every page at its end, to collect what it never used
     assert threading.active_count() == 1, "a process with threads must not fork"
