@@ -58,22 +58,29 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if "not slow" in config.getoption("markexpr") and collection_path in whole else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow.txt, and deal the longest out over xdist's workers, each to the start of its share."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark the tests of slow.txt; when pytest has left out what -m leaves out, deal the rest out to xdist's workers."""
     place = {name: number for number, name in enumerate(slow_names())}
-    slow = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
-    for item in slow:
-        item.add_marker("slow")
+    for item in items:
+        if item.nodeid in place:
+            item.add_marker("slow")
+    yield
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if workers == 1:
-        return
+    if workers > 1:
+        items[:] = dealt(items, place, workers)
+
+
+def dealt(items: list[pytest.Item], place: Mapping[str, int], workers: int) -> list[pytest.Item]:
+    """Put the longest tests at the start of each worker's share, so that none is left for the end."""
+    slow = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
     rest = iter([item for item in items if item.nodeid not in place])
     ordered: list[pytest.Item] = []
     for worker in range(workers):
         share = (len(items) - len(ordered)) // (workers - worker)  # as --dist worksteal cuts
         own = slow[worker::workers]
         ordered += [*own, *islice(rest, max(0, share - len(own)))]
-    items[:] = [*ordered, *rest]
+    return [*ordered, *rest]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -123,6 +123,7 @@ def test_a_script_says_how_to_run_it(
     assert f"Run: python benchmarks/{script.name}" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.long
 def test_the_script_for_gpus_runs_every_way_on_a_cpu() -> None:
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--smoke", "--blocks", "1"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -162,6 +162,7 @@ def test_cases_come_in_order_and_each_job_once() -> None:
     assert [" ".join(job) for job in jobs[6:]] == ["c=4 a=1 s=1", "c=4 a=1 s=2"]
 
 
+@pytest.mark.long
 def test_a_preset_runs_its_jobs(cli: Cli, tmp_path: Path) -> None:
     """Of six cases the command line leaves two different ones."""
     sweep = ("-m", "+sweep=temperature", "loss.temperature=0.05,0.1", "loss.similarity=cosine", "seed=0")

@@ -4,6 +4,7 @@ A command is a process of its own all the same, with its own arguments, folder, 
 decided while libraries are imported, and everything about a start itself, is for `conftest.cli`, which starts a new Python.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -138,7 +139,19 @@ def become(request: dict[str, Any]) -> None:
     module, *arguments = request["arguments"]
     sys.argv[1:] = arguments
     sys.modules.pop(module, None)  # what it imports stays; runpy warns of a module that is there already
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        leave(stop.code if isinstance(stop.code, int) else bool(stop.code))
+
+
+def leave(code: int) -> None:
+    """End this process as Python does, but for taking a hundred libraries to pieces, which is longer than many a command."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__" and (request := serve(socket.socket(fileno=int(sys.argv[1])))):

@@ -104,6 +104,7 @@ def reference(cli: Cli, undisturbed: dict[str, Any]) -> tuple[str, list[dict[str
     return outcome(undisturbed["folder"])
 
 
+@pytest.mark.long
 def test_killed_at_three_steps_the_weights_and_metrics_are_the_same(
     cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
 ) -> None:
