@@ -1,6 +1,6 @@
 """Whether a change made anything slower: the same commands by two checkouts, A B B A, in one run. The rates of a supervised
-training step, of encoding a file and of scoring two STS sets are those that the commands report, without their imports. The last
-columns divide the medians, and the best rates: other work on a shared machine only ever makes a run slower.
+training step, of encoding a file and of scoring two STS sets are those that the commands report, without their imports. The
+last columns divide the medians, and the best rates: other work on a shared machine only ever makes a run slower.
 
 Run: python benchmarks/checkouts.py COMMIT [--rounds N]
 """
