@@ -34,6 +34,7 @@ def test_wheel_holds_every_configuration_file_and_sample(wheel: Path) -> None:
             assert f"simcse_lit/data/samples/{path.relative_to(ROOT / 'src/simcse_lit/data/samples').as_posix()}" in names
 
 
+@pytest.mark.long
 def test_installed_wheel_trains_from_another_directory_with_a_users_configuration(
     wheel: Path, cli: Cli, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_masked_language_modelling_has_every_token_after_a_pass_for_vectors() ->
     torch.testing.assert_close(encoder.mlm_logits(ids, mask), before)
 
 
+@pytest.mark.long
 def test_a_compiled_backbone_heeds_what_each_pass_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     # The graph is the same, but no code is generated from it, which would take a minute.
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))

@@ -171,6 +171,7 @@ def test_a_graph_that_is_damaged_or_a_folder_that_is_there_is_named(tmp_path: Pa
         load(tmp_path / "broken")
 
 
+@pytest.mark.long
 def test_int8_is_small_and_near_and_evaluate_scores_onnx_folders(warm_cli: Cli, as_onnx: tuple[Path, Tensor]) -> None:
     folder, expected = as_onnx
     done = warm_cli(f"checkpoint={folder}/export", "format=onnx", "int8=true", f"output={folder}/int8", command="export")

@@ -202,6 +202,7 @@ def test_two_processes_are_one_run(job: Path) -> None:
     assert threads == os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // 2)))
 
 
+@pytest.mark.long
 def test_optuna_is_told_what_jobs_of_two_processes_return(job: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     arguments = ("trainer=ddp_cpu", "seed=choice(5,6,7)", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=sweep")

@@ -62,6 +62,7 @@ def started(folder: Path) -> list[str]:
     return lines
 
 
+@pytest.mark.long
 def test_stopped_after_two_of_six_jobs_the_same_command_runs_four_and_the_report_has_six(job: Path) -> None:
     grid = ("loss.temperature=0.01,0.05,0.1", "seed=1,2")
     stopped = sweep(job, *grid, STOP_IN="1")

@@ -66,6 +66,7 @@ CURVES = (
 )
 
 
+@pytest.mark.long
 def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_images_and_exports(
     cli: Cli, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def test_a_language_model_of_the_hub_is_asked_of_the_hub(folder: Path) -> None:
     assert asks_hub("train", train_config(*local, "augmentation.model=owner/name"))
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(cli: Cli, tmp_path: Path, folder: Path) -> None:
     settings = (*SHORT, "loss=unsup", "augmentation=mlm", f"augmentation.model={folder}", "data.max_length=24")
     short = ("trainer.max_steps=6", "evaluation.before=false", "evaluation.test=false")
