@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from simcse_lit.encoding.passes import encode
@@ -13,6 +14,7 @@ from tests.formats.test_sentence_transformers import SENTENCES, trained
 from tests.hub_server import HubServer
 
 
+@pytest.mark.long
 def test_a_pushed_export_loads_from_the_hub_with_its_card_and_embeddings(tmp_path: Path) -> None:
     _, expected = trained(tmp_path / "export", "avg", "mlp")
     (tmp_path / "hub").mkdir()
