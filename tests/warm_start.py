@@ -62,7 +62,8 @@ class WarmStart:
         """End the process."""
         assert self._server.stdin
         self._server.stdin.close()
-        self._server.wait(timeout=60)
+        self._server.kill()  # it may still be importing
+        self._server.wait()
         self._folder.cleanup()
 
 
@@ -142,7 +143,9 @@ def become(request: dict[str, Any]) -> None:
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as stop:
-        leave(stop.code if isinstance(stop.code, int) else bool(stop.code))
+        if not isinstance(stop.code, int | None):
+            raise  # a message, which Python prints
+        leave(stop.code or 0)
 
 
 def leave(code: int) -> None:
