@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             sides = {"before": Path(other), "now": HERE}
             rows = [row("training", by_command(sides, given.rounds))]
-            rows += [row(way, in_turn(way, sides, 10 * given.rounds)) for way in ("encoding", "evaluation")]
+            rows += [row(way, by_process(way, sides, given.rounds)) for way in ("encoding", "evaluation")]
         finally:
             subprocess.run(["git", "-C", HERE, "worktree", "remove", "--force", other], check=True)
     columns = [Column("work"), Column("before", "/s", ".0f"), Column("now", "/s", ".0f"), Column("medians", "", ".3f")]
@@ -105,6 +105,16 @@ def by_command(checkouts: Mapping[str, Path], rounds: int) -> dict[str, list[flo
         for name in list(checkouts)[:: -1 if number % 2 else 1]:
             with tempfile.TemporaryDirectory() as folder:
                 rates[name].append(training(checkouts[name], Path(folder)))
+    return rates
+
+
+def by_process(way: str, checkouts: Mapping[str, Path], rounds: int) -> dict[str, list[float]]:
+    """The rates of new processes of both checkouts in each round, since one has the same luck with its memory all its life."""
+    rates: dict[str, list[float]] = {name: [] for name in checkouts}
+    for number in range(rounds):
+        turned = dict(list(checkouts.items())[:: -1 if number % 2 else 1])
+        for name, found in in_turn(way, turned, 10).items():
+            rates[name] += found
     return rates
 
 
