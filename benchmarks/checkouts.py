@@ -109,7 +109,7 @@ def by_command(checkouts: Mapping[str, Path], rounds: int) -> dict[str, list[flo
 
 
 def by_process(way: str, checkouts: Mapping[str, Path], rounds: int) -> dict[str, list[float]]:
-    """The rates of new processes of both checkouts in each round, since one has the same luck with its memory all its life."""
+    """The rates of new processes of both checkouts in each round: one keeps its luck with memory all its life."""
     rates: dict[str, list[float]] = {name: [] for name in checkouts}
     for number in range(rounds):
         turned = dict(list(checkouts.items())[:: -1 if number % 2 else 1])
