@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,9 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 SHARED = "SIMCSE_TESTS_WARM_START"  # names the address of that process to xdist's workers; `inherited` hides it
 
 quicken_hydra()
+
+STATE = tempfile.TemporaryDirectory(prefix="simcse-lit-tests-")  # for the key that signs run folders, not the user's own
+os.environ["XDG_STATE_HOME"] = STATE.name
 
 LIMIT_S = 1800.0  # of any process that a test starts: a stuck one ends some day, a busy machine fails no test
 OLD = ROOT / "tests" / "old"  # what version 0.1 wrote

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from simcse_lit.cli.composed import as_meant
 from simcse_lit.config import CONF_DIR
+from simcse_lit.config.as_typed import for_hydra
 from simcse_lit.config.checks.encode import validate_encode, validate_serve, validate_similarity
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.export import validate_export, validate_import
@@ -93,9 +93,9 @@ def test_command_composes_and_validates(
             validate(compose("train", [*first_job(words), "run_dir=unused"]))
         elif command in USES:
             check, needed = USES[command]
-            check(compose(command, [*needed, *as_meant(command, words)]))
+            check(compose(command, [*needed, *for_hydra(command, words)]))
         else:
-            overrides = as_meant("evaluate", [word for word in words if "*" not in word])  # a pattern needs folders
+            overrides = for_hydra("evaluate", [word for word in words if "*" not in word])  # a pattern needs folders
             validate_evaluation(compose("evaluate", ["checkpoint=none", *overrides, "run_dir=unused"]))
 
 

@@ -21,6 +21,7 @@ import torch
 from hydra.utils import instantiate
 from tqdm import tqdm
 
+from simcse_lit.config.as_typed import literal
 from simcse_lit.config.checks.encode import reads
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import EvaluateConfig, PostprocessConfig
@@ -117,7 +118,7 @@ def _work(config: EvaluateConfig) -> _Work:
         if not isinstance(pairs, STSTask):
             raise UserError(f"tasks@analysed={name}: the analyses need scored sentence pairs; choose an STS task.")
         work.analysed = pairs
-        work.analyses = [instantiate(analysis) for analysis in config.analyses.values()]
+        work.analyses = [instantiate(literal(analysis)) for analysis in config.analyses.values()]
     if not work.tasks and work.analysed is None:
         raise UserError(report.explain_missing(work.missing))
     return work

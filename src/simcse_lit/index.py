@@ -19,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from simcse_lit.config.checks.index import is_index
+from simcse_lit.config.folders import check_free
 from simcse_lit.config.schema import BuildIndexConfig
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
@@ -39,6 +40,9 @@ def main(config: BuildIndexConfig) -> None:
     quiet_libraries()
     folder = Path(str(config.folder)).expanduser()
     builds = bool(config.input or config.vectors)
+    anew = config.input is not None and Path(config.input).expanduser().resolve() == folder.resolve()
+    if builds and not anew:
+        check_free(folder, "folder", "index")
     if not builds:
         check_is_index(folder)
     with writing(folder):

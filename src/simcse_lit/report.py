@@ -26,6 +26,7 @@ if __name__ == "__main__":
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from simcse_lit.config.folders import check_free
 from simcse_lit.errors import UserError
 from simcse_lit.reporting.sweep.comparison import compare
 from simcse_lit.reporting.sweep.figures import draw_all
@@ -108,6 +109,7 @@ def report(
     comparison = compare(runs, metric=metric, baseline=baseline, defaults=defaults)
     published = read_published(paper, comparison) if paper else []
     out = out or folder / "report"
+    check_free(out, "out", "report")
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:

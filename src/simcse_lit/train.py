@@ -13,19 +13,22 @@ if __name__ == "__main__":
     run("train")
 
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from simcse_lit.config.as_typed import literal
+from simcse_lit.config.folders import LAST
 from simcse_lit.config.resume import checkpoint_to_resume
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.formats.export import Provenance, export
@@ -34,8 +37,9 @@ from simcse_lit.reporting.run import console, curves, figures, run_folder
 from simcse_lit.scores import Scores, by_task, dev_score, read_scores, write_scores
 from simcse_lit.text.sources import open_sources
 from simcse_lit.training.build import Built, build
+from simcse_lit.training.checkpoints import LastCheckpoint
 from simcse_lit.training.module import SimCSEModule
-from simcse_lit.training.stages import go_on, prepare_corpus, score_best, score_untrained, steps_of
+from simcse_lit.training.stages import chosen_on, go_on, prepare_corpus, score_best, score_untrained, steps_of
 from simcse_lit.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -53,15 +57,17 @@ def main(config: TrainConfig) -> float:
     console.quiet_libraries()
     run_dir = run_folder.make_run_folder(Path(config.run_dir))
     checkpoint = checkpoint_to_resume(config)
-    finished = read_scores(run_dir).get("after") if checkpoint else None
+    finished = read_scores(run_dir).get("after") if config.resume else None
     if finished:
         dev, score = dev_score(finished)
         log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, score)
         return score
+    if config.resume and not checkpoint:
+        log.info("resume=%s: no %s in %s yet; starting from the beginning.", config.resume, LAST, run_dir)
     torch.set_float32_matmul_precision(config.trainer.float32_matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    built = build(config)
-    loggers = [instantiate(logger) for logger in config.logger.values() if logger] if not ranks.rank() else []
+    built = build(config, chosen_on(checkpoint))
+    loggers = [instantiate(literal(logger)) for logger in config.logger.values() if logger] if not ranks.rank() else []
     trainer = build_trainer(config, loggers)
     trainer.strategy.setup_environment()  # the processes of a run meet here
     if trainer.is_global_zero:
@@ -76,8 +82,12 @@ def main(config: TrainConfig) -> float:
     except BaseException as error:
         close_loggers(loggers, config, None)
         if isinstance(error, SIGTERMException):
-            log.warning("Stopped by SIGTERM after step %d. Continue with: resume=%s", trainer.global_step, run_dir)
-            sys.exit(128 + signal.SIGTERM)  # by which a scheduler knows a run that it may start again
+            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+            by = next((each.asked for each in callbacks if isinstance(each, LastCheckpoint)), None) or signal.SIGTERM
+            name = "Ctrl-C" if by == signal.SIGINT else by.name
+            way_on = shlex.quote(f"resume={run_dir}")
+            log.warning("Stopped by %s after step %d. Continue with: %s", name, trainer.global_step, way_on)
+            sys.exit(128 + by)  # by which a scheduler knows a run that it may start again
         raise
     return dev_score(scores["after"])[1]
 
@@ -121,7 +131,7 @@ def open_loggers(loggers: Sequence[Logger], config: TrainConfig, steps: int) -> 
         if isinstance(logger, CSVLogger):  # config.yaml is beside its metrics.csv
             run_folder.keep_earlier_metrics(logger, steps)
         else:
-            logger.log_hyperparams(_resolved(config))
+            logger.log_hyperparams(asdict(config))
 
 
 def close_loggers(loggers: Sequence[Logger], config: TrainConfig, scores: Scores | None) -> None:
@@ -141,7 +151,7 @@ def close_loggers(loggers: Sequence[Logger], config: TrainConfig, scores: Scores
                     [] if config.data.streaming else open_sources(config.data.train_file, config.data.revision, key="data")
                 )
                 files = [file.path for file in read]
-                wandb.log_end(logger, by_task(scores), Path(config.run_dir), _resolved(config), files)
+                wandb.log_end(logger, by_task(scores), Path(config.run_dir), asdict(config), files)
             wandb.finish(logger, failed=scores is None)
 
 
@@ -170,7 +180,3 @@ def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scor
     if config.demo.corpus and config.demo.queries:
         console.show_nearest(config.demo.queries, config.demo.corpus, encoder, tokenizer)
     console.show_files(run_dir, config.demo.next)
-
-
-def _resolved(config: TrainConfig) -> Any:
-    return OmegaConf.to_container(OmegaConf.structured(config), resolve=True)

@@ -60,7 +60,7 @@ class AsOnGpu(FiniteLoss):
 
 def run(command: Cli, folder: Path, *arguments: str, settings: tuple[str, ...] = SETTINGS) -> Any:
     modules = folder.parent / "modules"
-    modules.mkdir(exist_ok=True)
+    modules.mkdir(parents=True, exist_ok=True)
     (modules / "of_this_test.py").write_text(CALLBACKS)
     path = os.pathsep.join([str(modules), *filter(None, [os.environ.get("PYTHONPATH")])])
     return command(*settings, *arguments, env={"PYTHONPATH": path})

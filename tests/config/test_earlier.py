@@ -68,7 +68,7 @@ def test_overrides_that_name_an_old_path_are_replayed_with_the_new_one(run: Path
     assert read_overrides(run) == ["+callbacks.mine._target_=simcse_lit.training.callbacks.Throughput", *words[1:]]
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "a: [", "a: ${b"])
+@pytest.mark.parametrize("text", ["", "- 1", "a: ["])
 def test_a_damaged_file_is_named(run: Path, text: str) -> None:
     (run / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml: cannot be read"):

@@ -1,9 +1,17 @@
 """What the tests of the server start: a tiny model, and the server in this process."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import torch
 from fastapi.testclient import TestClient
 from hydra import compose, initialize_config_dir
@@ -17,6 +25,7 @@ from simcse_lit.encoding.texts import Settings
 from simcse_lit.formats.loading import LoadedEncoder
 from simcse_lit.server.app import create_app
 from simcse_lit.server.service import Service
+from tests.conftest import LIMIT_S
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 CORPUS = ["A dog barks at the moon.", "It rains all day.", "The ship sails at dawn.", "A cat sleeps."]
@@ -43,9 +52,40 @@ def client_of(service: Service, served: ServeConfig) -> TestClient:
 
 
 def wait_until_ready(client: TestClient) -> dict[str, Any]:
-    for _ in range(500):
+    last = time.monotonic() + LIMIT_S
+    while time.monotonic() < last:
         health: dict[str, Any] = client.get("/health").json()
         if health["corpus"]["state"] in ("ready", "failed"):
             return health
         time.sleep(0.01)
-    raise AssertionError("the corpus was not ready within 5 s")
+    raise AssertionError("the corpus was never ready")
+
+
+@contextmanager
+def serving(folder: Path, *words: str, **env: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The command `serve` in a folder, on a free port: its process and its address, once its corpus can be searched."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simcse_lit.serve", "port=0", *words],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    )
+    try:
+        assert process.stderr is not None
+        said = ""
+        while "/docs" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        address = re.findall(r"page +(http://127\.0\.0\.1:\d+)", said)[0]
+        while process.poll() is None:
+            with suppress(httpx.ConnectError):
+                if httpx.get(f"{address}/health", timeout=LIMIT_S).json()["corpus"]["state"] == "ready":
+                    break
+            time.sleep(0.05)
+        yield process, address
+    finally:
+        process.kill()
+        process.wait()

@@ -1,7 +1,6 @@
 """The server: its API against numpy, what it refuses, requests that share a call of the encoder, and the real command."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -23,7 +23,8 @@ from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 from simcse_lit.retrieval.index import Index
 from simcse_lit.server.batcher import Batcher, Busy
-from tests.server.served import CORPUS, client_of, config, raw_model, service_of, wait_until_ready
+from tests.conftest import LIMIT_S
+from tests.server.served import CORPUS, client_of, config, raw_model, service_of, serving, wait_until_ready
 
 
 @pytest.fixture(scope="module")
@@ -234,37 +235,14 @@ def test_the_description_of_the_api_names_every_endpoint_and_asks_nobody_else(cl
 
 def test_the_command_serves_and_stops(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("\n".join(CORPUS))
-    command = [sys.executable, "-m", "simcse_lit.serve", f"checkpoint={raw}", "pooler=avg", "port=0", "corpus=corpus.txt"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
-    )
-    assert process.stderr is not None
-    said = ""
-    while "/docs" not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    import httpx
-
-    address = re.findall(r"page +(http://127\.0\.0\.1:\d+)", said)[0]
-    for _ in range(200):
-        try:
-            if httpx.get(f"{address}/health").json()["corpus"]["state"] == "ready":
-                break
-        except httpx.ConnectError:
-            pass
-        time.sleep(0.05)
-    (hits,) = httpx.post(f"{address}/api/search", json={"queries": [CORPUS[0]]}).json()["results"]
-    assert hits[0]["text"] == CORPUS[0]
-    port = f"port={address.rpartition(':')[2]}"
-    taken = subprocess.run([*command[:-2], port], capture_output=True, text=True, cwd=tmp_path)
-    assert taken.returncode == 1
-    assert "cannot listen there: Address already in use" in taken.stderr
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
-    assert "Traceback" not in process.stderr.read()
+    words = (f"checkpoint={raw}", "pooler=avg", "corpus=corpus.txt")
+    with serving(tmp_path, *words) as (process, address):
+        (hits,) = httpx.post(f"{address}/api/search", json={"queries": [CORPUS[0]]}).json()["results"]
+        assert hits[0]["text"] == CORPUS[0]
+        again = [sys.executable, "-m", "simcse_lit.serve", *words, f"port={address.rpartition(':')[2]}"]
+        taken = subprocess.run(again, capture_output=True, text=True, cwd=tmp_path)
+        assert taken.returncode == 1
+        assert "cannot listen there: Address already in use" in taken.stderr
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT_S) == 130
+        assert process.stderr is not None and "Traceback" not in process.stderr.read()

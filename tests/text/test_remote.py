@@ -24,6 +24,7 @@ from simcse_lit.data.streaming import open_stream
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
 from simcse_lit.text.sources import ZSTD, Source, open_sources
+from tests.conftest import LIMIT_S
 
 KEY = "data.train_file"
 ROWS = [(f'row {number}, "said" \u00e9', f"{number}") for number in range(300)]
@@ -139,7 +140,7 @@ def test_the_digest_of_a_text_is_that_of_the_local_file(memory: Callable[..., st
 def test_a_copy_of_a_remote_file_goes_with_its_process(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     script = f"from simcse_lit.text.remote import fetched; print(fetched('file://{tmp_path}/a.txt', key='input'))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S)
     copy = Path(done.stdout.strip())
     assert copy.name == "a.txt" and copy.parent != tmp_path, done.stderr
     assert not copy.parent.parent.exists()

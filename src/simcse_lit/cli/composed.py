@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,12 +18,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from simcse_lit.cli import help
-from simcse_lit.cli.tasks import KEYS, task_of
+from simcse_lit.cli.own_folder import Refused
+from simcse_lit.cli.tasks import task_of
 from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config.as_typed import for_hydra
 from simcse_lit.config.hydra_words import explain
-from simcse_lit.config.resume import with_earlier_overrides
+from simcse_lit.config.resume import earlier_words
+from simcse_lit.config.signature import sign
 from simcse_lit.launch import handover, processes, ranks
-from simcse_lit.launch.command import quoted, started_module
+from simcse_lit.launch.command import started_module
 from simcse_lit.launch.launcher import JobFailed
 
 log = logging.getLogger(__name__)
@@ -53,6 +56,8 @@ def run(verb: str, task: Task | None = None) -> None:
             job = _job(task or task_of(verb), ending)
             job.__module__ = started_module(f"simcse_lit.{verb}")  # Hydra names the job after it; the launcher runs it
             hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=verb)(job)()
+    except Refused as refused:
+        ending.failed(refused.error)
     except (KeyboardInterrupt, SystemExit) as stop:
         ending.stopped(stop)
     except Exception as error:
@@ -62,28 +67,10 @@ def run(verb: str, task: Task | None = None) -> None:
 def _arguments(verb: str, ending: "Ending") -> list[str]:
     """The arguments of this process as Hydra is to read them; a parent's are complete."""
     arguments = sys.argv[1:]
-    if verb == "train" and not ending.parent:
-        arguments = with_earlier_overrides(arguments)
-    arguments = as_meant(verb, arguments)
+    if not ending.parent:
+        earlier = earlier_words(arguments) if verb == "train" else []
+        arguments = [*earlier, *for_hydra(verb, arguments)]
     return ranks.silenced(arguments) if ending.rank else arguments
-
-
-def as_meant(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Quote what is a text, and bracket what is a list, so that Hydra reads what the user meant; a sweep is left alone."""
-    if {"-m", "--multirun"} & set(arguments):
-        return list(arguments)
-    return [_as_text(_as_list(argument, KEYS[verb].lists), KEYS[verb].texts) for argument in arguments]
-
-
-def _as_list(argument: str, lists: Sequence[str]) -> str:
-    key, _, value = argument.partition("=")
-    is_list = key in lists and "," in value and value[0] not in "[\"'"
-    return f"{key}=[{value}]" if is_list else argument
-
-
-def _as_text(argument: str, texts: Sequence[str]) -> str:
-    key, equals, value = argument.partition("=")
-    return f"{key}={quoted(value)}" if equals and key in texts and value != "null" else argument
 
 
 @dataclass(frozen=True)
@@ -131,6 +118,7 @@ def _job(task: Task, ending: Ending) -> Task:
         has_run_folder = HydraConfig.get().output_subdir is not None and not ending.rank
         if has_run_folder:
             handover.note_failure(run_dir, None)
+            sign(Path(run_dir))
         try:
             value = task(composed)
         except Exception as error:

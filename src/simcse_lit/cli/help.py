@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-import yaml
 from omegaconf import OmegaConf
 
 from simcse_lit.cli.verbs import COMPOSED, about
 from simcse_lit.config import CONF_DIR
-
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # OmegaConf's own loader is slow, and nine files are read
+from simcse_lit.config.as_typed import groups, quoted
 
 PAGE = """\
 {about}
@@ -46,7 +44,7 @@ def show(verb: str, arguments: Sequence[str]) -> None:
     known, rest = parser.parse_known_args(arguments)
     folders = [CONF_DIR] if known.config_dir is None else [CONF_DIR, known.config_dir.absolute()]
     overrides = [argument for argument in rest if not argument.startswith("-")]
-    overrides += [f"hydra.searchpath=[file://{folder}]" for folder in folders[1:]]
+    overrides += [f"hydra.searchpath=[{quoted(f'file://{folder}')}]" for folder in folders[1:]]
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = hydra.compose(verb, overrides)
     page = PAGE.format(about=about(verb), groups=_groups(verb, folders), keys=OmegaConf.to_yaml(composed))
@@ -58,7 +56,7 @@ def show(verb: str, arguments: Sequence[str]) -> None:
 
 def _groups(verb: str, folders: Sequence[Path]) -> str:
     """A line for each group of a verb, with its options."""
-    named = {each: _named_groups(each) for each in COMPOSED}
+    named = {each: groups(each) for each in COMPOSED}
     others = set().union(*named.values()) - named[verb]
     if verb not in ("train", "evaluate"):  # groups that no defaults list names, such as sweeps, are theirs
         others |= {file.parent.name for file in CONF_DIR.glob("*/*.yaml")} - named[verb]
@@ -69,10 +67,3 @@ def _groups(verb: str, folders: Sequence[Path]) -> str:
             if group.partition("/")[0] not in (".", "hydra", *others):
                 options.setdefault(group, set()).add(file.stem)
     return "".join(f"{group}: {', '.join(sorted(names))}\n" for group, names in sorted(options.items()))
-
-
-def _named_groups(verb: str) -> set[str]:
-    """The groups in the defaults list of `conf/VERB.yaml`."""
-    entries = yaml.load((CONF_DIR / f"{verb}.yaml").read_text(encoding="utf-8"), Loader=YAML)["defaults"]
-    keys = [str(next(iter(entry))) for entry in entries if not isinstance(entry, str)]
-    return {key.removeprefix("optional ").removeprefix("override ").partition("@")[0].partition("/")[0] for key in keys}

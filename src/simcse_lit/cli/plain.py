@@ -23,7 +23,11 @@ def run(verb: str) -> None:
         parser.add_argument("project", metavar="ENTITY/PROJECT", help="where the runs are")
         parser.add_argument("--by", metavar="KEY", help="key whose values are compared, as loss.temperature")
         parser.add_argument("--dry-run", action="store_true", help="say what it would hold, and send nothing")
-    given = vars(parser.parse_args())
+    words = sys.argv[1:]
+    for word in words:
+        if verb == "report" and word.startswith("folder="):  # as the other verbs take it
+            words = [word.removeprefix("folder="), *(other for other in words if other != word)]
+    given = vars(parser.parse_args(words))
     try:
         import_module(f"simcse_lit.{verb}").main(**given)
     except UserError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from simcse_lit.config.as_typed import escaped
 from simcse_lit.config.checks.encode import validate_encode, validate_serve, validate_similarity
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.export import validate_export, validate_import
@@ -18,21 +19,17 @@ from simcse_lit.launch import ranks
 
 @dataclass(frozen=True)
 class Keys:
-    """How a verb's configuration is typed and checked.
+    """How a verb's configuration is checked, and what it may ask the Hub for.
 
     Args:
         check: turns the composed configuration into typed objects, or raises UserError.
         models: keys that name encoders, which the Hub may have to be asked for.
         files: keys that name text, which it may have to be asked for.
-        texts: keys whose value is taken as it stands, whatever it would mean to Hydra.
-        lists: keys and groups whose `key=a,b` means the list [a,b]; in a multirun it means two jobs.
     """
 
     check: Callable[[DictConfig], Any]
     models: tuple[str, ...] = ("checkpoint",)
     files: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    lists: tuple[str, ...] = ()
 
 
 KEYS = {
@@ -41,20 +38,14 @@ KEYS = {
         validate_evaluation,
         models=("checkpoint", "compare"),
         files=("postprocess.fit_on",),
-        lists=("checkpoint", "compare", "tasks", "analyses"),
     ),
-    "encode": Keys(validate_encode, files=("input",), texts=("checkpoint", "input", "output", "column")),
-    "similarity": Keys(validate_similarity, files=("first", "second"), texts=("checkpoint", "first", "second", "column")),
-    "index": Keys(
-        validate_index,
-        files=("input", "add"),
-        texts=("checkpoint", "folder", "input", "vectors", "add", "column"),
-        lists=("delete",),
-    ),
-    "search": Keys(validate_search, files=("input",), texts=("checkpoint", "folder", "query", "input", "column")),
-    "serve": Keys(validate_serve, files=("corpus",), texts=("checkpoint", "folder", "corpus", "column")),
-    "export": Keys(validate_export, texts=("checkpoint", "output", "push_to_hub")),
-    "import_checkpoint": Keys(validate_import, models=("tokenizer",), texts=("checkpoint", "output", "tokenizer")),
+    "encode": Keys(validate_encode, files=("input",)),
+    "similarity": Keys(validate_similarity, files=("first", "second")),
+    "index": Keys(validate_index, files=("input", "add")),
+    "search": Keys(validate_search, files=("input",)),
+    "serve": Keys(validate_serve, files=("corpus",)),
+    "export": Keys(validate_export),
+    "import_checkpoint": Keys(validate_import, models=("tokenizer",)),
 }
 
 
@@ -69,7 +60,7 @@ def task_of(verb: str) -> Callable[[DictConfig], Any]:
             devices, num_nodes = config.trainer.devices, config.trainer.num_nodes
             if devices * num_nodes > 1 and ranks.rank() is None:
                 return ranks.start_ranks("simcse_lit.train", devices, num_nodes)
-            composed.run_dir = ranks.agree_on_run_dir(config.run_dir)
+            composed.run_dir = escaped(ranks.agree_on_run_dir(config.run_dir))
             config = keys.check(composed)
         return import_module(f"simcse_lit.{verb}").main(config)
 

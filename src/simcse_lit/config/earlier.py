@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.moved import targets_now
@@ -27,7 +27,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, or it cannot be read.
     """
-    config = targets_now(_load(folder / "config.yaml"))
+    config = targets_now(read_yaml(folder / "config.yaml"))
     if not config or not isinstance(config, dict):
         raise UserError(f"{folder / 'config.yaml'}: cannot be read: it holds no keys.")
     younger = [key for key in typed_keys() if not _holds(config, key)]
@@ -43,7 +43,7 @@ def read_overrides(folder: Path) -> list[str]:
     Raises:
         UserError: the file is missing or cannot be read.
     """
-    overrides = _load(folder / ".hydra" / "overrides.yaml")
+    overrides = read_yaml(folder / ".hydra" / "overrides.yaml")
     words = (str(override).partition("=") for override in overrides)
     return [f"{key}{equals}{targets_now({'_target_': value})['_target_']}" for key, equals, value in words]
 
@@ -62,10 +62,15 @@ def compose(verb: str, overrides: Sequence[str]) -> DictConfig:
         return hydra.compose(verb, list(overrides), return_hydra_config=True)
 
 
-def _load(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """Read a file of a run folder as it stands, `${...}` included.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error
 
 

@@ -102,15 +102,16 @@ def refuse_old_targets(config: Any) -> None:
     Raises:
         UserError: some `_target_` names what has moved.
     """
-    for key, value in _targets(config, ""):
+    for key, value in targets(config, ""):
         if (new := path_now(value)) != value:
             raise UserError(f"{key}={value}: has moved. Write {key}={new}")
 
 
-def _targets(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def targets(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield every `_target_` of a configuration, as plain containers, with its dotted key behind a prefix."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         if key == "_target_" and isinstance(value, str):
             yield f"{prefix}{key}", value
         else:
-            yield from _targets(value, f"{prefix}{key}.")
+            yield from targets(value, f"{prefix}{key}.")

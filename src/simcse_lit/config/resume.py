@@ -4,23 +4,27 @@ which of its jobs are finished, by their resolved configuration.
 `resume=auto` continues in this run folder if there is a checkpoint in it, `resume=FOLDER` in that one. Imports no torch.
 """
 
+import copy
 import json
-import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, open_dict
 
-from simcse_lit.config.earlier import read_config, read_overrides
+from simcse_lit.config import CONF_DIR
+from simcse_lit.config.as_typed import escaped, key_of, quoted, unquoted
+from simcse_lit.config.checks.rules import typed
+from simcse_lit.config.earlier import read_config, read_overrides, read_yaml
+from simcse_lit.config.folders import LAST, OVERRIDES, check_free
+from simcse_lit.config.moved import targets
 from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.signature import is_ours
 from simcse_lit.errors import UserError
 from simcse_lit.scores import dev_score, read_scores
 
-log = logging.getLogger(__name__)
-
-LAST = Path("checkpoints", "last.ckpt")  # where callbacks.last of conf/ keeps it, in the run folder
 # What may change when a run is continued: where and how it is computed, watched and scored, not what is computed.
 FREE = (
     "name",
@@ -29,13 +33,14 @@ FREE = (
     "resume",
     "senteval",
     "tasks",
-    "dev",
     "analyses",
     "evaluation",
     "demo",
     "callbacks",
     "logger",
 )
+TARGET = re.compile(r"^\s*_target_:\s*([\w.]+)", re.MULTILINE)
+REMOTE_CODE = "model.trust_remote_code"
 FREE_KEYS = {
     "trainer": (
         "accelerator",
@@ -53,59 +58,163 @@ FREE_KEYS = {
 
 
 def run_folder(resume: str) -> Path:
-    """The run folder that `resume=FOLDER` or `resume=FOLDER/checkpoints/last.ckpt` names."""
+    """The run folder that `resume=FOLDER` names, by itself or by one of its checkpoints or its export."""
     path = Path(resume).expanduser()
-    return path.parent.parent if path.suffix == ".ckpt" else path
+    above = [path, *path.parents][:3]  # FOLDER/checkpoints/last.ckpt
+    return next((folder for folder in above if (folder / OVERRIDES).is_file()), path)
 
 
-def with_earlier_overrides(arguments: Sequence[str]) -> list[str]:
-    """The command line `resume=FOLDER` with what that run was started with before it, and its folder as the run folder.
+def asked_folder(arguments: Sequence[str]) -> str | None:
+    """What `resume=FOLDER` names on a command line as typed; None without it, and for `resume=auto`."""
+    asked = [unquoted(word.partition("=")[2]) for word in arguments if key_of(word) == "resume"]
+    return asked[-1] if asked and asked[-1] not in ("auto", "null", "") else None
+
+
+def earlier_words(arguments: Sequence[str]) -> list[str]:
+    """What the run that `resume=FOLDER` names was started with, for Hydra: its overrides, folder and configuration files.
 
     Args:
-        arguments: of the command, as typed.
+        arguments: of this command, as typed; they come behind the words that are returned, and win.
 
     Returns:
-        The arguments that compose the same run; those typed now come last and win.
+        Nothing without `resume=FOLDER`.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or it was not started by this user and names what only its owner may.
     """
-    asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
-    if not asked or asked[-1] in ("auto", "null", ""):
-        return list(arguments)
-    folder = run_folder(asked[-1])
-    overrides = folder / ".hydra" / "overrides.yaml"
-    if not overrides.is_file() or not (folder / LAST).is_file():
-        missing = LAST if overrides.is_file() else overrides.relative_to(folder)
-        raise UserError(f"resume={asked[-1]}: no run to continue: {folder} holds no {missing}.")
-    earlier = read_overrides(folder)
-    placed = any(argument.startswith("hydra.run.dir=") for argument in arguments)
-    place = [] if placed else [f"hydra.run.dir={folder}"]
-    return [*(override for override in earlier if not override.startswith("resume=")), *place, *arguments]
+    asked = asked_folder(arguments)
+    if asked is None:
+        return []
+    folder = run_folder(asked)
+    if not (folder / OVERRIDES).is_file() or not (folder / LAST).is_file():
+        missing = LAST if (folder / OVERRIDES).is_file() else OVERRIDES
+        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {missing}.")
+    words = [word for word in read_overrides(folder) if key_of(word) != "resume"]
+    files = [word for word in _configuration_files(folder) if key_of(word) not in set(map(key_of, arguments))]
+    for word in words:
+        if re.match("[~+]*hydra[./]", word):
+            raise UserError(f"{folder / OVERRIDES}: {word}: no run writes this there. The folder is damaged.")
+    if not is_ours(folder):
+        _check_foreign([*files, *words], arguments, folder)
+    place = [] if "hydra.run.dir" in map(key_of, arguments) else [f"hydra.run.dir={quoted(str(folder))}"]
+    return [*files, *words, *place]
+
+
+def _configuration_files(folder: Path) -> list[str]:
+    """The options by which a run named configuration files of the user's: --config-dir, --config-path, --config-name."""
+    path = folder / ".hydra" / "hydra.yaml"
+    hydra = (read_yaml(path) or {}).get("hydra", {})
+    if not {"runtime", "job", "overrides"} <= set(hydra):
+        raise UserError(f"{path}: cannot be read: Hydra's record is not complete.")
+    found = []
+    for source in hydra["runtime"]["config_sources"]:
+        if source["provider"] == "command-line":
+            found.append(f"--config-dir={source['path']}")
+        elif source["provider"] == "main" and not _is_own(Path(source["path"])):
+            found.append(f"--config-path={source['path']}")
+    if hydra["job"]["config_name"] != "train":
+        found.append(f"--config-name={hydra['job']['config_name']}")
+    return found + [word for word in hydra["overrides"]["hydra"] if key_of(word) == "hydra.searchpath"]
+
+
+def _is_own(conf: Path) -> bool:
+    """Whether a folder is the `conf/` of simcse-lit: here, where it is installed elsewhere, or on another machine."""
+    installed = conf.parent.name == "simcse_lit" or (conf.parent / "src" / "simcse_lit").is_dir()
+    return conf == CONF_DIR or installed or not conf.is_dir()
+
+
+def _check_foreign(words: Sequence[str], typed: Sequence[str], folder: Path) -> None:
+    """Refuse what is not replayed of a run that this user did not start, unless it is typed now.
+
+    Raises:
+        UserError: as above.
+    """
+    given = {key_of(word) for word in typed}
+    for word in words:
+        files = word.startswith(("--config", "hydra.searchpath"))
+        if (files or "_target_" in word or key_of(word) == REMOTE_CODE) and key_of(word) not in given:
+            raise UserError(_foreign(folder, word))
+
+
+def check_targets(config: DictConfig, words: Sequence[str]) -> None:
+    """See that a run that this user did not start builds nothing that simcse-lit's own configuration does not name.
+
+    `earlier_words` has looked at its words; this looks at what they compose.
+
+    Args:
+        config: composed, before anything is built from it.
+        words: overrides that composed it: those of `earlier_words`, then those typed now.
+
+    Raises:
+        UserError: it names another class.
+    """
+    folder = run_folder(str(config.resume))
+    if config.resume in (None, "auto") or is_ours(folder):
+        return
+    known = {name for file in CONF_DIR.rglob("*.yaml") for name in TARGET.findall(file.read_text(encoding="utf-8"))}
+    earlier = [word for word in read_overrides(folder) if key_of(word) != "resume"]
+    known |= {name for word in words[len(earlier) :] if "_target_" in word for name in re.findall(r"[\w.]+", word)}
+    for key, value in targets(asdict(composed_run(config, folder)), ""):
+        if value not in known:
+            raise UserError(_foreign(folder, f"{key}={value}"))
+
+
+def _foreign(folder: Path, word: str) -> str:
+    return (
+        f"resume={folder}: this folder was not written by a run of yours, and it asks for\n  {word}\n"
+        "which could run code of whoever wrote it. If you trust it, type that beside resume=."
+    )
+
+
+def in_folder(config: DictConfig, run_dir: Path) -> DictConfig:
+    """What Hydra composed for a job, as the job will see it in this run folder."""
+    own = copy.deepcopy(config)
+    with open_dict(own):
+        own.pop("hydra", None)
+    own.run_dir = escaped(str(run_dir.absolute()))
+    return own
+
+
+def composed_run(config: DictConfig, run_dir: Path) -> TrainConfig:
+    """What Hydra composed for a training, as typed objects, as if it ran in this folder.
+
+    Raises:
+        UserError: see `checks.rules.typed`.
+    """
+    return typed(in_folder(config, run_dir), TrainConfig)
 
 
 def checkpoint_to_resume(config: TrainConfig) -> Path | None:
-    """The checkpoint that `resume` asks for; None to start from the beginning.
+    """The checkpoint from which `resume` continues; None if there is none to continue from.
 
     Raises:
-        UserError: the run in the folder was another one: a setting that decides its result has changed.
+        UserError: see `holds_this_run`.
+    """
+    path = Path(config.run_dir, LAST)
+    return path if holds_this_run(config) and path.is_file() else None
+
+
+def holds_this_run(config: TrainConfig) -> bool:
+    """Whether `resume` is asked for, and the run folder holds this very run, finished or with a checkpoint.
+
+    Raises:
+        UserError: it holds something else: another verb's files, or a run with a setting that decides its result and has
+            changed; or a run that cannot be continued.
     """
     if config.resume is None:
-        return None
+        return False
     folder = Path(config.run_dir)
     if config.resume != "auto" and run_folder(config.resume).resolve() != folder.resolve():
         raise UserError(
             f"resume={config.resume}: a run is continued in its own folder, and this one's is {folder}.\n"
             "Leave hydra.run.dir out. A multirun: resume=auto hydra.sweep.dir=FOLDER_OF_THE_SWEEP."
         )
-    path = folder / LAST
-    if not path.is_file():
-        log.info("resume=%s: no %s in %s yet; starting from the beginning.", config.resume, LAST, folder)
-        return None
-    if "limit_train_batches" in config.trainer.extra:
+    if not (folder / LAST).is_file() and not read_scores(folder).get("after"):
+        check_free(folder, "hydra.run.dir", "train")
+        return False
+    if _is_cut(asdict(config)):
         raise UserError("trainer.extra.limit_train_batches: a run of cut epochs cannot be continued; use trainer.max_steps.")
-    earlier = read_config(folder)
-    now: Any = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    earlier, now = read_config(folder), asdict(config)
     for group in (group for group in now if group not in FREE):
         for key, value in _leaves(now[group], group):
             if key.removeprefix(f"{group}.") in FREE_KEYS.get(group, ()):
@@ -118,7 +227,7 @@ def checkpoint_to_resume(config: TrainConfig) -> Path | None:
                     f"resume={config.resume}: {key} was {before} in the run in {folder}, and is {value} now: another run.\n"
                     f"Continue it with {key}={before}, or start a new one in another folder: hydra.run.dir=DIR."
                 )
-    return path
+    return True
 
 
 @dataclass(frozen=True)
@@ -154,14 +263,18 @@ def identity(config: Mapping[str, Any]) -> str:
 
 
 def is_another(config: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a folder holds a run, and not one of this resolved configuration."""
-    return _identity_in(folder) not in (None, identity(config))
+    """Whether a folder holds a run that is not of this resolved configuration, or that is and can't be continued."""
+    found = _identity_in(folder)
+    return found is not None and (found != identity(config) or (_is_cut(config) and (folder / LAST).is_file()))
 
 
 def can_continue(config: Mapping[str, Any], folder: Path) -> bool:
     """Whether `resume=auto` would continue what a folder holds with this resolved configuration."""
-    cut = "limit_train_batches" in config["trainer"]["extra"]
-    return _identity_in(folder) == identity(config) and (folder / LAST).is_file() and not cut
+    return _identity_in(folder) == identity(config) and (folder / LAST).is_file() and not _is_cut(config)
+
+
+def _is_cut(config: Mapping[str, Any]) -> bool:
+    return "limit_train_batches" in config["trainer"]["extra"]
 
 
 def _identity_in(folder: Path) -> str | None:

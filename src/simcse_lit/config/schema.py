@@ -10,6 +10,12 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+# What a key holds whose type does not say it, for `as_typed.py`.
+HOLDS = "holds"
+SENTENCE = "a sentence"  # quotes around it are part of it, and null is a word
+TEXTS = "a text, a list of texts, or null"
+NUMBERS = "a number or a list of numbers"
+
 
 @dataclass
 class ModelConfig:
@@ -29,7 +35,7 @@ class AdapterConfig:
     r: int | None = MISSING
     alpha: int | None = MISSING
     dropout: float | None = MISSING
-    target_modules: Any = MISSING  # null, a string or a list of strings; validation checks it
+    target_modules: Any = field(default=MISSING, metadata={HOLDS: TEXTS})
 
 
 @dataclass
@@ -57,7 +63,7 @@ class ProjectionConfig:
 
 @dataclass
 class DataConfig:
-    train_file: Any = MISSING  # str or list of str; validation checks it, since a union with a list is no OmegaConf type
+    train_file: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # a union with a list is no OmegaConf type
     revision: str | None = MISSING
     columns: list[str] = MISSING
     nli_labels: list[str] = MISSING
@@ -175,8 +181,8 @@ class BootstrapConfig:
 
 @dataclass
 class EvaluateConfig:
-    checkpoint: Any = MISSING  # str or list of str; a list of those that were found, once validated
-    compare: Any = MISSING  # the same, of none or two
+    checkpoint: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # a list of those that were found, once validated
+    compare: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # the same, of none or two
     revision: str | None = MISSING
     name: str = MISSING
     max_length: int = MISSING
@@ -234,8 +240,8 @@ class EncodeConfig(EncoderConfig):
 
 @dataclass
 class SimilarityConfig(EncoderConfig):
-    first: str | None = MISSING
-    second: str | None = MISSING
+    first: str | None = field(default=MISSING, metadata={HOLDS: SENTENCE})
+    second: str | None = field(default=MISSING, metadata={HOLDS: SENTENCE})
     column: str | None = MISSING
 
 
@@ -268,7 +274,7 @@ class BuildIndexConfig(EncoderConfig):
     column: str | None = MISSING
     vectors: str | None = MISSING
     add: str | None = MISSING
-    delete: Any = MISSING  # int or list of int; a list once validated
+    delete: Any = field(default=MISSING, metadata={HOLDS: NUMBERS})  # a list once validated
     on_bad_row: str = MISSING
     block: int = MISSING
     index: IndexConfig = field(default_factory=IndexConfig)
@@ -277,7 +283,7 @@ class BuildIndexConfig(EncoderConfig):
 @dataclass
 class SearchConfig(EncoderConfig):
     folder: str | None = MISSING
-    query: str | None = MISSING
+    query: str | None = field(default=MISSING, metadata={HOLDS: SENTENCE})
     input: str | None = MISSING
     column: str | None = MISSING
     top_k: int = MISSING
@@ -307,17 +313,20 @@ class ImportConfig:
     projection: ProjectionConfig | None = None
 
 
+SCHEMAS: dict[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "encode": EncodeConfig,
+    "similarity": SimilarityConfig,
+    "serve": ServeConfig,
+    "index": BuildIndexConfig,
+    "search": SearchConfig,
+    "export": ExportConfig,
+    "import_checkpoint": ImportConfig,
+}
+
+
 def register() -> None:
-    """Make the schemas known to Hydra under the names that each command's file in `conf/` lists first."""
-    for name, schema in (
-        ("train", TrainConfig),
-        ("evaluate", EvaluateConfig),
-        ("encode", EncodeConfig),
-        ("similarity", SimilarityConfig),
-        ("serve", ServeConfig),
-        ("index", BuildIndexConfig),
-        ("search", SearchConfig),
-        ("export", ExportConfig),
-        ("import", ImportConfig),
-    ):
-        ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    """Make the schemas known to Hydra under the names that each verb's file in `conf/` lists first."""
+    for verb, schema in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{verb}_schema", node=schema)

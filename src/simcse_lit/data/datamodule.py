@@ -97,20 +97,34 @@ class SimCSEDataModule(pl.LightningDataModule):
             self._corpus = Corpus(dataset, self.seed)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the corpus: digests of its files, and its length. Nothing of a stream."""
+        """What a checkpoint keeps of the corpus: digests of its files, its length, and the examples of an epoch's last batch
+        if that is not full. Nothing of a stream.
+        """
         if self.config.streaming:
             return {}
-        return {"files": self.corpus.dataset.info.download_checksums, "examples": len(self.corpus)}
+        batches = RankBatches(
+            self.corpus.order, self.config.batch_size, drop_last=self.config.drop_last, rank=0, processes=world()[1], done=0
+        )
+        files = self.corpus.dataset.info.download_checksums
+        return {"files": files, "examples": len(self.corpus), "rest": batches.rest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See that a run goes on with the corpus that it began with. Lightning calls this if the checkpoint keeps one.
 
         Raises:
-            UserError: it is another one, whose batches would be others.
+            UserError: it is another one, whose batches would be others; or as many processes as now cut an epoch's last
+                batch otherwise.
         """
         now = self.state_dict()
+        state_dict = {**now, **state_dict}  # version 0.1 kept no rest
         if now == state_dict:
             return
+        if {**state_dict, "rest": now["rest"]} == now:
+            raise UserError(
+                f"trainer.devices: the last batch of an epoch had {state_dict['rest']} examples when the run began, and "
+                f"would have {now['rest']} with {world()[1]} processes.\n"
+                "Continue it with as many devices as it began with."
+            )
         before, after = state_dict["files"], now["files"]
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         raise UserError(

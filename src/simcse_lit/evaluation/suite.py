@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from simcse_lit.config.as_typed import literal
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import NoSentEval, SentEval
@@ -16,6 +17,8 @@ from simcse_lit.evaluation.sts import STSTask, bundled
 from simcse_lit.evaluation.task import Task
 
 log = logging.getLogger(__name__)
+
+BUNDLED_DEV = "Pairs-dev"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Ta
         UserError: its data are missing or malformed, or the entry has a wrong argument.
     """
     try:
-        make = instantiate({**entry, "_partial_": True})  # called here, since Hydra would turn `files` into a configuration
+        # Called here, since Hydra would turn `files` into a configuration.
+        make = instantiate({**literal(entry), "_partial_": True})
         task: Task = make(files, name)
     except InstantiationException as error:
         raise UserError(f"tasks.{name}: {str(error.__cause__ or error).splitlines()[0]}") from error
@@ -56,11 +60,17 @@ def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Ta
     return task
 
 
-def load_suite(config: TrainConfig) -> Suite:
+def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
     """The development task and the test tasks of a training run; bundled pairs where SentEval's files are nowhere.
 
+    Args:
+        config: the configuration.
+        chosen_on: name of the development task of a run that is continued. It stays, though SentEval's files may have come
+            since.
+
     Raises:
-        UserError: a folder is given and a set is missing from it or malformed, or the development task is no STS task.
+        UserError: a folder is given and a set is missing from it or malformed, the development task is no STS task, or that
+            of a continued run is no longer here.
     """
     files = SentEval(config.senteval)
     ((name, entry),) = config.dev.items()
@@ -69,7 +79,7 @@ def load_suite(config: TrainConfig) -> Suite:
     try:
         dev = make_task(name, entry, files)
     except NoSentEval as error:
-        dev, reason = bundled(None, "Pairs-dev", half="dev"), error
+        dev, reason = bundled(None, BUNDLED_DEV, half="dev"), error
         origin = origin if tests else "bundled pairs"
     try:
         test = [make_task(name, entry, files) for name, entry in tests.items()]
@@ -80,6 +90,13 @@ def load_suite(config: TrainConfig) -> Suite:
         log.warning("%s\nScored on bundled sentence pairs instead, not on the paper's STS sets.", why)
     if not isinstance(dev, STSTask):
         raise UserError(f"tasks@dev={name}: the best checkpoint is chosen by Spearman on pairs; choose an STS task.")
+    if chosen_on == BUNDLED_DEV:
+        dev = bundled(None, BUNDLED_DEV, half="dev")
+    elif chosen_on not in (None, dev.name):
+        raise UserError(
+            f"resume: the run chose its best checkpoint on {chosen_on} so far, whose files are not here now.\n"
+            "Put them back: set SIMCSE_DATA or senteval.dir as they were."
+        )
     return Suite(dev, test, origin)
 
 

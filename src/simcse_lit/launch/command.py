@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra.conf import HydraConf
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
 from simcse_lit.config import CONF_DIR
+from simcse_lit.config.as_typed import quoted
 
 # Of the overrides of `hydra`, those that say how jobs are made, not what one of them does.
 NOT_OF_A_JOB = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.run")
@@ -22,17 +23,18 @@ def job_arguments(hydra: HydraConf, run_dir: str) -> list[str]:
 
     What a job of a multirun knows of its sweep (number and folder) goes with it, so `${hydra:job.num}` stays right.
     """
-    own = [override for override in hydra.overrides.hydra if not override.lstrip("+~").startswith(NOT_OF_A_JOB)]
+    task, hydras = (as_given(overrides) for overrides in (hydra.overrides.task, hydra.overrides.hydra))
+    own = [override for override in hydras if not override.lstrip("+~").startswith(NOT_OF_A_JOB)]
     facts = {"hydra.mode": "RUN", "hydra.run.dir": str(Path(run_dir).absolute())}
     if not OmegaConf.is_missing(hydra.job, "num"):
         facts |= {"hydra.job.num": str(hydra.job.num), "hydra.job.id": str(hydra.job.id)}
         facts |= {"hydra.sweep.dir": str(hydra.sweep.dir), "hydra.sweep.subdir": str(hydra.sweep.subdir)}
-    return [*config_options(hydra), *hydra.overrides.task, *own, *(f"{key}={quoted(value)}" for key, value in facts.items())]
+    return [*config_options(hydra), *task, *own, *(f"{key}={quoted(value)}" for key, value in facts.items())]
 
 
-def quoted(value: str) -> str:
-    """A string as Hydra's command line takes it, whatever it holds."""
-    return QuotedString(text=value, quote=Quote.single).with_quotes()
+def as_given(overrides: Any) -> list[str]:
+    """Overrides that Hydra keeps in a configuration, as they were given: read one by one, `${...}` would be replaced."""
+    return list(map(str, OmegaConf.to_container(overrides, resolve=False) or ()))
 
 
 def config_options(hydra: HydraConf) -> list[str]:

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from simcse_lit.config.checks.rules import typed
-from simcse_lit.config.resume import Finished, can_continue, finished_runs, identity, is_another
-from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.resume import Finished, can_continue, composed_run, finished_runs, identity, is_another
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover
-from simcse_lit.launch.command import job_arguments
+from simcse_lit.launch.command import as_given, job_arguments
 from simcse_lit.launch.devices import cores, visible_gpus
 from simcse_lit.launch.processes import Child, Supervisor
 from simcse_lit.launch.ranks import rank
@@ -114,7 +112,7 @@ class ProcessLauncher(Launcher):
         self._context = hydra_context
         self._module = task_function.__module__
         self._config = config
-        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        given = OverridesParser.create().parse_overrides(as_given(config.hydra.overrides.task))
         self._fixed = {override.get_key_element() for override in given if not override.is_sweep_override()}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -167,7 +165,7 @@ class ProcessLauncher(Launcher):
             resolved = _resolved(config, run_dir)
         finally:
             HydraConfig.instance().cfg = before
-        swept = [word for word in config.hydra.overrides.task if word.partition("=")[0] not in self._fixed]
+        swept = [word for word in as_given(config.hydra.overrides.task) if word.partition("=")[0] not in self._fixed]
         on_gpu = accelerator in ("auto", "gpu", "cuda")
         if resolved is not None:  # a sweep in the folder of another one overwrites none of its runs
             first, copies = run_dir, itertools.count(2)
@@ -234,7 +232,7 @@ class ProcessLauncher(Launcher):
 
     def _returned(self, job: Job) -> Returned:
         returned = Returned(
-            overrides=list(job.config.hydra.overrides.task),
+            overrides=as_given(job.config.hydra.overrides.task),
             hydra_cfg=OmegaConf.masked_copy(job.config, "hydra"),
             working_dir=self._config.hydra.runtime.cwd,
             task_name=job.config.hydra.job.name,
@@ -246,18 +244,11 @@ class ProcessLauncher(Launcher):
 
 
 def _resolved(config: DictConfig, run_dir: Path) -> dict[str, Any] | None:
-    """A job's configuration as it will be in this run folder; None if it is no training's or does not resolve."""
-    own = copy.deepcopy(config)
-    with open_dict(own):
-        del own["hydra"]
-    if "resume" not in own:
-        return None
-    own.run_dir = str(run_dir)
-    try:  # what the job's config.yaml will hold
-        resolved: Any = OmegaConf.to_container(OmegaConf.structured(typed(own, TrainConfig)), resolve=True)
+    """A job's configuration as its config.yaml will hold it; None if it is no training's or does not resolve."""
+    try:
+        return asdict(composed_run(config, run_dir)) if "resume" in config else None
     except UserError:
         return None
-    return dict(resolved)
 
 
 def cut(line: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from transformers import PreTrainedModel
 
+from simcse_lit.config.as_typed import literal
 from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
@@ -33,19 +34,23 @@ class Built(NamedTuple):
     suite: Suite
 
 
-def build(config: TrainConfig) -> Built:
+def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     """Build encoder, data and module; nothing is tokenised yet.
+
+    Args:
+        config: the configuration.
+        chosen_on: the development task of a run that is continued (`evaluation/suite.py`).
 
     Raises:
         UserError: the optimiser, the model, the text or the test sets cannot be used.
     """
     optimiser = optimisation(config.optimizer)
-    suite = load_suite(config)
+    suite = load_suite(config, chosen_on)
     backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
     check_fit(config, backbone, tokenizer)
     replacement = load_replacement(config, tokenizer)
     encoder = _encoder(config, backbone)
-    scorer = Scorer(suite, [instantiate(analysis) for analysis in config.analyses.values()])
+    scorer = Scorer(suite, [instantiate(literal(analysis)) for analysis in config.analyses.values()])
     data = SimCSEDataModule(
         config.data,
         tokenizer,
@@ -67,7 +72,7 @@ def build(config: TrainConfig) -> Built:
         chunking=chunking(config.trainer, encoder, on_cpu=on_cpu),
         optimisation=optimiser,
         scorer=scorer,
-        made_of={"model": asdict(config.model), "adapter": asdict(config.adapter)},
+        made_of={"model": asdict(config.model), "adapter": asdict(config.adapter), "chosen_on": suite.dev.name},
         seed=config.seed,
         second_encoder=second,
         replacement=replacement,

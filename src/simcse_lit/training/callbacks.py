@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
-from simcse_lit.config.resume import LAST
+from simcse_lit.config.folders import LAST
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -69,10 +69,10 @@ def _with_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> dic
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: after every score on the development set, and when SIGTERM asks the run to stop.
+    """Keeps `last.ckpt`: after every score on the development set, and when SIGTERM or Ctrl-C asks the run to stop.
 
-    It must stand behind the callback that keeps the best, so that what is best so far is in it. After SIGTERM the step
-    under way is finished first; several processes agree on the step, at one that loggers see.
+    It must stand behind the callback that keeps the best, so that what is best so far is in it. The step under way is
+    finished first; several processes agree on the step, at one that loggers see. A second Ctrl-C stops at once.
 
     Args:
         dirpath: the folder.
@@ -80,21 +80,34 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        self._asked_to_stop = False
+        self.asked: signal.Signals | None = None  # by which signal to stop
         self._stopping = False
         self._saved_at = -1
+        self._interrupt: Any = None  # what a second Ctrl-C does
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen for SIGTERM; Lightning puts its own handler back afterwards."""
-        self._asked_to_stop = self._stopping = False
+        """Listen for SIGTERM, whose handler Lightning puts back afterwards, and for Ctrl-C."""
+        self.asked, self._stopping = None, False
         signal.signal(signal.SIGTERM, self._notice)
+        self._interrupt = signal.signal(signal.SIGINT, self._notice)
 
-    def _notice(self, *args: Any) -> None:
-        self._asked_to_stop = True
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let Ctrl-C do again what it did before."""
+        self._restore()
+
+    def _notice(self, signum: int, frame: Any) -> None:
+        self.asked = signal.Signals(signum)
+        if self.asked == signal.SIGINT:
+            self._restore()
+
+    def _restore(self) -> None:
+        if self._interrupt is not None:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._interrupt = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Stop behind this step if this or another process was asked to."""
-        stop = self._asked_to_stop
+        stop = self.asked is not None
         if world()[1] > 1:
             if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]  # set by a connector
                 return
@@ -120,7 +133,8 @@ class LastCheckpoint(Checkpoint):
             leave_after_this_step(trainer, self._stopping)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save if it is SIGTERM that stops a training; after any other failure the finished checkpoints stay as they are."""
+        """Save if a signal stops a training; after any other failure the finished checkpoints stay as they are."""
+        self._restore()
         saved = self._saved_at == trainer.global_step  # after a score: what a later file would count twice is right in it
         if isinstance(exception, SIGTERMException) and trainer.state.fn == "fit" and not saved:
             trainer.save_checkpoint(self.path)

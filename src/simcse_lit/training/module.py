@@ -40,7 +40,8 @@ class SimCSEModule(pl.LightningModule):
         chunking: how a step's sentences go through the encoder.
         optimisation: optimiser and schedule.
         scorer: validation and test tasks.
-        made_of: recorded in checkpoints: the groups `model` and `adapter` of `conf/` by which `encoder` was made.
+        made_of: recorded in checkpoints: the groups `model` and `adapter` of `conf/` by which `encoder` was made, and the
+            development task on which the best is chosen.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
 from simcse_lit.config.schema import TrainConfig
+from simcse_lit.encoder.encoder import CHECKPOINT_SECTION
 from simcse_lit.errors import UserError
 from simcse_lit.training.build import Built, build
 from simcse_lit.training.lightning_private import end_after
@@ -47,6 +48,15 @@ def steps_of(checkpoint: Path | None) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]) if checkpoint else 0
 
 
+def chosen_on(checkpoint: Path | None) -> str | None:
+    """The development task on which a run chose its best checkpoint so far; None if that is not recorded."""
+    if checkpoint is None:
+        return None
+    recorded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[CHECKPOINT_SECTION]
+    name: str | None = recorded.get("chosen_on")
+    return name
+
+
 def go_on(config: TrainConfig, trainer: pl.Trainer, built: Built, steps: int) -> None:
     """Let training start behind so many steps, which an earlier part of the run has done."""
     built.data.done = steps
@@ -77,7 +87,7 @@ def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
     sharded = isinstance(trainer.strategy, FSDPStrategy)
     if sharded:  # what was trained is in pieces
-        module = build(config).module
+        module = build(config, built.suite.dev.name).module
     if path:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     if best is None:  # no checkpoint was kept: these are the last weights

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, Progres
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from simcse_lit.config.as_typed import literal
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 from simcse_lit.training.checkpoints import RunCheckpointIO
@@ -19,14 +20,14 @@ def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
     Raises:
         UserError: the Trainer refuses an argument.
     """
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    callbacks = [instantiate(literal(callback)) for callback in config.callbacks.values() if callback]
     if not loggers:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     arguments: dict[str, Any] = {
         "accelerator": config.trainer.accelerator,
         "devices": config.trainer.devices,
         "num_nodes": config.trainer.num_nodes,
-        "strategy": "auto" if config.trainer.strategy == "auto" else instantiate(config.trainer.strategy),
+        "strategy": "auto" if config.trainer.strategy == "auto" else instantiate(literal(config.trainer.strategy)),
         "use_distributed_sampler": False,  # the data module gives each process its part
         "precision": config.trainer.precision,
         "max_epochs": config.trainer.max_epochs,

@@ -5,6 +5,7 @@ import json
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 import simcse_lit
+from simcse_lit.config.as_typed import literal
 from simcse_lit.errors import UserError
 
 if TYPE_CHECKING:  # an evaluation needs no Lightning, which is slow to import
@@ -36,7 +38,8 @@ def make_run_folder(folder: Path) -> Path:
 
 def write_provenance(folder: Path, config: Any, device: torch.device) -> None:
     """Write `config.yaml` (resolved) and `environment.json` (versions, git commit, machine, command) into the run folder."""
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True), encoding="utf-8")
+    resolved = OmegaConf.to_yaml(OmegaConf.create(literal(asdict(config))), resolve=True)
+    (folder / "config.yaml").write_text(resolved, encoding="utf-8")
     environment = {
         "simcse_lit": simcse_lit.__version__,
         "git_commit": git_commit(),

@@ -15,7 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
+from simcse_lit.config.earlier import read_yaml
 from simcse_lit.errors import UserError
+from simcse_lit.launch.command import as_given
 from simcse_lit.tables import by_family, ordered
 
 log = logging.getLogger(__name__)
@@ -101,9 +103,9 @@ def run_name(hydra: Any) -> str:
     shared = {"resume"}
     asked = None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir, "multirun.yaml")
     if asked and asked.is_file():
-        typed = OverridesParser.create().parse_overrides(list(OmegaConf.load(asked).hydra.overrides.task))
+        typed = OverridesParser.create().parse_overrides(read_yaml(asked)["hydra"]["overrides"]["task"])
         shared |= {override.get_key_element() for override in typed if not override.is_sweep_override()}
-    own = [override for override in hydra.overrides.task if override.partition("=")[0] not in shared]
+    own = [override for override in as_given(hydra.overrides.task) if override.partition("=")[0] not in shared]
     return " ".join(sorted(own, key=lambda override: override.startswith("seed=")))
 
 

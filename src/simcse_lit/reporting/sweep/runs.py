@@ -15,14 +15,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from simcse_lit.config.earlier import compose, read_config, typed_keys
+from simcse_lit.config.as_typed import quoted
+from simcse_lit.config.earlier import compose, read_config, read_yaml, typed_keys
 from simcse_lit.config.moved import targets_now
 from simcse_lit.config.resume import flat
 from simcse_lit.errors import UserError
 from simcse_lit.launch.cases import jobs_of
-from simcse_lit.launch.command import config_options, quoted
+from simcse_lit.launch.command import config_options
 from simcse_lit.launch.handover import ERROR_FILE
 from simcse_lit.reporting.run.curves import read_metrics
 from simcse_lit.scores import by_task, read_scores
@@ -90,12 +90,12 @@ def _natural(path: Path) -> list[Any]:
 
 def _read(folder: Path, root: Path) -> Run | None:
     """Read the run in a folder; None if it is not one of `train`."""
-    hydra = _yaml(folder / ".hydra" / "hydra.yaml")["hydra"]
+    hydra = read_yaml(folder / ".hydra" / "hydra.yaml")["hydra"]
     if hydra["job"]["config_name"] != "train":
         return None
-    overrides = _yaml(folder / ".hydra" / "overrides.yaml")
+    overrides = read_yaml(folder / ".hydra" / "overrides.yaml")
     path = folder / "config.yaml"
-    config = targets_now(_yaml(path)) if path.is_file() else {}
+    config = targets_now(read_yaml(path)) if path.is_file() else {}
     choices = {name: option for name, option in hydra["runtime"]["choices"].items() if not name.startswith("hydra")}
     scores = by_task(read_scores(folder))
     history = read_metrics(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else {}
@@ -140,13 +140,6 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _hashable(value) for key, value in flat(config)}
 
 
-def _yaml(path: Path) -> Any:
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from error
-
-
 def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else str(value) if isinstance(value, Mapping) else value
 
@@ -170,7 +163,7 @@ def _command(hydra: Mapping[str, Any], overrides: Sequence[str], environment: Ma
 def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
     """Return the jobs of a sweep's `multirun.yaml` that have no folder, as after a sweep was stopped."""
     path = root / "multirun.yaml"
-    hydra = _yaml(path)["hydra"] if path.is_file() else {}
+    hydra = read_yaml(path)["hydra"] if path.is_file() else {}
     sweeper = hydra.get("runtime", {}).get("choices", {}).get("hydra/sweeper")
     if sweeper not in ("basic", "cases"):
         return []

@@ -1,0 +1,59 @@
+"""Signs the run folders of this user, so that `resume=` replays no command that a stranger wrote.
+
+A run's overrides may name a class to build, or a folder of configuration files. Those of a folder that came from
+elsewhere are not replayed. The owner of a file does not show where it came from: whoever unpacks an archive owns what was
+in it. So every run is signed with a key that stays in the user's state folder.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+SIGNED = ("overrides.yaml", "hydra.yaml")  # of .hydra: what was typed, and which configuration files were read
+FILE = "signature"
+
+
+def sign(folder: Path) -> None:
+    """Sign the run in a folder. Where the key or the folder cannot be written, the run stays unsigned."""
+    with suppress(OSError):
+        signature = _signature(folder)
+        (folder / ".hydra" / FILE).write_text(f"{signature}\n", encoding="utf-8")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether this user's own run wrote what a folder says it was started with."""
+    try:
+        found = (folder / ".hydra" / FILE).read_text(encoding="utf-8").strip()
+        return hmac.compare_digest(found.encode(), _signature(folder).encode())
+    except (OSError, UnicodeError):
+        return False
+
+
+def _signature(folder: Path) -> str:
+    signed = hmac.new(_key(), digestmod=hashlib.sha256)
+    for name in SIGNED:
+        content = (folder / ".hydra" / name).read_bytes()
+        signed.update(len(content).to_bytes(8, "big") + content)
+    return signed.hexdigest()
+
+
+def _key() -> bytes:
+    """This user's key, made on first use.
+
+    Raises:
+        OSError: it cannot be read or made.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    path = Path(state, "simcse_lit", "key").expanduser()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+        with suppress(FileExistsError):
+            os.link(partial, path)  # whoever comes first makes it
+        partial.unlink()
+    return path.read_bytes()
