@@ -90,7 +90,9 @@ def test_command_composes_and_validates(
     words = [word for word in shlex.split(arguments) if word not in options] + own
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if command == "train":
-            validate(compose("train", [*first_job(words), "run_dir=unused"]))
+            swept = ["-m"] if "-m" in arguments.split() else []
+            meant = [word for word in for_hydra("train", [*swept, *words]) if word != "-m"]
+            validate(compose("train", [*first_job(meant), "run_dir=unused"]))
         elif command in USES:
             check, needed = USES[command]
             check(compose(command, [*needed, *for_hydra(command, words)]))

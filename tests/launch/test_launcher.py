@@ -65,7 +65,8 @@ if __name__ == "__main__":
     run("train", task)
 """
 
-HYDRAS_OWN = {".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"}
+# Of each run, by Hydra; the signature is ours.
+HYDRAS_OWN = {".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", ".hydra/signature"}
 OF_TWO_RANKS = {*HYDRAS_OWN, "job.log", "pid-0", "pid-1", "facts-0.json", "facts-1.json"}
 
 
