@@ -181,6 +181,18 @@ def of_a_file(text: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def test_with_the_optimiser_and_the_head_of_the_papers_code_a_run_is_continued_bit_for_bit(cli: Cli, tmp_path: Path) -> None:
+    text = tmp_path / "train.txt"
+    text.write_text("".join(f"sentence {number} of a hundred\n" for number in range(100)))
+    settings = (*of_a_file(text), "optimizer=adamw_paper", "loss.mlm_weight=0.1", "loss.mlm_tied=false", "pooler=avg")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert run(cli, whole, f"hydra.run.dir={whole}", settings=settings).returncode == 0
+    assert interrupted(cli, stopped, 9, signal.SIGTERM, settings=settings).returncode == 128 + signal.SIGTERM
+    continued = run(cli, stopped, f"resume={stopped}", "~callbacks.signal", settings=())
+    assert continued.returncode == 0, continued.stderr
+    assert outcome(stopped) == outcome(whole)
+
+
 def test_a_run_is_not_continued_on_another_text(warm_cli: Cli, tmp_path: Path) -> None:
     text, folder = tmp_path / "train.txt", tmp_path / "run"
     lines = [f"sentence {number} of a hundred\n" for number in range(100)]
