@@ -274,6 +274,7 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
     ("unsup", {"demo.queries": ["a man"]}, ["demo.queries", "demo.corpus=FILE"]),
     ("unsup", {"loss.encoders": 3}, ["loss.encoders=3", "1", "2"]),
     ("unsup", {"loss.encoders": 2, "loss.mlm_weight": 0.1}, ["loss.encoders=2", "loss.mlm_weight"]),
+    ("unsup", {"loss.mlm_tied": False}, ["loss.mlm_tied=false", "loss.mlm_weight=0.1"]),
     ("sup", {"loss.fixed_dropout": True}, ["loss.fixed_dropout=true", "loss=unsup"]),
     ("unsup", {"loss.fixed_dropout": True, "loss.encoders": 2}, ["loss.fixed_dropout=true", "loss.encoders=1"]),
     ("unsup", {"loss.fixed_dropout": True, "augmentation.name": "delete_one_word"}, ["fixed_dropout", "augmentation=none"]),

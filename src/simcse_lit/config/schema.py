@@ -49,6 +49,7 @@ class LossConfig:
     hard_negative_weight: float = MISSING
     mlm_weight: float = MISSING
     mlm_probability: float = MISSING
+    mlm_tied: bool = MISSING
 
 
 @dataclass

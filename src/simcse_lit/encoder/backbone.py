@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
@@ -99,6 +100,21 @@ def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrai
         raise UserError(f"model.name_or_path: {name}: its tokenizer has neither a padding nor an end-of-text token.")
     if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
         raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set it to 0.")
+
+
+def untie_head(model: PreTrainedModel) -> None:
+    """Give the language-modelling head a copy of the word embeddings that it shares; the two are then trained apart.
+
+    Args:
+        model: a backbone with its head; changed in place. What it computes stays the same.
+
+    Raises:
+        UserError: the head has no such weights.
+    """
+    decoder = model.get_output_embeddings()
+    if decoder is None:
+        raise UserError(f"loss.mlm_tied=false: the head of {type(model).__name__} shares no weights. Leave it true.")
+    decoder.weight = nn.Parameter(decoder.weight.detach().clone())
 
 
 def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:

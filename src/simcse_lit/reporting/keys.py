@@ -13,6 +13,7 @@ SETTINGS = (  # in the order in which a model card and a report list them
     "loss.fixed_dropout",
     "loss.hard_negative_weight",
     "loss.mlm_weight",
+    "loss.mlm_tied",
     "pooler.name",
     "projection.name",
     "data.train_file",

@@ -13,7 +13,7 @@ from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import add_adapter
-from simcse_lit.encoder.backbone import check_fit, load_backbone
+from simcse_lit.encoder.backbone import check_fit, load_backbone, untie_head
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.evaluation.suite import Suite, load_suite
 from simcse_lit.training.chunking import chunking
@@ -48,6 +48,8 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     suite = load_suite(config, chosen_on)
     backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
     check_fit(config, backbone, tokenizer)
+    if not config.loss.mlm_tied:
+        untie_head(backbone)
     replacement = load_replacement(config, tokenizer)
     encoder = _encoder(config, backbone)
     scorer = Scorer(suite, [instantiate(literal(analysis)) for analysis in config.analyses.values()])

@@ -105,6 +105,11 @@ def _check_encoders(config: TrainConfig) -> None:
         raise UserError(f"loss.encoders={loss.encoders}: must be 1, or 2 for an encoder of the positives' own.")
     if loss.encoders == 2 and loss.mlm_weight:
         raise UserError("loss.encoders=2 loss.mlm_weight: the MLM objective trains one encoder. Set either to its default.")
+    if not loss.mlm_tied and not loss.mlm_weight:
+        raise UserError(
+            "loss.mlm_tied=false: without the MLM objective there is no head that could have weights of its own.\n"
+            "Add loss.mlm_weight=0.1, or leave loss.mlm_tied at true."
+        )
     if loss.fixed_dropout and not views_are_alike(config):
         raise UserError(
             "loss.fixed_dropout=true: one mask for two views needs the same text in both, and one encoder.\n"
