@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from simcse_lit.cli.tasks import asks_hub
+from simcse_lit.cli.verbs import COMPOSED
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import TrainConfig
@@ -51,6 +52,7 @@ MANDATORY = {
     "data=file": ["data.train_file=text.txt"],
     "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],
 }
+UNPROJECTED = ["cls_before_pooler", "avg", "avg_first_last", "avg_top2"]
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
 INDEPENDENT = ("analyses", "callbacks", "logger", "optimizer", "senteval", "tasks", "trainer")  # an option bears on no other
 NOT_CHOSEN = ("hydra", "recipe/model", "classifier", "encoder", "index")  # not of train, or no option that a user names
@@ -107,7 +109,7 @@ def test_model_and_loss_alone_select_the_papers_recipe(model: str, loss: str, ba
     assert got.loss.name == loss
     assert got.loss.temperature == 0.05
     assert got.loss.hard_negative_weight == 0
-    assert (got.loss.mlm_weight, got.loss.mlm_probability) == (0, 0.15)
+    assert (got.loss.mlm_weight, got.loss.mlm_probability, got.loss.mlm_tied) == (0, 0.15, True)
     assert got.pooler.name == "cls"
     assert got.optimizer._target_ == "torch.optim.AdamW"
     assert (got.optimizer.schedule, got.optimizer.warmup_ratio) == ("linear", 0)
@@ -137,7 +139,7 @@ OVERRIDES = [
     ("loss.temperature=0.1", "loss.temperature", 0.1),
     ("projection=none", "projection.name", "none"),
     ("data=samples", "data.train_file", "pkg://simcse_lit/data/samples/triplets.csv"),
-    ("pooler=avg_top2", "pooler.name", "avg_top2"),
+    ("pooler=last_token", "pooler.name", "last_token"),
 ]
 
 
@@ -172,16 +174,66 @@ def test_the_order_of_overrides_does_not_matter() -> None:
     assert (results[0].projection.name, results[0].data.batch_size, results[0].optimizer.lr) == ("none", 512, 1e-5)
 
 
+@pytest.mark.parametrize("pooler", UNPROJECTED)
 @pytest.mark.parametrize("loss", ["unsup", "sup"])
-def test_cls_before_pooler_selects_no_projection_unless_one_is_named(loss: str) -> None:
-    assert config(f"loss={loss}", "pooler=cls_before_pooler").projection.name == "none"
-    named = config("projection=mlp_train_only", "pooler=cls_before_pooler", f"loss={loss}")
-    assert named.projection.name == "mlp_train_only"
+def test_poolers_that_the_papers_code_has_no_mlp_behind_select_no_projection_unless_one_is_named(
+    loss: str, pooler: str
+) -> None:
+    assert config(f"loss={loss}", f"pooler={pooler}").projection.name == "none"
+    for order in permutations(["projection=mlp_train_only", f"pooler={pooler}", f"loss={loss}"]):
+        assert composed(*order).projection.name == "mlp_train_only"
 
 
-@pytest.mark.parametrize("pooler", ["cls", "avg", "avg_first_last", "avg_top2", "last_token"])
+@pytest.mark.parametrize("pooler", ["cls", "last_token"])
 def test_every_other_pooler_keeps_the_losss_projection(pooler: str) -> None:
     assert config("loss=sup", f"pooler={pooler}").projection.name == "mlp"
+    assert config("loss=unsup", f"pooler={pooler}").projection.name == "mlp_train_only"
+
+
+def test_an_experiment_that_names_its_projection_keeps_it_under_another_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMCSE_DATA", "/data")
+    for experiment in ("quickstart", "miniature-sup"):
+        for pooler in ([], ["pooler=avg_first_last"], ["pooler=cls"]):
+            assert config(f"experiment={experiment}", *pooler).projection.name == "mlp_train_only"
+    assert config("experiment=quickstart", "projection=none").projection.name == "none"
+
+
+def test_every_preset_that_names_a_pooler_names_its_projection() -> None:
+    """So that no preset became another run when poolers began to select one."""
+    named = []
+    for path in FILES:
+        if path.relative_to(CONF_DIR).parts[0] not in ("experiment", *PRESETS):
+            continue
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        entries = [entry for entry in content.get("defaults", []) if isinstance(entry, dict)]
+        overridden = {key.removeprefix("override /") for entry in entries for key in entry}
+        cases = content.get("hydra", {}).get("sweeper", {}).get("cases", [])
+        for names in (overridden, *map(set, cases)):
+            if "pooler" in names:
+                assert "projection" in names, path
+                named.append(path.stem)
+    assert {"quickstart", "miniature-sup", "miniature-unsup", "pooling", "aggregation"} <= set(named)
+
+
+def test_an_experiment_of_ones_own_that_changes_the_pooler_alone_trains_without_a_projection(own: Path) -> None:
+    (own / "experiment").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /loss: sup\n  - override /pooler: avg\n"
+    (own / "experiment" / "mean.yaml").write_text(text)
+    search = f"hydra.searchpath=[file://{own}]"
+    assert config(search, "experiment=mean").projection.name == "none"
+    assert config(search, "experiment=mean", "projection=mlp").projection.name == "mlp"
+    assert config(search, "experiment=mean", "pooler=cls").projection.name == "mlp"
+
+
+@pytest.mark.parametrize("verb", sorted(set(COMPOSED) - {"train"}))
+def test_where_a_model_is_only_read_a_pooler_leaves_what_is_named(verb: str) -> None:
+    """`none` reads a raw model as it is read without any; an import must not leave out what the checkpoint has."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        for pooler in UNPROJECTED:
+            alone = compose(verb, [f"pooler={pooler}"])
+            named = compose(verb, [f"pooler={pooler}", "projection=mlp"])
+            assert (alone.pooler.name, named.pooler.name, named.projection.name) == (pooler, pooler, "mlp")
+            assert alone.projection is None if verb == "import_checkpoint" else alone.projection.name == "none"
 
 
 @pytest.mark.parametrize("option", [option for option in options() if not option.startswith((*INDEPENDENT, *EVALUATED[:1]))])

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from simcse_lit.config.earlier import read_config, read_overrides
+from simcse_lit.config.earlier import compose, read_config, read_overrides
 from simcse_lit.config.resume import identity
 from simcse_lit.errors import UserError
 from tests.conftest import OLD
@@ -43,6 +43,11 @@ def test_a_key_that_the_run_lacks_counts_as_its_default(run: Path, key: str) -> 
     assert identity(read_config(run)) == identity(whole)
 
 
+def test_a_run_of_version_0_1_shared_the_word_embeddings_with_its_head(run: Path) -> None:
+    assert "mlm_tied" not in yaml.safe_load((run / "config.yaml").read_text())["loss"]
+    assert read_config(run)["loss"]["mlm_tied"] is True
+
+
 def test_the_default_is_that_beside_the_runs_own_choices(run: Path) -> None:
     without(run, "data.columns")  # of loss=sup, which the run chose
     assert read_config(run)["data"]["columns"] == ["sent0", "sent1", "hard_neg"]
@@ -66,6 +71,27 @@ def test_overrides_that_name_an_old_path_are_replayed_with_the_new_one(run: Path
     words = ["+callbacks.mine._target_=simcse_lit.model.callbacks.Throughput", "loss.temperature=0.1", "~dev"]
     (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
     assert read_overrides(run) == ["+callbacks.mine._target_=simcse_lit.training.callbacks.Throughput", *words[1:]]
+
+
+@pytest.mark.parametrize("pooler", ["avg", "avg_first_last", "avg_top2"])
+def test_a_mean_that_was_trained_with_the_losss_projection_is_replayed_with_it(run: Path, pooler: str) -> None:
+    """Version 0.1 kept the projection of the loss, and these poolers now select none."""
+    words = ["loss=sup", f"pooler={pooler}", "data.train_file=a.csv"]
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["projection"]["name"] = "mlp"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert read_overrides(run) == [*words, "projection=mlp"]
+    assert compose("train", ["run_dir=unused", *read_overrides(run)]).projection.name == "mlp"
+    for named in ("projection=none", "projection.name=none"):
+        (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*words, named]))
+        assert read_overrides(run) == [*words, named]
+
+
+@pytest.mark.parametrize("pooler", ["cls", "last_token", "cls_before_pooler"])
+def test_under_another_pooler_nothing_is_added_to_the_overrides(run: Path, pooler: str) -> None:
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([f"pooler={pooler}"]))
+    assert read_overrides(run) == [f"pooler={pooler}"]
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "a: ["])

@@ -107,12 +107,24 @@ def test_an_exports_own_pooler_wins_and_a_contradiction_is_announced(
     caplog.clear()
     load(folder, pooler="avg_first_last", projection=projection)
     assert "is not used" not in caplog.text
+    load(
+        folder, pooler="avg_first_last", projection="none"
+    )  # as conf/pooler/ selects; mlp_train_only is not projected either
+    assert ("projection=none is not used" in caplog.text) == (projection == "mlp")
     with pytest.raises(UserError, match=r"no config\.json\)\. Did you mean .*run/export"):
         load(tmp_path / "run")
 
 
 def test_a_checkpoint_of_training_gives_the_vectors_of_its_export_wherever_it_lies(warm_cli: Cli, tmp_path: Path) -> None:
-    options = ("model=tiny", "data=samples", "loss=sup", "pooler=avg", "trainer=cpu", "trainer.max_steps=4")
+    options = (
+        "model=tiny",
+        "data=samples",
+        "loss=sup",
+        "pooler=avg",
+        "projection=mlp",
+        "trainer=cpu",
+        "trainer.max_steps=4",
+    )
     done = warm_cli(*options, "data.batch_size=16", "senteval.from_hub=false", "hydra.run.dir=run", "loss.mlm_weight=0.1")
     assert done.returncode == 0, done.stderr
     (best,) = (tmp_path / "run" / "checkpoints").glob("best-*.ckpt")

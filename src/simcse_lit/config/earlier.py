@@ -17,6 +17,8 @@ from simcse_lit.config.moved import targets_now
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 
+AVERAGES = {"pooler=avg", "pooler=avg_first_last", "pooler=avg_top2"}  # in version 0.1 they kept the loss's projection
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read `config.yaml` of a training's run folder.
@@ -38,14 +40,20 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """Read what a run was started with, old paths replaced by those of today.
+    """Read what a run was started with, as it is said today.
+
+    Old paths are replaced. The poolers of `AVERAGES` now select `projection=none`, so the run's own projection is named.
 
     Raises:
         UserError: the file is missing or cannot be read.
     """
     overrides = read_yaml(folder / ".hydra" / "overrides.yaml")
     words = (str(override).partition("=") for override in overrides)
-    return [f"{key}{equals}{targets_now({'_target_': value})['_target_']}" for key, equals, value in words]
+    now = [f"{key}{equals}{targets_now({'_target_': value})['_target_']}" for key, equals, value in words]
+    if not AVERAGES.isdisjoint(now) and not any(word.startswith(("projection=", "projection.")) for word in now):
+        config = _load(folder / "config.yaml")
+        now += [f"projection={config['projection']['name']}"] if _holds(config, "projection.name") else []
+    return now
 
 
 def compose(verb: str, overrides: Sequence[str]) -> DictConfig:

@@ -240,8 +240,12 @@ def _sentence_transformers(source: str, path: Path, pooler: str | None, projecti
 
 
 def _warn_of_contradiction(source: str, recorded: tuple[str, str], asked: tuple[str | None, str | None]) -> None:
-    """Warn of each override that is not used. `cls` and `cls_before_pooler` read the same token."""
+    """Warn of each override that is not used.
+
+    `cls` and `cls_before_pooler` read the same token, and `mlp_train_only` projects no more than `none` does here.
+    """
     for key, own, other in zip(("pooler", "projection"), recorded, asked, strict=True):
-        same_token = {own, other} == {"cls", "cls_before_pooler"} and recorded[1] != "mlp"
-        if other is not None and other != own and not same_token:
+        alike = {own, other} == {"cls", "cls_before_pooler"} and recorded[1] != "mlp"
+        alike |= {own, other} == {"none", "mlp_train_only"}
+        if other is not None and other != own and not alike:
             log.warning("%s=%s is not used: %s says %s=%s.", key, other, source, key, own)

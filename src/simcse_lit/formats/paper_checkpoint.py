@@ -112,6 +112,8 @@ def _reads(folder: Path, projected: bool, pooler: str | None, projection: str | 
         if projection not in (None, "none"):
             raise UserError(f"projection={projection}: {folder} has no mlp.dense. Leave projection out.")
         return pooler, "none", loss, "there is no mlp.dense in it"
+    if pooler == "cls_before_pooler" and projection is None:
+        return pooler, "none", loss, "this pooler has no projection"
     if pooler not in (None, "cls") and projection != "none":
         raise UserError(
             f"pooler={pooler}: {folder} has mlp.dense, which was trained behind pooler=cls.\n"
