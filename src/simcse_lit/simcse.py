@@ -6,19 +6,23 @@ Shapes: N sentences, Q queries, H hidden.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy import ndarray
+from torch import Tensor, nn
 
 from simcse_lit.config.network import needs_hub, use_cache_when_unreachable
 from simcse_lit.encoder.device import find_device
+from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import AUTOCAST
 from simcse_lit.encoding.pool import Pool
 from simcse_lit.encoding.texts import Settings, unencodable, vectors
 from simcse_lit.errors import UserError
+from simcse_lit.formats.export import stored_as_pooler
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.retrieval.index import Index
 
@@ -29,8 +33,32 @@ CELL = 39  # sentences, below which faiss learns nothing of use of a cell
 SHOW_PROGRESS = 1000  # sentences from which a progress bar is worth its line
 
 
+class ToolIndex(Index):
+    """An index that also answers by the keys of the paper's tool, whose index is a dictionary."""
+
+    def __getitem__(self, key: str) -> Any:
+        """The sentences (`sentences`), or their unit vectors, (N, H) (`index`)."""
+        texts, vectors_NH = self.first(len(self))
+        return {"sentences": texts, "index": vectors_NH.numpy()}[key]
+
+
+class FirstProjected(nn.Module):
+    """The first token through a projection: what BERT's pooler computes."""
+
+    def __init__(self, projection: nn.Module) -> None:
+        super().__init__()
+        self.projection = projection
+
+    def forward(self, hidden_NLH: Tensor) -> Tensor:
+        """(N, L, H) to (N, H)."""
+        projected_NH: Tensor = self.projection(hidden_NLH[:, 0])
+        return projected_NH
+
+
 class SimCSE:
     """Sentences to vectors, similarities and nearest sentences.
+
+    `tokenizer`, `model`, `pooler`, `device`, `index["sentences"]` and `is_faiss_index` are those of the paper's tool.
 
     Args:
         model_name_or_path: an export of simcse-lit, a Lightning checkpoint, one of the paper's releases, a folder or Hub id
@@ -75,14 +103,32 @@ class SimCSE:
         found = [find_device(str(name)) for name in devices]
         self._loaded.encoder.to(found[0])
         self._pool = Pool(model_name_or_path, reads, found) if len(found) > 1 else None
+        self.device = str(found[0])  # where `encode` works unless it is told; the first of several
+        self.tokenizer = self._loaded.tokenizer
         self.num_cells = num_cells
         self.num_cells_in_search = num_cells_in_search
-        self.index: Index | None = None
+        self.index: ToolIndex | None = None
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The transformers model. Its `pooler_output` is the embedding where the encoder is BERT's with its projection."""
+        encoder = self._loaded.encoder
+        if not isinstance(encoder, SentenceEncoder):
+            return encoder
+        if stored_as_pooler(encoder) and encoder.projection is not None:
+            encoder.backbone.pooler = FirstProjected(encoder.projection)
+        return encoder.backbone
 
     @property
-    def device(self) -> torch.device:
-        """Where the encoder is; the first of several."""
-        return self._loaded.encoder.device
+    def pooler(self) -> str:
+        """How vectors are read, in the tool's words: there `cls` is the first token behind the projection."""
+        unprojected = self._loaded.pooler == "cls" and self._loaded.projection != "mlp"
+        return "cls_before_pooler" if unprojected else self._loaded.pooler
+
+    @property
+    def is_faiss_index(self) -> bool:
+        """Whether faiss holds the index: an approximate one. An exact search needs no faiss."""
+        return self.index is not None and self.index.config.kind != "exact"
 
     def encode(
         self,
@@ -98,7 +144,7 @@ class SimCSE:
 
         Args:
             sentence: a sentence, or several.
-            device: moves the encoder there first.
+            device: works there, and not on `self.device`.
             return_numpy: a numpy array, not a tensor.
             normalize_to_unit: vectors of length 1.
             keepdim: (1, H) instead of (H,) for a single sentence.
@@ -113,8 +159,7 @@ class SimCSE:
             ValueError: there are no sentences, or a string is no valid text.
         """
         sentences = _checked([sentence] if isinstance(sentence, str) else sentence)
-        if device is not None:
-            self._loaded.encoder.to(find_device(str(device)))
+        self._loaded.encoder.to(find_device(str(device or self.device)))
         settings = Settings(max_length, batch_size * TOKENS, self._precision, normalize_to_unit)
         if self._pool and device is None and len(sentences) > self._pool.PART:
             vectors_NH = self._pool.vectors(sentences, settings)
@@ -132,7 +177,7 @@ class SimCSE:
         Args:
             queries: a sentence, or several.
             keys: a sentence, several, or vectors, (N, H) or (H,).
-            device: moves the encoder there first.
+            device: as for `encode`.
 
         Returns:
             A number for a sentence with a sentence, (N,) for a sentence with several, (Q, N) for several.
@@ -158,7 +203,7 @@ class SimCSE:
             sentences_or_file_path: sentences, or the path of a text file with a sentence a line; blank lines are left out.
             use_faiss: False never uses faiss; an exact search needs none in any case.
             faiss_fast: an approximate index of `num_cells` cells, faster for very many sentences; few are searched exactly.
-            device: moves the encoder there first.
+            device: as for `encode`.
             batch_size: as for `encode`.
 
         Raises:
@@ -168,12 +213,9 @@ class SimCSE:
         sentences = _sentences(sentences_or_file_path)
         vectors_NH = torch.as_tensor(self.encode(sentences, device, batch_size=batch_size))
         cells = min(self.num_cells, len(sentences) // CELL)
-        if faiss_fast and use_faiss is not False and cells > 1:
-            self.index = Index.build(
-                vectors_NH, sentences, kind="ivf", cells=cells, probes=min(self.num_cells_in_search, cells)
-            )
-        else:
-            self.index = Index.build(vectors_NH, sentences, kind="exact")
+        fast = faiss_fast and use_faiss is not False and cells > 1
+        kind = {"kind": "ivf", "cells": cells, "probes": min(self.num_cells_in_search, cells)} if fast else {"kind": "exact"}
+        self.index = cast(ToolIndex, ToolIndex.build(vectors_NH, sentences, **kind))
 
     def add_to_index(
         self, sentences_or_file_path: str | Sequence[str], device: Device | None = None, batch_size: int = 64
@@ -195,7 +237,7 @@ class SimCSE:
 
         Args:
             queries: a sentence, or several.
-            device: moves the encoder there first.
+            device: as for `encode`.
             threshold: least cosine similarity.
             top_k: at most so many.
 
@@ -213,7 +255,7 @@ class SimCSE:
         ]
         return found[0] if isinstance(queries, str) else found
 
-    def _index(self) -> Index:
+    def _index(self) -> ToolIndex:
         if self.index is None:
             raise RuntimeError("There is no index to search: call build_index(SENTENCES) first.")
         return self.index
