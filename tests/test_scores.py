@@ -1,12 +1,15 @@
 """scores.json: what is written is read back, the file of version 0.1 too, and a damaged one is named."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from simcse_lit.config.resume import finished_runs
 from simcse_lit.errors import UserError
-from simcse_lit.scores import by_task, dev_score, read_scores, write_scores
+from simcse_lit.scores import NoScore, by_task, dev_score, read_scores, write_scores
+from tests.run_folders import make_run
 
 SCORES = {
     "before": {"dev": {"STS-B-dev": 36.52}, "test": {}},
@@ -40,6 +43,36 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(UserError, match=r"scores\.json: cannot be read"):
         read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize(
+    ("form", "stage"),
+    [
+        ('{{"before": {{"dev": {{"a": {}}}, "test": {{}}}}}}', "before"),
+        ('{{"after": {{"dev": {{"b": 1.0}}, "test": {{"a": {}}}}}}}', "after"),
+        ('{{"after": {{"b": 1.0, "a": {}}}}}', "after"),  # of version 0.1
+    ],
+)
+def test_a_number_that_is_no_score_is_refused_with_its_task(tmp_path: Path, form: str, stage: str, value: str) -> None:
+    (tmp_path / "scores.json").write_text(form.format(value))
+    said = rf"scores\.json: a {stage} training is -?(nan|inf), which is no score(.|\n)*resume={tmp_path}"
+    with pytest.raises(NoScore, match=said):
+        read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_not_written_and_the_old_file_stays(tmp_path: Path, score: float) -> None:
+    write_scores(tmp_path, SCORES)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_scores(tmp_path, {**SCORES, "after": {"dev": {"STS-B-dev": score}, "test": {}}})
+    assert read_scores(tmp_path) == SCORES
+
+
+def test_a_job_without_a_score_is_not_finished(tmp_path: Path) -> None:
+    for name, score in (("good", 70.0), ("none", math.nan)):
+        make_run(tmp_path / name, [f"seed={name}"], {"seed": name}, after={"STS-B-dev": score})
+    assert [run.folder.name for run in finished_runs(tmp_path).values()] == ["good"]
 
 
 def test_the_development_set_leads_each_row() -> None:

@@ -35,8 +35,8 @@ from simcse_lit.evaluation.postprocess import centring, whitening
 from simcse_lit.evaluation.results import EncoderResult, compare, labels, over_seeds, resample
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.sts import STSTask
-from simcse_lit.evaluation.suite import MissingTask, averages, make_task, missing_task, unique_sentences
-from simcse_lit.evaluation.task import Embed, Task
+from simcse_lit.evaluation.suite import MissingTask, averages, make_task, missing_task, scored_task, unique_sentences
+from simcse_lit.evaluation.task import Embed, Task, score
 from simcse_lit.formats.loading import LoadedEncoder, check_precision, load_encoder
 from simcse_lit.reporting.run import console
 from simcse_lit.reporting.run import evaluation_folder as report
@@ -105,7 +105,7 @@ def _work(config: EvaluateConfig) -> _Work:
     work, files = _Work(), SentEval(config.senteval)
     for name, entry in config.tasks.items():
         try:
-            work.tasks.append(make_task(name, entry, files))
+            work.tasks.append(scored_task(name, entry, files))
         except UserError as error:
             work.missing[name] = str(error)
             work.absent.append(missing_task(name, entry))
@@ -140,7 +140,7 @@ def _score(source: str, label: str, config: EvaluateConfig, device: torch.device
     with tqdm(work.tasks, desc="Scoring", ncols=78, leave=False, delay=0.5) as bar:
         for task in bar:
             bar.set_postfix_str(task.name)
-            results[task.name] = task.score(process(task))
+            results[task.name] = score(task, process(task))
         bar.set_postfix_str("intervals")
         resampled = resample(results, config.bootstrap)
     pairs = work.analysed

@@ -1,6 +1,7 @@
 """`scores.json` of a run folder: what the encoder scored before and after training, on which set."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,30 @@ STAGES = ("before", "after")
 Scores = dict[str, dict[str, dict[str, float]]]
 
 
+class NoScore(UserError):
+    """A score is NaN or infinite."""
+
+
 def write_scores(folder: Path, scores: Scores) -> None:
     """Write a run's scores; at any moment the old file or the new one is there.
 
     Raises:
         OSError: the file cannot be written.
+        ValueError: a score is no finite number.
     """
     partial = folder / f".{FILE}.partial"
-    partial.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(scores, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     durable_replace(partial, folder / FILE)
 
 
 def read_scores(folder: Path) -> Scores:
     """Read a run's scores; {} if it has none yet.
 
-    Version 0.1 wrote each stage as one mapping with the development set first; it is read as the form of today.
+    Version 0.1 wrote each stage as one mapping with the development set first; it is read as the form of today. It also
+    wrote NaN and infinities, which no encoder has as its score.
 
     Raises:
+        NoScore: a score is NaN or infinite.
         UserError: the file is damaged.
     """
     path = folder / FILE
@@ -40,9 +48,18 @@ def read_scores(folder: Path) -> Scores:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {stage: _parted(found[stage]) for stage in STAGES if found.get(stage)}
+        scores = {stage: _parted(found[stage]) for stage in STAGES if found.get(stage)}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from error
+    for stage, row in by_task(scores).items():
+        for task, score in row.items():
+            if not math.isfinite(score):
+                raise NoScore(
+                    f"{path}: {task} {stage} training is {score}, which is no score: its gold scores are all the same, or\n"
+                    "the encoder gave every sentence the same vector. To hear which, remove the file and score the run\n"
+                    f"again: resume={folder}"
+                )
+    return scores
 
 
 def _parted(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -20,6 +20,7 @@ from simcse_lit.encoder.device import find_device
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.encoding.texts import Settings, vectors
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.geometry import cosines
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.reporting.run.console import quiet_libraries
 
@@ -49,8 +50,8 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
         raise UserError(f"first, second: {counts} texts; the files are compared line by line and need as many.")
     loaded = load_encoder(str(config.checkpoint), **reads(config))
     loaded.encoder.to(find_device(config.device))
-    settings = Settings(config.max_length, config.token_budget, config.precision, normalize=True)
+    settings = Settings(config.max_length, config.token_budget, config.precision, normalize=False)
     left, right = (file.texts() for file in files.values()) if files else (iter([text]) for text in given.values())
     while block := list(islice(left, BLOCK)):
         both_NH = vectors(loaded, [*block, *islice(right, len(block))], settings)
-        yield from (both_NH[: len(block)] * both_NH[len(block) :]).sum(dim=1).tolist()
+        yield from cosines(both_NH[: len(block)], both_NH[len(block) :]).tolist()

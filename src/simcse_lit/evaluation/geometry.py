@@ -1,14 +1,43 @@
-"""Where sentence vectors lie on the sphere, as tensor functions: alignment, uniformity, spectrum, cosines of random pairs.
-Nothing is normalised here; `evaluation/analyses.py` does that and calls them.
+"""Where sentence vectors lie on the sphere, as tensor functions: alignment, uniformity, spectrum, cosines of pairs.
+Only `cosines` takes vectors of any length; the others take unit vectors, which `evaluation/analyses.py` makes.
 
 Shapes: N sentences, B of them, P pairs, H hidden, R singular values (the smaller of N and H).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Rows of the Gram matrix that are in memory at a time; changes speed and memory, not the result.
 BLOCK = 1024
+
+# What rounding makes of equal vectors and of equal cosines: an encoder in float32 gives a sentence slightly different
+# numbers in batches of different shapes. Vectors that differ by a relative d have a cosine of 1 - d^2 / 2.
+SAME_VECTOR = 1e-5
+SAME_COSINE = SAME_VECTOR**2
+
+
+def cosines(first_PH: Tensor, second_PH: Tensor) -> Tensor:
+    """Cosine similarity of each pair.
+
+    In float64: in float32 the cosines of a collapsed encoder, all close to 1, would fall on a few values, and ties decide a
+    rank correlation.
+
+    Args:
+        first_PH: vectors, (P, H); one of length zero has the cosine 0 with any other.
+        second_PH: vectors, (P, H).
+
+    Returns:
+        (P,) in float64.
+    """
+    first_PH, second_PH = (F.normalize(vectors_PH.double(), dim=-1) for vectors_PH in (first_PH, second_PH))
+    return (first_PH * second_PH).sum(-1)
+
+
+def collapsed(vectors_NH: Tensor) -> bool:
+    """Whether all vectors, (N, H), are the same but for rounding."""
+    widest = (vectors_NH - vectors_NH[0]).abs().max()
+    return bool(widest <= SAME_VECTOR * vectors_NH.abs().max())
 
 
 def alignment(first_PH: Tensor, second_PH: Tensor, alpha: float = 2.0) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.geometry import collapsed
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -17,7 +18,12 @@ NEGLIGIBLE = 1e-10
 
 
 def centring(fit_NH: Tensor) -> Transform:
-    """Takes the mean of `fit_NH`, (N, H), off every vector."""
+    """Takes the mean of `fit_NH`, (N, H), off every vector.
+
+    Raises:
+        UserError: all rows are the same, so that what is left would be rounding.
+    """
+    _refuse_collapsed(fit_NH, "centring")
     mean_H = fit_NH.double().mean(0).float()
     return lambda vectors_NH: vectors_NH - mean_H
 
@@ -37,14 +43,10 @@ def whitening(fit_NH: Tensor, dim: int | None) -> Transform:
 
     Source: Su et al. 2021, algorithm 1; SimCSE section 6.1 and table C.1.
     """
+    _refuse_collapsed(fit_NH, "whitening")
     centred_NH = fit_NH.double() - (mean_H := fit_NH.double().mean(0))
     variance_H, directions_HH = torch.linalg.eigh(centred_NH.T @ centred_NH / len(fit_NH))
-    rank = int((variance_H > NEGLIGIBLE * variance_H[-1].clamp(min=1e-30)).sum())
-    if rank == 0:
-        raise UserError(
-            f"postprocess: the {len(fit_NH):,} sentences that whitening is fitted on all have the same vector.\n"
-            "Fit on more sentences: postprocess.fit_on=FILE."
-        )
+    rank = int((variance_H > NEGLIGIBLE * variance_H[-1]).sum())
     if dim is not None and dim > rank:
         raise UserError(
             f"postprocess.dim={dim}: the {len(fit_NH):,} sentences that whitening is fitted on vary in {rank} directions "
@@ -53,3 +55,11 @@ def whitening(fit_NH: Tensor, dim: int | None) -> Transform:
     kept = dim or rank
     scaled_HD = directions_HH[:, -kept:].flip(1) / variance_H[-kept:].flip(0).sqrt()
     return lambda vectors_NH: ((vectors_NH.double() - mean_H) @ scaled_HD).float()
+
+
+def _refuse_collapsed(fit_NH: Tensor, what: str) -> None:
+    if collapsed(fit_NH):
+        raise UserError(
+            f"postprocess: the {len(fit_NH):,} sentences that {what} is fitted on all have the same vector.\n"
+            "Fit on more sentences, postprocess.fit_on=FILE, or choose another pooler: the encoder may give no other vector."
+        )

@@ -50,6 +50,7 @@ def interval(distribution_S: np.ndarray, confidence: float) -> tuple[float, floa
 
 def p_value(differences_S: np.ndarray) -> float:
     """Two-sided p-value of "no difference": twice the share of resamples on the far side of 0, at least 2 / (S + 1)."""
+    differences_S = differences_S[~np.isnan(differences_S)]  # of resamples without a correlation
     samples = len(differences_S)
     below, above = int((differences_S <= 0).sum()), int((differences_S >= 0).sum())
     return min(1.0, 2 * (1 + min(below, above)) / (samples + 1))

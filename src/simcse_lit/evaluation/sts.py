@@ -5,15 +5,18 @@ weighted, stands beside it. SimCSE section 6.1 and appendix B. `conf/tasks/STS*.
 """
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-import torch.nn.functional as F
+import torch
 from scipy.stats import pearsonr, spearmanr
+from torch import Tensor
 
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.geometry import SAME_COSINE, collapsed, cosines
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.task import Embed, Result
 from simcse_lit.text.rows import Row
@@ -34,6 +37,7 @@ class STSTask:
         gold: human scores, (pairs,).
         subsets: name to the places of its pairs; empty for a set of one part.
         in_average: false for a development set.
+        file: the first that it was read from, for messages.
     """
 
     name: str
@@ -41,6 +45,7 @@ class STSTask:
     gold: np.ndarray
     subsets: Mapping[str, slice] = field(default_factory=dict)
     in_average: bool = True
+    file: str = "its files"
     family: ClassVar[str] = "sts"
 
     def sentences(self) -> Iterator[str]:
@@ -48,22 +53,58 @@ class STSTask:
         for pair in self.pairs:
             yield from pair
 
+    def check(self) -> None:
+        """Refuse gold scores with which nothing has a correlation.
+
+        Raises:
+            UserError: they are all the same.
+        """
+        if np.ptp(self.gold) == 0:
+            raise UserError(
+                f"tasks.{self.name}: {self.file}: every pair ({len(self.gold):,}) has the gold score {self.gold[0]:g}, "
+                "with which\nnothing can correlate. Name a set whose scores differ, and the column that holds them."
+            )
+
     def score(self, embed: Embed) -> Result:
-        """Correlations of cosine similarity with the gold scores. SimCSE appendix B: "all", mean and weighted mean."""
-        first_PH = F.normalize(embed([first for first, _ in self.pairs]), dim=-1)
-        second_PH = F.normalize(embed([second for _, second in self.pairs]), dim=-1)
-        cosine = (first_PH * second_PH).sum(-1).numpy()
+        """Correlations of cosine similarity with the gold scores. SimCSE appendix B: "all", mean and weighted mean.
+
+        Those of a subset are None if its scores or its cosines are all the same, and then so are the means.
+
+        Raises:
+            UserError: there is no correlation, since all gold scores are the same, or all cosines but for rounding.
+        """
+        self.check()
+        first_PH, second_PH = (embed(column) for column in zip(*self.pairs, strict=True))
+        cosine = cosines(first_PH, second_PH).numpy()
+        if np.ptp(cosine) <= SAME_COSINE:
+            raise UserError(self._explain(cosine, torch.cat([first_PH, second_PH])))
         metrics = _correlations(cosine, self.gold)
         subsets = {name: _correlations(cosine[places], self.gold[places]) for name, places in self.subsets.items()}
         sizes = [subset["n"] for subset in subsets.values()]
         for kind in ("spearman", "pearson") if subsets else ():
             values = [subset[kind] for subset in subsets.values()]
-            metrics[f"{kind}_mean"] = float(np.mean(values))
-            metrics[f"{kind}_weighted_mean"] = float(np.average(values, weights=sizes))
+            defined = None not in values
+            metrics[f"{kind}_mean"] = float(np.mean(values)) if defined else None
+            metrics[f"{kind}_weighted_mean"] = float(np.average(values, weights=sizes)) if defined else None
         return Result(metrics["spearman"], metrics, subsets, cosine=cosine, gold=self.gold)
+
+    def _explain(self, cosine: np.ndarray, vectors_NH: Tensor) -> str:
+        """What is wrong with cosines that are all the same."""
+        if collapsed(vectors_NH):
+            why = (
+                "The encoder gives every sentence the same vector. A decoder's first token sees no other: it needs\n"
+                "pooler=last_token or avg. Another encoder has collapsed in training: lower optimizer.lr."
+            )
+        elif all(first == second for first, second in self.pairs):
+            why = f"Both sentences of each pair are the same in {self.file}: name the columns that hold the two."
+        else:
+            why = "The vectors differ in length alone: choose another pooler, or lower optimizer.lr in training."
+        return f"tasks.{self.name}: no score, since the cosine of every pair ({len(cosine):,}) is {cosine[0]:.4f}.\n{why}"
 
 
 def _correlations(cosine: np.ndarray, gold: np.ndarray) -> dict[str, Any]:
+    if np.ptp(gold) == 0 or np.ptp(cosine) <= SAME_COSINE:
+        return {"spearman": None, "pearson": None, "n": len(gold)}
     return {
         "spearman": 100 * float(spearmanr(cosine, gold).statistic),
         "pearson": 100 * float(pearsonr(cosine, gold).statistic),
@@ -103,6 +144,8 @@ def year(files: SentEval, name: str, *, folder: str, subsets: Sequence[str], pai
                 raise UserError(f"{path}, line {line}: no second sentence; expected two, divided by a tab.")
             where = f"{files.root / folder / f'STS.gs.{subset}.txt'}, line {line}"
             rows.append(_Pair(fields[0], fields[1], gold, where))
+        if start == len(rows):
+            raise UserError(f"{files.root / folder / f'STS.gs.{subset}.txt'}: holds no gold score.")
         places[subset] = slice(start, len(rows))
     return _task(name, rows, pairs, subsets=places)
 
@@ -204,12 +247,7 @@ def _task(
     subsets: Mapping[str, slice] | None = None,
     in_average: bool = True,
 ) -> STSTask:
-    golds = []
-    for row in rows:
-        try:
-            golds.append(float(row.gold))
-        except ValueError as error:
-            raise UserError(f"{row.where}: {row.gold!r} is no gold score; expected a number.") from error
+    golds = [_gold(row) for row in rows]
     if not rows:
         raise UserError(f"tasks.{name}: its files hold no pairs with a gold score.")
     if len(rows) != expected:
@@ -220,4 +258,15 @@ def _task(
             f"{expected:,}",
         )
     pairs = [(normalised(row.first), normalised(row.second)) for row in rows]
-    return STSTask(name, pairs, np.array(golds), subsets or {}, in_average)
+    return STSTask(name, pairs, np.array(golds), subsets or {}, in_average, rows[0].where.rpartition(", line ")[0])
+
+
+def _gold(row: _Pair) -> float:
+    try:
+        gold = float(row.gold)
+    except ValueError:
+        gold = math.nan
+    if math.isfinite(gold):
+        return gold
+    wrong = f"{row.gold!r} is no gold score" if row.gold.strip() and row.gold != "None" else "the gold score is missing"
+    raise UserError(f"{row.where}: {wrong}; expected a number.")

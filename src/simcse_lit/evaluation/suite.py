@@ -60,6 +60,18 @@ def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Ta
     return task
 
 
+def scored_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Task:
+    """The task of one entry, which encoders are to be scored on.
+
+    Raises:
+        UserError: as `make_task`, or no encoder could have a score on it.
+    """
+    task = make_task(name, entry, files)
+    if isinstance(task, STSTask):
+        task.check()
+    return task
+
+
 def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
     """The development task and the test tasks of a training run; bundled pairs where SentEval's files are nowhere.
 
@@ -77,12 +89,12 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
     tests = config.tasks if config.evaluation.test else {}
     origin, reason = "SentEval's files", None
     try:
-        dev = make_task(name, entry, files)
+        dev = scored_task(name, entry, files)
     except NoSentEval as error:
         dev, reason = bundled(None, BUNDLED_DEV, half="dev"), error
         origin = origin if tests else "bundled pairs"
     try:
-        test = [make_task(name, entry, files) for name, entry in tests.items()]
+        test = [scored_task(name, entry, files) for name, entry in tests.items()]
     except NoSentEval as error:
         test, origin, reason = [bundled(None, "Pairs", half="test")], "bundled pairs", error
     if reason:

@@ -3,12 +3,15 @@
 `conf/tasks/` says which tasks there are: each entry names a function that makes the task from SentEval's files.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
+
+from simcse_lit.errors import UserError
 
 Embed = Callable[[Sequence[str]], Tensor]
 
@@ -52,3 +55,18 @@ class Task(Protocol):
 
     def score(self, embed: Embed) -> Result:
         """The result for an encoder; `embed` gives the vectors of sentences in their order, (N, H) float32."""
+
+
+def score(task: Task, embed: Embed) -> Result:
+    """A task's result for an encoder.
+
+    Raises:
+        UserError: as `task.score`, or the score that it gives is no finite number.
+    """
+    result = task.score(embed)
+    if not math.isfinite(result.score):
+        raise UserError(
+            f"tasks.{task.name}: its score is {result.score}, which is no number to compare or to choose by.\n"
+            "What the encoder gives, or what it is compared with, is constant or missing."
+        )
+    return result

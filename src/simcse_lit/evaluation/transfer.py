@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.geometry import collapsed
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.task import Embed, Result
 
@@ -110,10 +111,20 @@ class TransferTask:
     def score(self, embed: Embed) -> Result:
         """Accuracy times 100, the mean over the outer folds if there are any; of pairs in two classes also F1 of the second.
 
+        Raises:
+            UserError: all examples have the same features, from which nothing can be learned.
+
         Source: SentEval's validation.py. Its default classifier is this regression too, but under Adam and stopped early.
         """
         examples = [example for part in self.sets.values() for example in part]
-        x_ND = features([texts for texts, _ in examples], embed).numpy()
+        features_ND = features([texts for texts, _ in examples], embed)
+        if collapsed(features_ND):
+            raise UserError(
+                f"tasks.{self.name}: no score, since the encoder gives all {len(examples):,} examples the same features.\n"
+                "A decoder's first token sees no other: it needs pooler=last_token or avg. Another encoder has collapsed\n"
+                "in training: lower optimizer.lr."
+            )
+        x_ND = features_ND.numpy()
         x_ND = x_ND - x_ND.mean(0)  # changes no classifier, since the intercept is free, but fits are done in fewer steps
         y_N = np.array([label for _, label in examples])
         parts, l2 = self._parts(y_N), self.classifier.l2
@@ -178,7 +189,7 @@ def one_file_a_class(
         UserError: a file is missing or in another encoding, or there are too few examples.
     """
     read: list[Example] = [((line,), label) for label, path in enumerate(classes) for _, line in files.lines(path, encoding)]
-    return _task(name, {"train": read}, examples, classifier)
+    return _task(name, {"train": read}, classes, examples, classifier)
 
 
 def table(
@@ -219,7 +230,7 @@ def table(
             raise ValueError(f"{len(fields)} fields, expected {needed}, divided by tabs")
         return fields[label].strip(), *(fields[column] for column in sentences)
 
-    return _task(name, _labelled(files, sets, parse, labels, encoding, header), examples, classifier)
+    return _task(name, _labelled(files, sets, parse, labels, encoding, header), labels, examples, classifier)
 
 
 def questions(
@@ -240,7 +251,7 @@ def questions(
             raise ValueError("expected LABEL:finer, a space, and a question")
         return head.partition(":")[0], question
 
-    return _task(name, _labelled(files, sets, parse, labels, encoding, header=False), examples, classifier)
+    return _task(name, _labelled(files, sets, parse, labels, encoding, header=False), labels, examples, classifier)
 
 
 def _labelled(
@@ -271,7 +282,13 @@ def _labelled(
     }
 
 
-def _task(name: str, sets: Mapping[str, list[Example]], expected: Mapping[str, int], classifier: Classifier) -> TransferTask:
+def _task(
+    name: str,
+    sets: Mapping[str, list[Example]],
+    classes: Sequence[str],
+    expected: Mapping[str, int],
+    classifier: Classifier,
+) -> TransferTask:
     """The task of these examples, each set sorted as by SentEval, by number of words and class: the folds depend on it."""
     if tuple(sets) not in PROTOCOLS or set(sets) != set(expected):
         raise UserError(
@@ -284,11 +301,14 @@ def _task(name: str, sets: Mapping[str, list[Example]], expected: Mapping[str, i
                 "%s has %s examples in %s here, %s in the paper's protocol: its score is not comparable.",
                 *(name, f"{len(read):,}", part, f"{expected[part]:,}"),
             )
-    rarest = np.bincount([label for _, label in sets["train"]], minlength=2).min()
-    needed = 1 if "dev" in sets else classifier.folds
-    if rarest < needed or not all(sets.values()):
+    if len(classes) < 2:
+        raise UserError(f"tasks.{name}: there is one class only, {', '.join(classes)}, so nothing to tell apart. Name two.")
+    counts = np.bincount([label for _, label in sets["train"]], minlength=len(classes))
+    rarest, needed = int(counts.argmin()), 1 if "dev" in sets else classifier.folds
+    if counts[rarest] < needed or not all(sets.values()):
         raise UserError(
-            f"tasks.{name}: needs {needed} training examples of each class and no empty set; one class has {rarest}.\n"
+            f"tasks.{name}: needs {needed} training examples of each class and no empty set; "
+            f"one class has {counts[rarest]}. It is {classes[rarest]}.\n"
             f"Fetch SentEval's files again (docs/data.md says how), or lower tasks.{name}.classifier.folds."
         )
 

@@ -81,7 +81,6 @@ class FiniteLoss(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]  # a connector sets it
         rows = data.rows_of(batch)
         folder = Path(trainer.default_root_dir)
-        last = folder / LAST
         if rows is None:
             examples = f"Its examples are batch {batch} of the stream, counted from 0.\n"
         else:
@@ -93,9 +92,19 @@ class FiniteLoss(Callback):
         raise UserError(
             f"The loss of step {step} is {float(loss)}, so training has diverged.\n"
             + examples
-            + (f"Last good checkpoint: {last}\n" if last.is_file() else "No checkpoint had been written yet.\n")
+            + f"{last_good(folder)}\n"
             + "Train with a lower optimizer.lr, a higher loss.temperature, or trainer.precision=32-true."
         )
+
+
+def last_good(folder: Path) -> str:
+    """Say from which checkpoint a run that must stop can be continued.
+
+    Args:
+        folder: of the run.
+    """
+    last = folder / LAST
+    return f"Last good checkpoint: {last}" if last.is_file() else "No checkpoint had been written yet."
 
 
 def listed(places: Sequence[tuple[str, int]]) -> str:

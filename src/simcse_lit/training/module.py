@@ -4,6 +4,7 @@ Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,10 +18,12 @@ from simcse_lit.config.schema import LossConfig
 from simcse_lit.distributed import mean_over_ranks, world
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.encoder.packing import Packing
+from simcse_lit.errors import UserError
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows
 from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
 from simcse_lit.seeds import derived_seed
+from simcse_lit.training.callbacks import last_good
 from simcse_lit.training.chunking import Chunking, encode_in_chunks
 from simcse_lit.training.gradient_cache import Chunk, in_chunks
 from simcse_lit.training.optimisation import Optimisation, clip_gradient
@@ -226,8 +229,18 @@ class SimCSEModule(pl.LightningModule):
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure."""
-        measured = self.scorer.dev(self.device)
+        """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure.
+
+        Raises:
+            UserError: the encoder has no score, since it has collapsed or diverged; in training it names a checkpoint.
+        """
+        try:
+            measured = self.scorer.dev(self.device)
+        except UserError as error:
+            if self.trainer.state.fn != "fit":
+                raise
+            said = f"The score after step {self.global_step}: {error}\n{last_good(Path(self.trainer.default_root_dir))}"
+            raise UserError(said) from error
         self.log("val/sts", measured.pop("sts"), prog_bar=True)
         self.log_dict({f"val/{name}": value for name, value in measured.items()})
 

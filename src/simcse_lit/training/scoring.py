@@ -8,6 +8,7 @@ from torch import Tensor
 from simcse_lit.evaluation.analyses import Analysis
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
+from simcse_lit.evaluation.task import score
 
 
 class Scorer:
@@ -40,7 +41,7 @@ class Scorer:
             device: where processes can talk to each other.
         """
         embed = self._finished(device)
-        measured = {"sts": self.suite.dev.score(embed).score}
+        measured = {"sts": score(self.suite.dev, embed).score}
         for analysis in self._analyses:
             found = analysis.compute(self.suite.dev, embed)
             measured |= {name: value for name, value in found.items() if isinstance(value, float)}
@@ -49,7 +50,7 @@ class Scorer:
     def test(self, device: torch.device) -> dict[str, float]:
         """Score the test tasks, as `dev` does: by task, and the averages of their families."""
         embed = self._finished(device)
-        scores = {task.name: task.score(embed).score for task in self.suite.test}
+        scores = {task.name: score(task, embed).score for task in self.suite.test}
         return scores | averages(self.suite.test, scores)
 
     def _finished(self, device: torch.device) -> Embeddings:

@@ -90,7 +90,7 @@ def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[
         module = build(config, built.suite.dev.name).module
     if path:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    if best is None:  # no checkpoint was kept: these are the last weights
+    if best is None or not best.isfinite():  # no checkpoint was kept, or version 0.1 had no score to choose it by
         best = trainer.validate(module, built.data, verbose=False)[0]["val/sts"]
     scored = deepcopy(module) if sharded else module  # scoring would take it to pieces again
     return module, _row(trainer, built, scored, float(best))

@@ -25,7 +25,7 @@ from simcse_lit.launch.cases import jobs_of
 from simcse_lit.launch.command import config_options
 from simcse_lit.launch.handover import ERROR_FILE
 from simcse_lit.reporting.run.curves import read_metrics
-from simcse_lit.scores import by_task, read_scores
+from simcse_lit.scores import NoScore, by_task, read_scores
 
 FINISHED, FAILED, UNFINISHED, NOT_STARTED = "finished", "failed", "unfinished", "not started"
 
@@ -97,7 +97,10 @@ def _read(folder: Path, root: Path) -> Run | None:
     path = folder / "config.yaml"
     config = targets_now(read_yaml(path)) if path.is_file() else {}
     choices = {name: option for name, option in hydra["runtime"]["choices"].items() if not name.startswith("hydra")}
-    scores = by_task(read_scores(folder))
+    try:
+        scores, no_score = by_task(read_scores(folder)), ""
+    except NoScore as error:
+        scores, no_score = {}, str(error)
     history = read_metrics(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else {}
     sources = hydra["runtime"]["config_sources"]
     own = [source["path"] for source in sources if source["provider"] == "command-line"]
@@ -105,8 +108,8 @@ def _read(folder: Path, root: Path) -> Run | None:
     environment = json.loads(log.read_text(encoding="utf-8")) if log.is_file() else {}
     if scores.get("after"):
         state, note = FINISHED, ""
-    elif error.is_file():
-        state, note = FAILED, error.read_text(encoding="utf-8").strip()
+    elif no_score or error.is_file():
+        state, note = FAILED, no_score or error.read_text(encoding="utf-8").strip()
     else:
         last = max((step for points in history.values() for step, _ in points), default=None)
         state, note = UNFINISHED, "no step logged" if last is None else f"last step logged: {last:,}"
