@@ -22,7 +22,7 @@ from simcse_lit.evaluation.statistics import p_value
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import load_suite, make_task, scored_task
 from simcse_lit.evaluation.task import Result, score
-from simcse_lit.evaluation.transfer import Classifier, TransferTask, one_file_a_class, questions
+from simcse_lit.evaluation.transfer import Classifier, Example, TransferTask, one_file_a_class, questions
 from tests.conftest import train_config
 from tests.evaluation.test_sts import files
 
@@ -106,7 +106,9 @@ def test_an_encoder_with_one_vector_for_every_sentence_is_refused_by_every_kind_
         score(sts, numbered(vectors))
     with pytest.raises(UserError, match=r"every sentence the same vector(.|\n)*pooler=last_token"):
         score(sts, numbered(vectors))
-    for texts in ([((str(place),), place % 2) for place in range(40)], [((a, b), int(a) % 4 // 2) for a, b in pairs_of(20)]):
+    sentences: list[Example] = [((str(place),), place % 2) for place in range(40)]
+    pairs: list[Example] = [((first, second), int(first) % 4 // 2) for first, second in pairs_of(20)]
+    for texts in (sentences, pairs):
         transfer = TransferTask("sentiment", {"train": texts}, EASY)
         with pytest.raises(UserError, match=rf"tasks\.sentiment: no score, .* all {len(texts)} examples the same features"):
             score(transfer, numbered(vectors))

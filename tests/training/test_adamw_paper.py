@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -78,7 +79,8 @@ def test_it_is_torchs_with_an_eps_that_the_bias_correction_has_made_larger(step:
 
 def test_each_weight_counts_its_own_steps_and_one_without_a_gradient_stays() -> None:
     first, second, idle = parameter(1.0), parameter(1.0), parameter(1.0)
-    optimizer = AdamW([{"params": [first, idle]}, {"params": [second], "lr": 0.5}], 0.1, BETAS, EPS, 0.1)
+    groups: list[dict[str, Any]] = [{"params": [first, idle]}, {"params": [second], "lr": 0.5}]
+    optimizer = AdamW(groups, 0.1, BETAS, EPS, 0.1)
     take(optimizer, first, [[0.3]])  # the second has none yet
     second.grad = torch.tensor([0.7], dtype=torch.float64)
     take(optimizer, first, [[-0.2]])

@@ -47,7 +47,7 @@ class AdamW(Optimizer):
         super().__init__(params, {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]  # torch overloads it
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every weight that has a gradient; return what `closure` does."""
         loss = None
         if closure is not None:
@@ -67,7 +67,7 @@ class AdamW(Optimizer):
             if not state:
                 state |= {"step": 0, "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
             state["step"] += 1
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         means, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
         torch._foreach_mul_(means, beta1)
         torch._foreach_add_(means, gradients, alpha=1 - beta1)

@@ -99,8 +99,8 @@ def _read(folder: Path, root: Path) -> Run | None:
     choices = {name: option for name, option in hydra["runtime"]["choices"].items() if not name.startswith("hydra")}
     try:
         scores, no_score = by_task(read_scores(folder)), ""
-    except NoScore as error:
-        scores, no_score = {}, str(error)
+    except NoScore as reason:
+        scores, no_score = {}, str(reason)
     history = read_metrics(folder / "metrics.csv") if (folder / "metrics.csv").is_file() else {}
     sources = hydra["runtime"]["config_sources"]
     own = [source["path"] for source in sources if source["provider"] == "command-line"]
