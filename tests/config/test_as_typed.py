@@ -162,6 +162,8 @@ def test_in_a_multirun_a_comma_sweeps_what_is_swept(tmp_path: Path) -> None:
     words = for_hydra("train", ["-m", f"data.train_file={odd},été.txt", "pooler=cls,avg", "name=choice(a,b)", "seed=1,2"])
     assert words == ["-m", f"data.train_file='{odd}','été.txt'", "pooler=cls,avg", "name=choice(a,b)", "seed=1,2"]
     assert for_hydra("train", ["-m", "data.columns=[a b,c],[d]"]) == ["-m", "data.columns=[a b,c],[d]"]
+    options = ["-m", "pooler=choice(cls,avg)", "loss=sup, unsup", "model=7,8", "experiment=[a,b],[c]"]
+    assert for_hydra("train", options) == [*options[:2], "loss=sup,unsup", "model='7','8'", options[4]]
     assert for_hydra("train", ["hydra.mode=MULTIRUN", "model.name_or_path=a=1,b"])[1] == "model.name_or_path='a=1',b"
 
 

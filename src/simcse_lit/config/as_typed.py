@@ -108,7 +108,7 @@ def for_hydra(verb: str, arguments: Sequence[str]) -> list[str]:
             if kind := known.get(name):
                 value = _value(value, kind, swept)
             elif name.partition("@")[0] in grouped:
-                value = ",".join(map(_option, parts(value))) if swept else _option(value)
+                value = ",".join(map(_option, parts(value))) if swept and not SWEEP.fullmatch(value) else _option(value)
             else:
                 value = _untyped(value, swept)
             words.append(f"{key}={value}")

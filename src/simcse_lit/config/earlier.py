@@ -51,7 +51,7 @@ def read_overrides(folder: Path) -> list[str]:
     words = (str(override).partition("=") for override in overrides)
     now = [f"{key}{equals}{targets_now({'_target_': value})['_target_']}" for key, equals, value in words]
     if not AVERAGES.isdisjoint(now) and not any(word.startswith(("projection=", "projection.")) for word in now):
-        config = _load(folder / "config.yaml")
+        config = read_yaml(folder / "config.yaml")
         now += [f"projection={config['projection']['name']}"] if _holds(config, "projection.name") else []
     return now
 
