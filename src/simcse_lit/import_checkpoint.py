@@ -26,7 +26,7 @@ def main(config: ImportConfig) -> None:
     """Read the checkpoint, write the export, and say how its vectors are read and why.
 
     Raises:
-        UserError: it cannot be read, or does not say how its vectors are read.
+        UserError: it cannot be read, or does not say how its vectors are read, or the output exists.
     """
     quiet_libraries()
     source, output = Path(str(config.checkpoint)).expanduser(), Path(str(config.output)).expanduser()
@@ -38,5 +38,5 @@ def main(config: ImportConfig) -> None:
     )
     encoder = imported.encoder
     made = Provenance(str(source), imported.loss)
-    export(encoder, imported.tokenizer, output, max_length=TRAINED_LENGTH, provenance=made)
+    export(encoder, imported.tokenizer, output, max_length=TRAINED_LENGTH, provenance=made, replace=False)
     log.info("%s: pooler %s, projection %s: %s", output, encoder.pooler, encoder.projection_name, imported.why)

@@ -5,11 +5,12 @@ from pathlib import Path
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
-from simcse_lit.formats.export import recorded_section, replacing, usage, write
+from simcse_lit.formats.export import recorded_section, usage, write
 from simcse_lit.formats.loading import LoadedEncoder
 from simcse_lit.formats.model_card import Provenance, card_for_library, model_card
 from simcse_lit.formats.onnx import ONNX_USAGE, write_onnx
 from simcse_lit.formats.sentence_transformers import SENTENCE_TRANSFORMERS_USAGE, add_sentence_transformers
+from simcse_lit.formats.whole_folder import refuse_to_replace, whole_folder
 
 
 def export_as(loaded: LoadedEncoder, output: Path, *, format: str, int8: bool) -> None:
@@ -24,8 +25,7 @@ def export_as(loaded: LoadedEncoder, output: Path, *, format: str, int8: bool) -
     Raises:
         UserError: the folder exists already, the format cannot hold this encoder, or its card cannot be read.
     """
-    if output.exists():
-        raise UserError(f"output: {output}: is there already. Remove it, or name another folder.")
+    refuse_to_replace(output)
     if loaded.prepare(""):
         raise UserError(f"checkpoint: {loaded.source}: puts a prompt before each sentence, which no export of ours does.")
     encoder = loaded.encoder
@@ -34,7 +34,7 @@ def export_as(loaded: LoadedEncoder, output: Path, *, format: str, int8: bool) -
     source = local_path(loaded.source, "checkpoint")
     recorded = (recorded_section(source) if (source / "config.json").is_file() else None) or {}
     max_length = int(recorded.get("max_length", loaded.max_length))
-    with replacing(output) as folder:
+    with whole_folder(output, replace=False) as folder:
         library = format
         if isinstance(encoder, SentenceEncoder) and format != "onnx":
             write(encoder, loaded.tokenizer, folder, max_length)

@@ -5,9 +5,6 @@ AutoModel and AutoTokenizer load the folder. The section `simcse` of `config.jso
 checkpoints: AutoModel's `pooler_output` is then the embedding.
 """
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +19,7 @@ from simcse_lit.encoder.adapter import merge_adapter
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.formats.model_card import Provenance, model_card
+from simcse_lit.formats.whole_folder import recover, whole_folder
 
 PROJECTION = "projection.safetensors"
 
@@ -47,7 +45,13 @@ SNIPPETS = {
 
 
 def export(
-    encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_length: int, provenance: Provenance
+    encoder: SentenceEncoder,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    *,
+    max_length: int,
+    provenance: Provenance,
+    replace: bool = True,
 ) -> None:
     """Write the encoder to `folder`, with a model card. An older export there is replaced once the new one is complete.
 
@@ -57,27 +61,17 @@ def export(
         folder: where to write.
         max_length: tokens to which training cut sentences; recorded in `config.json`.
         provenance: how the encoder was made, for the card.
+        replace: whether the folder may exist.
+
+    Raises:
+        UserError: another process is writing the folder, or it exists and must not.
     """
-    with replacing(folder) as partial:
+    with whole_folder(folder, replace=replace) as partial:
         write(encoder, tokenizer, partial, max_length)
         longest = min(EVALUATION_LENGTH, tokenizer.model_max_length)
         code = usage(encoder, longest)
         card = model_card(encoder.pooler, encoder.projection_name, max_length, provenance, "transformers", code)
         card.save(partial / "README.md")
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder, which replaces `folder` when the block ends without an error."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
@@ -149,6 +143,7 @@ def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenize
         UserError: the folder is missing or damaged, or is no export.
     """
     folder = Path(folder)
+    recover(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: is no model folder (no config.json).")
     recorded = recorded_section(folder)

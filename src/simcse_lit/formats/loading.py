@@ -27,6 +27,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.formats.export import load_export, recorded_section
 from simcse_lit.formats.onnx import MODEL, OnnxEncoder
 from simcse_lit.formats.sentence_transformers import INSTALL, SentenceTransformerEncoder
+from simcse_lit.formats.whole_folder import recover
 from simcse_lit.text.hub import download_model
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def load_encoder(
     path = local_path(source, "checkpoint")
     if path.is_file():
         raise UserError(f"checkpoint: {source}: is a file, but no Lightning checkpoint (.ckpt); name a model's folder.")
+    recover(path)
     if not path.is_dir():
         if is_local(source):
             raise UserError(f"checkpoint: {source}: there is no such folder (looked in {path.absolute().parent}).")

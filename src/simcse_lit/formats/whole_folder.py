@@ -1,0 +1,101 @@
+"""A folder that appears under its name only when it is complete, and replaces an older one so that a crash loses neither.
+
+Work goes on in a hidden folder beside it, `.NAME.simcse_lit`: `new` is being written, `old` has made way for a complete
+`new`. A process that is killed between the two renames leaves both; `recover`, or the next writer, ends its work.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from simcse_lit.disk import fsync
+from simcse_lit.errors import UserError
+from simcse_lit.one_writer import only_writer
+
+
+@contextmanager
+def whole_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
+    """Yield an empty folder, which gets the name `folder` if the block ends without an error.
+
+    The folder's lock is held meanwhile. An older folder is removed last.
+
+    Args:
+        folder: to write; its parents need not exist.
+        replace: whether it may exist.
+
+    Raises:
+        UserError: another process is writing it, or it exists and must not.
+        OSError: it cannot be written.
+    """
+    folder = folder.resolve()  # a link stays one
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _working(folder) as (new, old):
+        if not replace:
+            refuse_to_replace(folder)
+        new.mkdir(parents=True)
+        yield new
+        for path in (*new.rglob("*"), new):
+            fsync(path)
+        if not replace:  # it may have come meanwhile
+            refuse_to_replace(folder)
+        elif folder.is_dir():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.is_dir():
+                old.rename(folder)
+            raise
+        fsync(folder.parent)
+
+
+def refuse_to_replace(folder: Path) -> None:
+    """Check that an output does not exist yet.
+
+    Raises:
+        UserError: it exists.
+    """
+    if folder.exists():
+        raise UserError(f"output: {folder}: is there already. Remove it, or name another folder.")
+
+
+def recover(folder: Path) -> None:
+    """Put a folder in place whose writer was killed between its two renames; otherwise do nothing.
+
+    Raises:
+        UserError: another process is writing it.
+        OSError: it cannot be renamed.
+    """
+    folder = folder.resolve()
+    if not folder.exists() and (_work(folder) / "old").is_dir():
+        with _working(folder):
+            pass
+
+
+def _work(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.simcse_lit")
+
+
+@contextmanager
+def _working(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Hold the folder's lock; before and after the block, end what a writer has left."""
+    work = _work(folder)
+    new, old = work / "new", work / "old"
+    with only_writer(work.with_name(f"{work.name}.lock"), f"output: {folder}"):
+        _tidy(folder, new, old)
+        try:
+            yield new, old
+        finally:
+            _tidy(folder, new, old)
+            with suppress(OSError):  # it was never made, or holds what could not be removed
+                work.rmdir()
+
+
+def _tidy(folder: Path, new: Path, old: Path) -> None:
+    """Leave `folder` alone in place of the three: the new one if it is complete, which it is once there is an old one."""
+    if old.is_dir() and not folder.exists():
+        (new if new.is_dir() else old).rename(folder)
+        fsync(folder.parent)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
