@@ -2,6 +2,7 @@
 
 import ctypes
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simcse_lit.config.schema import EncodeConfig
 from simcse_lit.encode import main as encode
 from simcse_lit.encoding.output import VectorFile
 from simcse_lit.errors import UserError
@@ -161,3 +163,78 @@ def test_freed_memory_is_given_back_after_each_block_where_the_c_library_can(
         monkeypatch.setattr(ctypes, "CDLL", lambda _, library=library: library())
         encode(config(raw, f"input={file}", f"output={tmp_path / f'{library.__name__}.npy'}"))
         assert trimmed == [0] * blocks
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, asked: EncodeConfig, after: int) -> None:
+    """Encode until that many blocks are safe."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop() -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        after_calls(patch, "append", after + 1, stop)
+        encode(asked)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
+@pytest.mark.parametrize("damage", ["first row", "last row", "header", "zeros at the end", "another file of its size"])
+def test_rows_that_were_changed_after_a_stop_are_encoded_again(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, suffix: str, damage: str
+) -> None:
+    if (suffix, damage) == (".parquet", "header"):
+        return  # its rows have none
+    file = write(tmp_path / "in.txt", TEXTS)
+    asked = config(raw, f"input={file}", f"output={tmp_path / f'out{suffix}'}")
+    stopped(monkeypatch, asked, 2)
+    partial = tmp_path / f"out{suffix}.partial"
+    data = bytearray(partial.read_bytes())
+    if damage == "another file of its size":
+        data = bytearray(os.urandom(len(data)))
+    elif damage == "zeros at the end":
+        data[-64:] = bytes(64)
+    else:
+        data[{"first row": 256 if suffix != ".parquet" else 3, "last row": -1, "header": 20}[damage]] ^= 1
+    partial.write_bytes(data)
+    encode(asked)
+    assert f"{partial}: is not what was written to it; starting anew." in caplog.text
+    encode(config(raw, f"input={file}", f"output={tmp_path / f'whole{suffix}'}"))
+    assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_rows_that_are_changed_during_the_run_do_not_reach_the_output(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    file = write(tmp_path / "in.txt", TEXTS)
+    asked = config(raw, f"input={file}", f"output={tmp_path / f'out{suffix}'}")
+    partial = tmp_path / f"out{suffix}.partial"
+
+    def flip() -> None:
+        data = bytearray(partial.read_bytes())
+        data[200] ^= 1
+        partial.write_bytes(data)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\.partial: has been changed since it was written"):
+        after_calls(patch, "append", 3, flip)
+        encode(asked)
+    assert not (tmp_path / f"out{suffix}").exists()
+    encode(asked)
+    encode(config(raw, f"input={file}", f"output={tmp_path / f'whole{suffix}'}"))
+    assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_rows_of_a_version_that_kept_no_digest_are_encoded_again(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "in.txt", TEXTS)
+    asked = config(raw, f"input={file}", f"output={tmp_path / 'out.npy'}")
+    stopped(monkeypatch, asked, 2)
+    record = tmp_path / "out.npy.partial.json"
+    kept = json.loads(record.read_text())
+    del kept["sha256"]
+    record.write_text(json.dumps(kept))
+    encode(asked)
+    assert len(np.load(tmp_path / "out.npy")) == len(TEXTS)

@@ -1,15 +1,17 @@
 """Writes the vectors of N texts to a file, block by block, so that a killed run resumes where it stopped.
 
-Rows are appended to OUTPUT.partial. After each block, OUTPUT.partial.json records how many rows are safe on the disk and
-what they were made of. An npy or safetensors file is these rows behind a header. Parquet does not allow appending, so it is
-written from the rows at the end. The finished file appears under its name only when it is complete, and has the same bytes
-however often the run was stopped.
+Rows are appended to OUTPUT.partial. After each block, OUTPUT.partial.json records how many rows are safe on the disk, their
+sha256, and what they were made of. An npy or safetensors file is these rows behind a header. Parquet does not allow
+appending, so it is written from the rows at the end. The finished file appears under its name only when it is complete, and
+has the same bytes however often the run was stopped.
 
 Shapes: N texts, B texts of a block, H hidden.
 """
 
+import hashlib
 import io
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -24,6 +26,8 @@ from simcse_lit.disk import durable_replace, fsync
 from simcse_lit.errors import UserError
 from simcse_lit.one_writer import only_writer
 from simcse_lit.text.rows import Row
+
+log = logging.getLogger(__name__)
 
 FLOAT = np.dtype("<f4")
 
@@ -46,6 +50,7 @@ class VectorFile:
         self.done = 0  # rows that are safe on the disk
         self._made_of = dict(made_of)
         self._width: int | None = None
+        self._digest = hashlib.sha256()  # of the header and the rows that are done
         self._partial = path.with_name(f"{path.name}.partial")
         self._record = path.with_name(f"{path.name}.partial.json")
         with _explained(path):
@@ -57,15 +62,23 @@ class VectorFile:
         with _explained(self.path):
             if self._width is None:
                 self._width = vectors_BH.shape[1]
+                self._digest = hashlib.sha256(self._header())
                 self._partial.write_bytes(self._header())
             self._check_size()
+            block = np.ascontiguousarray(vectors_BH, dtype=FLOAT)
             with self._partial.open("r+b") as file:
                 file.truncate(self._size())  # a kill may have left half a block
                 file.seek(self._size())
-                file.write(np.ascontiguousarray(vectors_BH, dtype=FLOAT).data)
+                file.write(block.data)
             fsync(self._partial)
+            self._digest.update(block.data)
             self.done += len(vectors_BH)
-            record = {"made_of": self._made_of, "width": self._width, "rows": self.done}
+            record = {
+                "made_of": self._made_of,
+                "width": self._width,
+                "rows": self.done,
+                "sha256": self._digest.hexdigest(),
+            }
             fresh = self._record.with_name(f"{self._record.name}.new")
             fresh.write_text(json.dumps(record, indent=2), encoding="utf-8")
             durable_replace(fresh, self._record)
@@ -82,6 +95,11 @@ class VectorFile:
         assert self.done == self.rows, "not all rows were appended"
         with _explained(self.path):
             self._check_size()
+            if self._digest_of(self.done).digest() != self._digest.digest():
+                raise UserError(
+                    f"output: {self._partial}: has been changed since it was written.\n"
+                    "Run the command again; it starts anew."
+                )
             if self.path.suffix == ".parquet":
                 whole = self.path.with_name(f"{self.path.name}.partial.parquet")
                 self._write_parquet(whole, rows, block, check)
@@ -104,10 +122,21 @@ class VectorFile:
                 f"Run that one again to go on with it, or remove {self.path.name}.partial* to start anew."
             )
         self._width = width
-        if self._partial.stat().st_size >= self._size(done):
-            self.done = done
+        digest = self._digest_of(done)
+        if digest.hexdigest() == record.get("sha256"):
+            self.done, self._digest = done, digest
         else:
             self._width = None
+            log.warning("%s: is not what was written to it; starting anew.", self._partial)
+
+    def _digest_of(self, rows: int) -> Any:
+        """The sha256 of the header and so many rows as they stand in OUTPUT.partial."""
+        digest, left = hashlib.sha256(), self._size(rows)
+        with self._partial.open("rb") as file:
+            while left and (part := file.read(min(left, 1 << 20))):
+                digest.update(part)
+                left -= len(part)
+        return digest
 
     def _check_size(self) -> None:
         if (size := self._partial.stat().st_size) < self._size():
