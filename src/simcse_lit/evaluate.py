@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
     run("evaluate")
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,7 @@ def _work(config: EvaluateConfig) -> _Work:
     """Make every task whose data can be had.
 
     Raises:
-        UserError: there is none, or the analyses are asked of a task that has no scored pairs.
+        UserError: there is none, the analyses are asked of a task that has no scored pairs, or one of them is none.
     """
     work, files = _Work(), SentEval(config.senteval)
     for name, entry in config.tasks.items():
@@ -118,10 +119,33 @@ def _work(config: EvaluateConfig) -> _Work:
         if not isinstance(pairs, STSTask):
             raise UserError(f"tasks@analysed={name}: the analyses need scored sentence pairs; choose an STS task.")
         work.analysed = pairs
-        work.analyses = [instantiate(literal(analysis)) for analysis in config.analyses.values()]
+        work.analyses = _analyses(config)
     if not work.tasks and work.analysed is None:
         raise UserError(report.explain_missing(work.missing))
     return work
+
+
+def _analyses(config: EvaluateConfig) -> list[Analysis]:
+    """Make the analyses.
+
+    Raises:
+        UserError: one has no name for its files, or the name of another one or of a file that is written anyway.
+    """
+    made: dict[str, Analysis] = {}
+    for key, entry in config.analyses.items():
+        analysis = instantiate(literal(entry))
+        name = getattr(analysis, "name", None)
+        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or not callable(
+            getattr(analysis, "compute", None)
+        ):
+            raise UserError(
+                f"analyses.{key}: {type(analysis).__name__} is no analysis: it needs `name`, a string that can name a file, "
+                "and\n`compute(task, embed)`, which returns numbers (docs/evaluation.md)."
+            )
+        if name in made or name in report.FILES:
+            raise UserError(f"analyses.{key}: its name, {name}, is taken. Give it another `name`.")
+        made[name] = analysis
+    return list(made.values())
 
 
 def _score(source: str, label: str, config: EvaluateConfig, device: torch.device, work: _Work) -> EncoderResult:

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from simcse_lit.config.schema import BootstrapConfig
 from simcse_lit.evaluation.statistics import interval, p_value, resampled_spearman, spread
@@ -172,6 +173,8 @@ def _clean(value: Any) -> Any:
         return {str(key): _clean(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
         return [_clean(child) for child in value]
+    if isinstance(value, (np.ndarray, Tensor)):
+        return _clean(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,8 @@ from simcse_lit.tables import METRICS, by_family, latex_table, markdown_table, s
 
 log = logging.getLogger(__name__)
 
+FILES = ("results", "table", "config", "environment", "error")  # names of what is written beside the analyses
+
 
 def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
     """Return how an encoder was read, for results.json."""
@@ -150,7 +152,7 @@ def write(
     seeds: Mapping[str, tuple[float, float]],
     missing: Mapping[str, str],
 ) -> None:
-    """Write results.json, results.csv, table.md, table.tex, and JSON and figures of each analysis."""
+    """Write results.json, results.csv, table.md, table.tex, and of each analysis its JSON, and its figure if it has one."""
     content = as_json(
         encoders,
         tasks,
@@ -174,10 +176,11 @@ def write(
     for name in encoders[0].analyses:
         by_label = {encoder["label"]: dict(encoder["analyses"][name]) for encoder in content["encoders"]}
         _write_json(folder / f"{name}.json", by_label)
-        for encoder in encoders:
-            if "Avg." in encoder.averages:
-                by_label[encoder.label]["score"] = encoder.averages["Avg."]
-        figures.DRAW[name](by_label, folder / f"{name}.png")
+        if draw := figures.DRAW.get(name):  # an analysis of your own has none
+            for encoder in encoders:
+                if "Avg." in encoder.averages:
+                    by_label[encoder.label]["score"] = encoder.averages["Avg."]
+            draw(by_label, folder / f"{name}.png")
 
 
 def _write_json(path: Path, content: Any) -> None:
