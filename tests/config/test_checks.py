@@ -270,6 +270,21 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
         for key in ("limit_val_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "num_sanity_val_steps")
     ],
     ("unsup", {"trainer.extra.max_epochs": 2}, ["trainer.extra.max_epochs", "trainer.max_epochs"]),
+    *[
+        ("unsup", {f"trainer.extra.{key}": value}, [f"trainer.extra.{key}: is not for you to set", instead])
+        for key, value, instead in (
+            ("callbacks", [], "+callbacks.mine._target_="),
+            ("logger", False, "logger=csv"),
+            ("plugins", ["x"], "which a crash leaves whole"),
+            ("default_root_dir", "elsewhere", "hydra.run.dir=DIR"),
+            ("enable_checkpointing", False, "callbacks.checkpoint=null"),
+            ("enable_progress_bar", False, "callbacks.progress=null"),
+            ("barebones", True, "callbacks.NAME=null"),
+            ("use_distributed_sampler", True, "dealt out"),
+            ("check_val_every_n_epoch", 1, "trainer.val_check_interval=STEPS"),
+            ("reload_dataloaders_every_n_epochs", 1, "nothing to reload"),
+        )
+    ],
     ("unsup", {"optimizer.extra.lr": 1.0}, ["optimizer.extra.lr", "optimizer.lr"]),
     ("unsup", {"demo.queries": ["a man"]}, ["demo.queries", "demo.corpus=FILE"]),
     ("unsup", {"loss.encoders": 3}, ["loss.encoders=3", "1", "2"]),

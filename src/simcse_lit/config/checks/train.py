@@ -22,7 +22,21 @@ POSITIVE = (
     "evaluation.token_budget",
 )
 NOT_NEGATIVE = ("trainer.chunk_overhead", "loss.mlm_weight", "optimizer.weight_decay", "data.num_workers")
-# Arguments of Lightning's Trainer that leave sentences of the scored sets out.
+# Arguments of Lightning's Trainer that simcse-lit sets itself, and what to do instead.
+OWN_ARGUMENTS = {
+    "callbacks": "add a callback as +callbacks.mine._target_=package.Class, or switch one off as callbacks.progress=null",
+    "logger": "choose loggers as logger=csv, or add one as +logger.mine._target_=package.Class",
+    "plugins": "checkpoints are written by a plugin of simcse-lit, which a crash leaves whole; trainer.precision and\n"
+    "trainer.strategy choose the others",
+    "default_root_dir": "choose the run folder as hydra.run.dir=DIR",
+    "enable_checkpointing": "switch checkpoints off as callbacks.checkpoint=null callbacks.last=null",
+    "enable_progress_bar": "switch the bar off as callbacks.progress=null",
+    "barebones": "switch off what it would, one by one: callbacks.NAME=null, logger.NAME=null",
+    "use_distributed_sampler": "the batches of each process are dealt out by simcse-lit (data/order.py)",
+    "check_val_every_n_epoch": "scores are due by steps: trainer.val_check_interval=STEPS",
+    "reload_dataloaders_every_n_epochs": "the order of an epoch follows from seed and epoch; there is nothing to reload",
+}
+# Those that leave sentences of the scored sets out.
 PARTIAL_SCORES = ("limit_val_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "num_sanity_val_steps")
 
 
@@ -130,6 +144,9 @@ def _check_combinations(config: TrainConfig) -> None:
         for key in node.extra:
             if hasattr(node, key):
                 raise UserError(f"{group}.extra.{key}: has a key of its own; set {group}.{key} instead.")
+    for key, instead in OWN_ARGUMENTS.items():
+        if key in config.trainer.extra:
+            raise UserError(f"trainer.extra.{key}: is not for you to set: {instead}.")
     if "accumulate_grad_batches" in config.trainer.extra:
         raise UserError(
             "trainer.extra.accumulate_grad_batches: accumulating gradients is not a larger batch for a contrastive loss: "
