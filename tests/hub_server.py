@@ -12,6 +12,7 @@ are git blob ids, as in the tree listings.
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -20,6 +21,8 @@ from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+import yaml
 
 COMMIT = "c0ffee0000000000000000000000000000c0ffee"
 
@@ -66,6 +69,45 @@ def _file(data: bytes, byte_range: str) -> _Reply:
 
 def _blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest()
+
+
+def card_errors(content: str) -> list[str]:
+    """What the Hub has against the metadata of a model card: each result needs a task, a named data set and metrics."""
+    match = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
+    try:
+        metadata = yaml.safe_load(match[1]) if match else None
+    except yaml.YAMLError as error:
+        return [f"YAML: {error}"]
+    if not isinstance(metadata, dict):
+        return ["the metadata must be a mapping"]
+    errors = []
+    index = metadata.get("model-index", [])
+    for place, model in enumerate(index):
+        at = f"model-index[{place}]"
+        if not isinstance(model.get("name"), str) or not model.get("results"):
+            errors.append(f'"{at}" needs a name and results')
+        for number, result in enumerate(model.get("results", [])):
+            here = f"{at}.results[{number}]"
+            for part, keys in (("task", ("type",)), ("dataset", ("type", "name"))):
+                if not isinstance(result.get(part), dict):
+                    errors.append(f'"{here}.{part}" is required')
+                    continue
+                wrong = [key for key in keys if not isinstance(result[part].get(key), str) or not result[part][key]]
+                errors += [f'"{here}.{part}.{key}" is required' for key in wrong]
+            metrics = result.get("metrics")
+            if not isinstance(metrics, list) or not metrics:
+                errors.append(f'"{here}.metrics" is required')
+                continue
+            for metric in metrics:
+                if not isinstance(metric.get("type"), str):
+                    errors.append(f'"{here}.metrics.type" is required')
+                value = metric.get("value")
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                    errors.append(f'"{here}.metrics.value" must be a number')
+    base = metadata.get("base_model")
+    if base is not None and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(base)):
+        errors.append('"base_model" must be the id of a model')
+    return errors
 
 
 class _Repo:
@@ -207,11 +249,12 @@ class HubServer:
     def _push(self, path: str, body: bytes) -> _Reply | None:
         """Making a repository of models, and a commit to it whose files all travel in it; None for another request."""
         if path == "/api/validate-yaml":
-            return _json({"errors": [], "warnings": []})
+            errors = [{"message": error} for error in card_errors(json.loads(body)["content"])]
+            return _json({"errors": errors, "warnings": []})._replace(status=400 if errors else 200)
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
-            (self._root / "models" / name).mkdir(parents=True)
+            (self._root / "models" / name).mkdir(parents=True, exist_ok=True)
             return _json({"url": f"{self.url}/{name}", "name": name, "private": asked.get("private")})
         match = _PUSH_URL.fullmatch(path)
         if match is None:

@@ -1,5 +1,6 @@
 """The model card: the Hub's own library reads it, whatever is in it, and finds each score where it belongs."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from huggingface_hub import EvalResult, ModelCard, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
@@ -19,6 +21,7 @@ from simcse_lit.formats.export import export
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.formats.model_card import Provenance, card_for_library
 from tests.conftest import Cli
+from tests.hub_server import card_errors
 
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 HOSTILE = 'key: "value"\n---\n# `comment` | {a: [b\' ``c`` & *d <e>'
@@ -110,10 +113,41 @@ def test_a_card_without_scores_has_neither_results_nor_tables(tmp_path: Path) ->
     assert re.findall("^## .*", card.text, re.MULTILINE) == ["## Use"]
 
 
-def test_a_score_that_is_nan_is_no_result(tmp_path: Path) -> None:
-    scores = {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS12": float("nan")}}}
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_no_number_is_no_result(tmp_path: Path, score: float) -> None:
+    scores = {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS12": score}}}
     made = Provenance("base", "sup", {}, scores, {"STS-B-dev": "sts", "STS12": "sts"}, "here")
-    assert [row[1] for row in results(ModelCard.load(exported(tmp_path / "export", made)))] == ["STS-B-dev"]
+    path = exported(tmp_path / "export", made)
+    assert [row[1] for row in results(ModelCard.load(path))] == ["STS-B-dev"]
+    assert card_errors(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        SCORED,
+        Provenance("bert-base-uncased", None),
+        Provenance(HOSTILE, "sup", {"seed": HOSTILE}, SCORED.scores, SCORED.families, "here"),
+        Provenance(
+            "./my/model", "sup", {}, {"after": {"dev": {"a: b": 1.0}, "test": {"#": 2.0}}}, {"a: b": "sts", "#": "x"}
+        ),
+    ],
+)
+def test_the_hub_has_nothing_against_a_card(tmp_path: Path, made: Provenance) -> None:
+    assert card_errors(exported(tmp_path / "export", made).read_text(encoding="utf-8")) == []
+
+
+def test_the_stand_in_for_the_hub_refuses_what_the_hub_refuses(tmp_path: Path) -> None:
+    """As the cards of version 0.1 were, whose results named no data set."""
+    card = exported(tmp_path / "export", SCORED).read_text(encoding="utf-8")
+    head, text = card.split("\n---\n", 1)
+    metadata = yaml.safe_load(head.removeprefix("---\n"))
+    for part, found in (("dataset", ".dataset"), ("task", ".task"), ("metrics", ".metrics")):
+        broken = copy.deepcopy(metadata)
+        for result in broken["model-index"][0]["results"]:
+            del result[part]
+        errors = card_errors(f"---\n{yaml.safe_dump(broken)}\n---\n{text}")
+        assert len(errors) == 5 and all(f'{found}" is required' in error for error in errors)
 
 
 def test_text_that_means_something_to_yaml_or_markdown_changes_neither_metadata_nor_tables(tmp_path: Path) -> None:

@@ -161,10 +161,10 @@ def _metric(family: str) -> Metric:
 
 
 def _results(made: Provenance) -> list[EvalResult]:
-    """One result a task after training. Averages belong to no data set, and a NaN is no result."""
+    """One result a task after training. Averages belong to no data set, and a NaN or an infinity is no result."""
     results = []
     for task, score in by_task(made.scores).get("after", {}).items():
-        if task not in made.families or math.isnan(score):
+        if task not in made.families or not math.isfinite(score):
             continue
         metric = _metric(made.families[task])
         results.append(
