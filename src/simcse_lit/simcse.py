@@ -91,18 +91,18 @@ class SimCSE:
         self._precision = precision or "32-true"
         if self._precision not in AUTOCAST:
             raise UserError(f"precision={precision}: not one of {', '.join(AUTOCAST)}.")
-        use_cache_when_unreachable(needs_hub([model_name_or_path]))
         reads: dict[str, Any] = {
             "revision": revision,
             "pooler": pooler,
             "projection": "mlp" if pooler == "cls" else None,
             "precision": self._precision,
         }
-        self._loaded = load_encoder(model_name_or_path, **reads)
+        with use_cache_when_unreachable(needs_hub([model_name_or_path])) as offline:
+            self._loaded = load_encoder(model_name_or_path, **reads)
         devices = list(device) if isinstance(device, (list, tuple)) else [device or "auto"]
         found = [find_device(str(name)) for name in devices]
         self._loaded.encoder.to(found[0])
-        self._pool = Pool(model_name_or_path, reads, found) if len(found) > 1 else None
+        self._pool = Pool(model_name_or_path, reads, found, offline=offline) if len(found) > 1 else None
         self.device = str(found[0])  # where `encode` works unless it is told; the first of several
         self.tokenizer = self._loaded.tokenizer
         self.num_cells = num_cells
@@ -197,7 +197,7 @@ class SimCSE:
         device: Device | None = None,
         batch_size: int = 64,
     ) -> None:
-        """Index sentences for `search`; an earlier index is dropped.
+        """Index sentences for `search`; an earlier index is dropped once the new one is there.
 
         Args:
             sentences_or_file_path: sentences, or the path of a text file with a sentence a line; blank lines are left out.
@@ -207,9 +207,10 @@ class SimCSE:
             batch_size: as for `encode`.
 
         Raises:
-            UserError: the file cannot be read.
+            TypeError: as for `encode`.
+            ValueError: as for `encode`.
+            UserError: the file cannot be read, or holds no sentences.
         """
-        self.index = None
         sentences = _sentences(sentences_or_file_path)
         vectors_NH = torch.as_tensor(self.encode(sentences, device, batch_size=batch_size))
         cells = min(self.num_cells, len(sentences) // CELL)

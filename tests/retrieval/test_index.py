@@ -157,6 +157,18 @@ def test_an_index_is_written_block_by_block_and_the_old_one_stays_until_the_new_
     assert Index.load(tmp_path / "index").model == "some/model"
 
 
+def test_an_index_of_nothing_leaves_the_one_that_was_there(tmp_path: Path) -> None:
+    Index.build_in(tmp_path / "index", [(torch.eye(2), ["Rain.", "Snow."], None)], index_config("exact"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()}
+    with pytest.raises(UserError, match="there are no sentences to index"):
+        Index.build_in(tmp_path / "index", [], index_config("exact"))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()} == before
+    assert [hit.text for hit in Index.load(tmp_path / "index").search(torch.eye(2)[:1], 1)[0]] == ["Rain."]
+    with pytest.raises(UserError, match="there are no sentences to index"):
+        Index.build_in(tmp_path / "new", [], index_config("exact"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_large_k_an_empty_index_and_blocks_are_all_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "BLOCK", 7)
     vectors = torch.randn(20, 4)

@@ -55,14 +55,14 @@ def task_of(verb: str) -> Callable[[DictConfig], Any]:
 
     def task(composed: DictConfig) -> Any:
         config = keys.check(composed)
-        use_cache_when_unreachable(asks_hub(verb, config))
-        if verb == "train":
-            devices, num_nodes = config.trainer.devices, config.trainer.num_nodes
-            if devices * num_nodes > 1 and ranks.rank() is None:
-                return ranks.start_ranks("simcse_lit.train", devices, num_nodes)
-            composed.run_dir = escaped(ranks.agree_on_run_dir(config.run_dir))
-            config = keys.check(composed)
-        return import_module(f"simcse_lit.{verb}").main(config)
+        with use_cache_when_unreachable(asks_hub(verb, config)):
+            if verb == "train":
+                devices, num_nodes = config.trainer.devices, config.trainer.num_nodes
+                if devices * num_nodes > 1 and ranks.rank() is None:
+                    return ranks.start_ranks("simcse_lit.train", devices, num_nodes)
+                composed.run_dir = escaped(ranks.agree_on_run_dir(config.run_dir))
+                config = keys.check(composed)
+            return import_module(f"simcse_lit.{verb}").main(config)
 
     return task
 

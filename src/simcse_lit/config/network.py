@@ -1,4 +1,4 @@
-"""Decides whether the Hub is worth asking, before its client is imported.
+"""Decides whether the Hub is worth asking, before a run asks it.
 
 Without a network the client retries each of its many requests before it gives up. One question with a short limit,
 and the client's own offline mode, make the same run start from cached copies at once, or fail at once with a message.
@@ -7,18 +7,18 @@ and the client's own offline mode, make the same run start from cached copies at
 import logging
 import os
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterable
-from http.client import HTTPException
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from simcse_lit.config.resolvers import is_hub, is_local
 from simcse_lit.config.schema import SentEvalConfig
+from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-HUB = "https://huggingface.co"
 LIMIT_S = 5.0
+VARIABLE = "HF_HUB_OFFLINE"
+CLIENTS = ("huggingface_hub.constants", "datasets.config")  # read the variable once, into an attribute of its name
 
 
 def needs_hub(models: Iterable[str], files: Iterable[str] = (), senteval: SentEvalConfig | None = None) -> bool:
@@ -30,32 +30,67 @@ def needs_hub(models: Iterable[str], files: Iterable[str] = (), senteval: SentEv
     )
 
 
-def use_cache_when_unreachable(needed: bool) -> None:
-    """Put the Hub's client into its offline mode if a run needs the Hub and the Hub does not answer.
+@contextmanager
+def use_cache_when_unreachable(needed: bool) -> Iterator[bool]:
+    """Within the block, keep the Hub's client in its offline mode if a run needs the Hub and the Hub does not answer.
 
-    A choice of the user's (HF_HUB_OFFLINE) stays. One made here holds for one job: the next job of a multirun asks again.
+    A choice of the user's (HF_HUB_OFFLINE) stays. Afterwards the process is as it was.
+
+    Args:
+        needed: whether the run needs the Hub.
+
+    Yields:
+        Whether the block is offline by this.
+
+    Raises:
+        UserError: the environment names a proxy that the client cannot use.
     """
-    global _set_here
-    if not needed:
+    unreachable = needed and not _answers()
+    with hub_offline(unreachable):
+        yield unreachable
+
+
+@contextmanager
+def hub_offline(wanted: bool) -> Iterator[None]:
+    """Within the block, keep the Hub's client in its offline mode, if that is wanted; child processes see it too."""
+    if not wanted:
+        yield
         return
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE") and not _set_here:
-        return
-    endpoint = os.environ.get("HF_ENDPOINT", HUB)
+    variable = os.environ.get(VARIABLE)
+    before = {name: getattr(sys.modules[name], VARIABLE) for name in CLIENTS if name in sys.modules}
+    os.environ[VARIABLE] = "1"
+    for name in before:
+        setattr(sys.modules[name], VARIABLE, True)
     try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=LIMIT_S).close()
-    except urllib.error.HTTPError:
-        reachable = True  # it answered, if only to refuse this page
-    except (OSError, ValueError, HTTPException) as error:
-        reachable = False
-        log.warning("%s cannot be reached\n(%s); using what is on this machine.", endpoint, error)
-    else:
-        reachable = True
-    if reachable != _set_here:
-        return
-    _set_here = not reachable
-    os.environ["HF_HUB_OFFLINE"] = str(int(_set_here))
-    if client := sys.modules.get("huggingface_hub.constants"):  # imported by an earlier job, which read the variable
-        client.HF_HUB_OFFLINE = _set_here  # type: ignore[attr-defined]
+        yield
+    finally:
+        if variable is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = variable
+        for name in CLIENTS:  # one that the block imported has read the block's variable
+            if name in sys.modules:
+                setattr(sys.modules[name], VARIABLE, before.get(name, False))
 
 
-_set_here = False
+def _answers() -> bool:
+    """Ask the Hub as its client will, by the environment's HF_ENDPOINT, proxies and certificates; True if offline anyway."""
+    from huggingface_hub import constants  # a tenth of a second with the client, which most runs have no use for
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    from huggingface_hub.utils import get_session, httpx  # the client itself
+
+    try:
+        session = get_session()
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"The Hub's client cannot use the proxy that ALL_PROXY, HTTPS_PROXY or HTTP_PROXY names: {error}\n"
+            "Correct or unset the variable."
+        ) from error
+    try:
+        session.head(constants.ENDPOINT, timeout=LIMIT_S)  # whatever its status, it has answered
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+        log.warning("%s cannot be reached\n(%s); using what is on this machine.", constants.ENDPOINT, error)
+        return False
+    return True

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from simcse_lit.config.network import hub_offline
 from simcse_lit.encoding.texts import Settings, vectors
 from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
@@ -28,17 +29,18 @@ class Pool:
         source: as for `load_encoder`.
         reads: the other arguments of `load_encoder`.
         devices: the device of each process.
+        offline: whether the Hub is not to be asked.
     """
 
     PART = 1024  # sentences that a process takes at a time
 
-    def __init__(self, source: str, reads: Mapping[str, Any], devices: Sequence[torch.device]) -> None:
+    def __init__(self, source: str, reads: Mapping[str, Any], devices: Sequence[torch.device], *, offline: bool) -> None:
         context = get_context("spawn")  # a forked process cannot use CUDA
         free: Queue[torch.device] = context.Queue()
         for device in devices:
             free.put(device)
         threads = max(1, (os.cpu_count() or 1) // len(devices))
-        self._executor = ProcessPoolExecutor(len(devices), context, _start, (source, dict(reads), free, threads))
+        self._executor = ProcessPoolExecutor(len(devices), context, _start, (source, dict(reads), free, threads, offline))
 
     def vectors(self, sentences: Sequence[str], settings: Settings) -> Tensor:
         """Encode as `texts.vectors` does. Processes take parts of texts of similar length, the longest first.
@@ -68,10 +70,11 @@ class Pool:
 _loaded: LoadedEncoder | None = None  # the encoder, in a process of the pool
 
 
-def _start(source: str, reads: dict[str, Any], free: "Queue[torch.device]", threads: int) -> None:
+def _start(source: str, reads: dict[str, Any], free: "Queue[torch.device]", threads: int, offline: bool) -> None:
     global _loaded
     torch.set_num_threads(threads)
-    _loaded = load_encoder(source, **reads)
+    with hub_offline(offline):
+        _loaded = load_encoder(source, **reads)
     _loaded.encoder.to(free.get())
 
 

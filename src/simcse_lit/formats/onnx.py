@@ -6,6 +6,8 @@ Shapes: N sentences, L length, H hidden.
 import hashlib
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -106,9 +108,8 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
     graph = _Graph(loaded.encoder.to("cpu")).eval()
     ids_NL = torch.full((2, 8), int(loaded.tokenizer.pad_token_id or 0))
     sizes = {0: torch.export.Dim("sentences"), 1: torch.export.Dim("length", max=loaded.max_length)}
-    logging.getLogger("onnxscript").setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), _quiet("onnxscript", logging.WARNING), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 graph,
@@ -147,15 +148,24 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
 
 
 def _quantise(path: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    with _quiet(None, logging.ERROR):  # it configures the root logger when it is imported
+        from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = path.with_suffix(".float32.onnx")
     path.rename(whole)
-    root = logging.getLogger()  # onnxruntime warns there of its own defaults
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
+    with _quiet(None, logging.ERROR):  # onnxruntime warns the root logger of its own defaults
         quantize_dynamic(whole, path, weight_type=QuantType.QInt8, per_channel=True)
-    finally:
-        root.setLevel(level)
     whole.unlink()
+
+
+@contextmanager
+def _quiet(name: str | None, level: int) -> Iterator[None]:
+    """Give a logger, by default the root, a level within the block; afterwards its level and handlers are as before."""
+    logger = logging.getLogger(name)
+    before, handlers = logger.level, list(logger.handlers)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.handlers[:] = handlers  # logging.warning() gives the root one that has none
