@@ -45,7 +45,7 @@ def run(verb: str, task: Task | None = None) -> None:
     if not os.environ.get("SIMCSE_DATA"):
         os.environ.pop("SIMCSE_DATA", None)  # set and empty is not set, here and in the jobs of a sweep
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
-    ending = Ending(verb, ranks.rank(), handover.take())
+    ending = Ending(verb, ranks.rank() if verb == "train" else None, handover.take())
     if ending.parent:
         processes.die_with_parent()
     try:

@@ -14,7 +14,7 @@ from simcse_lit.config.checks.export import validate_export, validate_import
 from simcse_lit.config.checks.index import validate_index, validate_search
 from simcse_lit.config.checks.train import validate
 from simcse_lit.config.network import needs_hub, use_cache_when_unreachable
-from simcse_lit.launch import ranks
+from simcse_lit.launch import environment, ranks
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ def task_of(verb: str) -> Callable[[DictConfig], Any]:
 
     def task(composed: DictConfig) -> Any:
         config = keys.check(composed)
+        if verb == "train":
+            environment.check(config.trainer.devices, config.trainer.num_nodes)
         with use_cache_when_unreachable(asks_hub(verb, config)):
             if verb == "train":
                 devices, num_nodes = config.trainer.devices, config.trainer.num_nodes

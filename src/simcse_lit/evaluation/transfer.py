@@ -7,7 +7,6 @@ or |u-v| and u*v of a pair. Shapes: N examples, H hidden, D features (H or 2H), 
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -138,8 +137,9 @@ class TransferTask:
             (predicted,) = (m.predict(x_ND[part.test]) for m in self.classifier.path(x_ND[train], y_N[train], [penalty]))
             return np.asarray(predicted)
 
-        # Threads share the features; each has one core, so that sums are the same on a machine with more of them.
-        with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Threads share the features; each has one core, so that sums are the same on a machine with more of them. As many
+        # as torch has: OMP_NUM_THREADS gives each of several processes its part of the cores.
+        with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
             dev = list(pool.map(accuracies, (inner for part in parts for inner in part.inner)))
             dev_PR = np.array(dev).reshape(len(parts), -1, len(l2)).mean(1)
             places = [self.classifier.choose(dev_R) for dev_R in dev_PR]

@@ -26,8 +26,8 @@ from simcse_lit.errors import UserError
 from simcse_lit.launch import handover
 from simcse_lit.launch.command import as_given, job_arguments
 from simcse_lit.launch.devices import cores, visible_gpus
+from simcse_lit.launch.environment import rank
 from simcse_lit.launch.processes import Child, Supervisor
-from simcse_lit.launch.ranks import rank
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ class ProcessLauncher(Launcher):
         if rank() is not None:
             raise UserError(
                 "-m under torchrun or srun: each of their processes would run the whole sweep.\n"
-                "Start the multirun by itself: a job with several devices starts its own processes."
+                "Start the multirun by itself: a job with several devices starts its own processes. If nothing else has\n"
+                "started it, a variable is left over: env -u RANK -u SLURM_STEP_NUM_TASKS COMMAND"
             )
         self._context = hydra_context
         self._module = task_function.__module__

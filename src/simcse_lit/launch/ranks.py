@@ -1,7 +1,7 @@
 """One job on several devices: a process each, which torchrun starts, here or by the user's own hand, or srun.
 
-A process is a rank when its environment says so. One that is none starts them all and waits; a rank trains, and only
-rank 0 writes. Lightning finds torchrun's or SLURM's variables and starts nothing itself.
+A process is a rank when its environment says so (`environment.py`). One that is none starts them all and waits; a rank
+trains, and only rank 0 writes. Lightning finds torchrun's or SLURM's variables and starts nothing itself.
 """
 
 import os
@@ -14,18 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from simcse_lit.errors import UserError
 from simcse_lit.launch.command import job_arguments, started_module
 from simcse_lit.launch.devices import cores
+from simcse_lit.launch.environment import rank
+from simcse_lit.launch.meeting import together
 from simcse_lit.launch.processes import Supervisor
 
 GRACE_S = 40.0  # more than the 30 s that torchrun gives its ranks, less than the launcher gives this process
-
-
-def rank() -> int | None:
-    """This process's place among those that train together; None if it is no rank."""
-    if "RANK" in os.environ:
-        return int(os.environ["RANK"])
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:  # srun sets it for its tasks alone, sbatch does not
-        return int(os.environ["SLURM_PROCID"])
-    return None
 
 
 def silenced(arguments: Sequence[str]) -> list[str]:
@@ -73,32 +66,9 @@ def start_ranks(command: str, devices: int, num_nodes: int) -> Any:
 def agree_on_run_dir(run_dir: str) -> str:
     """Rank 0's run folder, for every rank: started by hand, each has composed one of its own, with its own time.
 
-    Talks over the store that torch.distributed will use too, before any process group. Returns at once in a process
-    that is no rank.
+    Returns at once in a process that is no rank.
 
     Raises:
-        UserError: srun was called with --ntasks, which Lightning cannot follow, instead of --ntasks-per-node.
+        UserError: the ranks do not find each other.
     """
-    place = rank()
-    if place is None:
-        return run_dir
-    from torch.distributed import rendezvous  # nothing else of launch/ needs torch
-
-    if "RANK" not in os.environ:
-        from lightning_fabric.plugins.environments import SLURMEnvironment  # which imports torch
-
-        try:
-            slurm = SLURMEnvironment()
-        except RuntimeError as error:
-            raise UserError(f"SLURM: {error}") from error
-        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
-    size = int(os.environ.get("WORLD_SIZE") or os.environ["SLURM_STEP_NUM_TASKS"])
-    store, _, _ = next(iter(rendezvous(f"env://?rank={place}&world_size={size}")))
-    prefix = f"simcse_lit/run_dir/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-    if place == 0:
-        store.set(prefix, run_dir)
-        store.wait([f"{prefix}/{other}" for other in range(1, size)])  # the store may end with this process's part of it
-        return run_dir
-    agreed: str = store.get(prefix).decode()
-    store.set(f"{prefix}/{place}", "")
-    return agreed
+    return run_dir if rank() is None else together(lambda: run_dir)[0]

@@ -1,6 +1,7 @@
 """Scores an encoder while it is trained: collects the vectors of a pass over sentences, then scores the tasks on them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from torch import Tensor
 from simcse_lit.evaluation.analyses import Analysis
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
-from simcse_lit.evaluation.task import score
+from simcse_lit.evaluation.task import Task, score
+from simcse_lit.launch.meeting import shared
 
 
 class Scorer:
@@ -37,21 +39,31 @@ class Scorer:
     def dev(self, device: torch.device) -> dict[str, float]:
         """Score the development set, with the vectors of all processes: `sts`, and what each analysis measures.
 
+        The processes of a run share the work.
+
         Args:
             device: where processes can talk to each other.
         """
-        embed = self._finished(device)
-        measured = {"sts": score(self.suite.dev, embed).score}
-        for analysis in self._analyses:
-            found = analysis.compute(self.suite.dev, embed)
-            measured |= {name: value for name, value in found.items() if isinstance(value, float)}
-        return measured
+        embed, task = self._finished(device), self.suite.dev
+
+        def measure(analysis: Analysis) -> dict[str, float]:
+            return {name: value for name, value in analysis.compute(task, embed).items() if isinstance(value, float)}
+
+        dev, *measured = shared(
+            [lambda: {"sts": score(task, embed).score}, *(partial(measure, analysis) for analysis in self._analyses)]
+        )
+        return {name: value for found in (*measured, dev) for name, value in found.items()}
 
     def test(self, device: torch.device) -> dict[str, float]:
         """Score the test tasks, as `dev` does: by task, and the averages of their families."""
-        embed = self._finished(device)
-        scores = {task.name: score(task, embed).score for task in self.suite.test}
-        return scores | averages(self.suite.test, scores)
+        embed, tasks = self._finished(device), self.suite.test
+
+        def scored(task: Task) -> float:
+            return score(task, embed).score
+
+        found = shared([partial(scored, task) for task in tasks])
+        scores = {task.name: value for task, value in zip(tasks, found, strict=True)}
+        return scores | averages(tasks, scores)
 
     def _finished(self, device: torch.device) -> Embeddings:
         finished, self._embeddings = self._embeddings, Embeddings([])

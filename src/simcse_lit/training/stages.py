@@ -11,6 +11,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION
 from simcse_lit.errors import UserError
+from simcse_lit.launch.meeting import together
 from simcse_lit.training.build import Built, build
 from simcse_lit.training.lightning_private import end_after
 from simcse_lit.training.module import SimCSEModule
@@ -29,12 +30,10 @@ def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> in
     Raises:
         UserError: the text cannot be used, or does not fill a batch.
     """
-    if trainer.local_rank == 0:
-        built.data.prepare_corpus()
-    trainer.strategy.barrier()  # the other processes find the corpus in the cache
+    together(lambda: built.data.prepare_corpus() if trainer.local_rank == 0 else None)
     if config.data.streaming:
         return None
-    examples = len(built.data.corpus)
+    examples = together(lambda: len(built.data.corpus))[0]  # the other processes find it in the cache
     if config.data.drop_last and examples < config.data.batch_size:
         raise UserError(
             f"data.drop_last: the {examples} examples are less than one batch of {config.data.batch_size}.\n"
