@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 from simcse_lit import __version__
@@ -12,6 +13,7 @@ from simcse_lit.errors import did_you_mean
 
 def main() -> None:
     """Run `simcse-lit VERB ARGUMENTS`, or `python -m simcse_lit VERB ARGUMENTS`; without a verb, list them all."""
+    say_anything()
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in ("-h", "--help"):
         print(listed())
@@ -36,6 +38,17 @@ def run(verb: str, task: Callable[[Any], Any] | None = None) -> None:
     Exits with status 0; with 1 and a message on standard error for a mistake that the user can mend; with 130 or 143 when a
     signal stopped it.
     """
+    say_anything()
     runner = import_module("simcse_lit.cli.plain" if verb in PLAIN else "simcse_lit.cli.composed")
     runner.run(verb, *([task] if task else []))
     sys.exit()
+
+
+def say_anything() -> None:
+    """Let standard output and error take every character: one that their encoding lacks is written as \\uXXXX.
+
+    An error handler of the user's (PYTHONIOENCODING=cp1252:replace) stays.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")

@@ -81,11 +81,14 @@ class Child:
         self._folder = Path(tempfile.mkdtemp(prefix="simcse-"))
         self._started = time.monotonic()
         output: Any = console.open("wb") if console else None
+        own = {handover.VARIABLE: str(self._folder), PARENT: str(os.getpid())}
+        if console:
+            own["PYTHONIOENCODING"] = "utf-8"  # as every other file of a run, whatever the terminal's is
         try:
             self._process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env=child_environment({**variables, handover.VARIABLE: str(self._folder), PARENT: str(os.getpid())}),
+                env=child_environment({**variables, **own}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT if console else None,
