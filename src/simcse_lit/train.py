@@ -67,7 +67,8 @@ def main(config: TrainConfig) -> float:
     torch.set_float32_matmul_precision(config.trainer.float32_matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     built = build(config, chosen_on(checkpoint))
-    loggers = [instantiate(literal(logger)) for logger in config.logger.values() if logger] if not ranks.rank() else []
+    chosen = [logger for logger in config.logger.values() if logger and not ranks.rank()]
+    loggers = [made for logger in chosen if (made := instantiate(literal(logger))) is not None]  # W&B may be switched off
     trainer = build_trainer(config, loggers)
     trainer.strategy.setup_environment()  # the processes of a run meet here
     if trainer.is_global_zero:

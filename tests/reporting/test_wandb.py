@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
+import shlex
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +16,8 @@ import yaml
 from omegaconf import OmegaConf
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
+from simcse_lit.config import CONF_DIR
+from simcse_lit.errors import UserError
 from simcse_lit.reporting.run import wandb as reporting
 from tests.conftest import Cli, metrics
 
@@ -157,17 +162,170 @@ def test_going_online_without_a_key_is_refused_with_the_way_out(warm_cli: Cli, t
     assert "Traceback" not in done.stderr
 
 
-def test_a_continued_run_goes_on_in_its_own_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = OmegaConf.create({"job": {"name": "train", "num": "???"}, "overrides": {"task": []}})
-    hydra = SimpleNamespace(get=lambda: settings)
-    monkeypatch.setattr(reporting, "HydraConfig", hydra)
+@pytest.fixture
+def single(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Hydra's settings of a single run, in an environment without W&B's variables."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("wandb.sdk.wandb_setup._singleton", None)  # which has read the environment
+    settings = OmegaConf.create(
+        {"job": {"name": "train", "num": "???"}, "overrides": {"task": ["seed=3"]}, "sweep": {"dir": "multirun/a/b"}}
+    )
+    monkeypatch.setattr(reporting, "HydraConfig", SimpleNamespace(get=lambda: settings))
+    return settings
 
+
+def logger_of(folder: Path, **changes: Any) -> Any:
+    """The logger of conf/logger/wandb.yaml, with other values for some keys."""
+    asked = {"entity": None, "name": None, "group": None, "tags": [], "mode": "auto", "resume": None, **changes}
+    conf = OmegaConf.load(CONF_DIR / "logger" / "wandb.yaml").wandb
+    project = asked.pop("project", conf.project)
+    return reporting.build_logger(project=project, save_dir=str(folder), **asked)
+
+
+def test_a_continued_run_goes_on_in_its_own_wandb_run(tmp_path: Path, single: Any) -> None:
     def run_id(resume: str | None) -> str:
-        logger = reporting.build_logger(
-            project="p", entity=None, name=None, group=None, tags=[], mode="offline", save_dir=str(tmp_path), resume=resume
-        )
+        logger = logger_of(tmp_path, mode="offline", resume=resume)
         reporting.finish(logger, failed=False)
         return str(logger.experiment.id)
 
     first, continued, another = run_id("auto"), run_id("auto"), run_id(None)
     assert first == continued != another
+
+
+def test_the_end_of_a_continued_offline_run_names_all_its_parts_in_their_order(
+    tmp_path: Path, single: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = tmp_path / "my runs"
+    for _ in range(3):
+        logger = logger_of(folder, mode="offline", resume="auto")
+        caplog.clear()
+        reporting.finish(logger, failed=False)
+        time.sleep(1.1)  # W&B names parts by the second
+    other = logger_of(folder, mode="offline")
+    reporting.finish(other, failed=False)
+    (line,) = (message for message in caplog.messages if str(logger.experiment.id) in message)
+    command = shlex.split(line.partition("To upload it: ")[2])
+    parts = sorted(folder.glob(f"wandb/offline-run-*-{logger.experiment.id}"))
+    assert command == ["wandb", "sync", *map(str, parts)] and len(parts) == 3
+    assert parts == sorted(parts, key=lambda part: part.stat().st_ctime)
+
+
+VARIABLES = {
+    "WANDB_PROJECT": "mine",
+    "WANDB_ENTITY": "us",
+    "WANDB_NAME": "first",
+    "WANDB_RUN_GROUP": "tries",
+    "WANDB_TAGS": "one, two",
+    "WANDB_NOTES": "on a train",
+}
+
+
+def recorded(logger: Any) -> Any:
+    """What the offline file says of the run."""
+    folder = Path(logger.experiment.dir).parent
+    reporting.finish(logger, failed=False)
+    (path,) = folder.glob("*.wandb")
+    return next(record.run for record in records(path) if record.WhichOneof("record_type") == "run")
+
+
+def told(run: Any) -> tuple[str, str, str, str, list[str], str]:
+    return run.project, run.entity, run.display_name, run.run_group, list(run.tags), run.notes
+
+
+def test_without_a_word_of_the_users_a_run_is_ours_and_named_by_its_overrides(tmp_path: Path, single: Any) -> None:
+    assert told(recorded(logger_of(tmp_path, mode="offline"))) == ("simcse-lit", "", "seed=3", "", [], "")
+
+
+def test_the_users_variables_win_over_our_defaults(tmp_path: Path, single: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    single.job.num = 4  # a job of a sweep, whose group we would name
+    for name, value in {**VARIABLES, "WANDB_MODE": "offline"}.items():
+        monkeypatch.setenv(name, value)
+    assert told(recorded(logger_of(tmp_path))) == ("mine", "us", "first", "tries", ["one", "two"], "on a train")
+
+
+def test_a_typed_key_wins_over_the_users_variables(tmp_path: Path, single: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**VARIABLES, "WANDB_MODE": "disabled", "WANDB_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    typed = {"project": "typed", "entity": "them", "name": "second", "group": "g", "tags": ["three"], "mode": "offline"}
+    assert told(recorded(logger_of(tmp_path, **typed)))[:5] == ("typed", "them", "second", "g", ["three"])
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"WANDB_MODE": "disabled"}, {"WANDB_DISABLED": "true"}, {"WANDB_DISABLED": "1", "WANDB_MODE": "online"}],
+)
+def test_the_user_may_switch_wandb_off(
+    tmp_path: Path, single: Any, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert logger_of(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_trains_without_wandb_when_the_user_has_switched_it_off(warm_cli: Cli, tmp_path: Path) -> None:
+    short = (*TINY, "trainer.max_steps=2", "evaluation.before=false", "tasks=[]", "hydra.run.dir=run")
+    done = warm_cli(*short, "logger=both", env={"HOME": str(tmp_path), "WANDB_DISABLED": "true"})
+    assert done.returncode == 0, done.stderr
+    assert "W&B is switched off" in done.stdout and "wandb sync" not in done.stdout
+    assert (tmp_path / "run" / "metrics.csv").is_file() and not (tmp_path / "run" / "wandb").exists()
+
+
+@pytest.mark.parametrize("mode", ["offline", "dryrun"])
+def test_the_users_mode_decides_where_none_is_typed(
+    tmp_path: Path, single: Any, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(reporting, "_has_key", lambda: True)  # with which a run would be online
+    monkeypatch.setenv("WANDB_MODE", mode)
+    logger = logger_of(tmp_path)
+    assert logger.experiment.offline
+    reporting.finish(logger, failed=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "variables", "says"),
+    [
+        (
+            {"tags": ["a", "b" * 65]},
+            {},
+            "logger.wandb.tags: bbbbbbbbbbbbbbbbbbbb...: has 65 characters; W&B takes 64 at most",
+        ),
+        ({"group": "g" * 129}, {}, "group=gggggggggggggggggggg...: has 129 characters; W&B takes 128 at most."),
+        ({"name": "n" * 129}, {}, "logger.wandb.name=nnnnnnnnnnnnnnnnnnnn...: has 129 characters"),
+        ({}, {"WANDB_TAGS": "a," + "b" * 65}, "WANDB_TAGS: bbbbbbbbbbbbbbbbbbbb...: has 65"),
+        ({}, {"WANDB_RUN_GROUP": "g" * 129}, "WANDB_RUN_GROUP=gggggggggggggggggggg...: has 129"),
+        ({}, {"WANDB_NAME": "n" * 129}, "WANDB_NAME=nnnnnnnnnnnnnnnnnnnn...: has 129"),
+        ({"project": "a/b", "mode": "offline"}, {}, "logger.wandb: Invalid project name 'a/b'"),
+        ({"project": "p" * 129, "mode": "offline"}, {}, "logger.wandb: Invalid project name"),
+        ({}, {"WANDB_MODE": "sometimes"}, "WANDB_MODE=sometimes: not one of online, offline, shared, disabled."),
+        ({}, {"WANDB_MODE": "OFFLINE"}, "WANDB_MODE=OFFLINE: not one of"),  # nor does W&B itself take it
+        ({}, {"WANDB_MODE": "online", "HOME": "/nowhere"}, "WANDB_MODE=online: no API key. Log in with: wandb login"),
+    ],
+)
+def test_what_wandb_does_not_take_is_said_before_training(
+    tmp_path: Path,
+    single: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    variables: dict[str, str],
+    says: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as raised:
+        logger_of(tmp_path, **changes)
+    assert str(raised.value).startswith(says)
+
+
+def test_the_longest_that_wandb_takes_is_taken_and_what_we_name_ourselves_is_cut(tmp_path: Path, single: Any) -> None:
+    tags, name, group = ["t" * 64], "n" * 128, "g" * 128
+    run = recorded(logger_of(tmp_path / "a", mode="offline", tags=tags, name=name, group=group))
+    assert (list(run.tags), run.display_name, run.run_group) == (tags, name, group)
+    single.job.num, single.sweep.dir = 0, f"multirun/{'s' * 200}/2026-01-01"
+    single.overrides.task = [f"a{number}=value" for number in range(30)] + ["seed=7"]
+    run = recorded(logger_of(tmp_path / "b", mode="offline"))
+    assert len(run.display_name) == len(run.run_group) == 128
+    assert run.display_name.endswith("seed=7") and run.run_group.endswith("/2026-01-01")

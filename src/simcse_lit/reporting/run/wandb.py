@@ -5,6 +5,7 @@ export with its provenance.
 import hashlib
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +19,13 @@ from pytorch_lightning.loggers import WandbLogger
 from simcse_lit.config.earlier import read_yaml
 from simcse_lit.errors import UserError
 from simcse_lit.launch.command import as_given
-from simcse_lit.tables import by_family, ordered
+from simcse_lit.tables import by_family, ordered, shortened
 
 log = logging.getLogger(__name__)
+
+MODES = ("online", "offline", "shared", "disabled")
+TRUE = ("1", "true", "yes", "on")
+LONGEST, LONGEST_TAG = 128, 64  # characters of a name or group, which the server refuses at `wandb sync`, and of a tag
 
 
 def build_logger(
@@ -29,12 +34,15 @@ def build_logger(
     entity: str | None,
     name: str | None,
     group: str | None,
-    tags: list[str],
+    tags: list[str] | str,
     mode: str,
     save_dir: str,
     resume: str | None,
-) -> WandbLogger:
+) -> WandbLogger | None:
     """Build a W&B logger that never asks for a key: without one, `mode=auto` records the run offline.
+
+    What is None or empty is what the user's variable says (WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS), and
+    without one what stands below. WANDB_DIR, if set, wins over `save_dir`.
 
     Args:
         project: W&B project.
@@ -42,48 +50,102 @@ def build_logger(
         name: of the run; None for `run_name`.
         group: of the run; None for `sweep_name` in a multirun.
         tags: W&B tags.
-        mode: auto, online or offline. WANDB_MODE, if set, wins over auto.
+        mode: auto, online or offline. WANDB_MODE and WANDB_DISABLED, if set, win over auto.
         save_dir: the run folder.
         resume: not None to continue the W&B run whose id is in the run folder, if there is one.
 
+    Returns:
+        The logger; None if the user has switched W&B off.
+
     Raises:
-        UserError: an unknown mode, or `online` without a key.
+        UserError: an unknown mode, `online` without a key, or what W&B does not take as a name, group, tag or project.
     """
-    hydra = HydraConfig.get()
-    if group is None and not OmegaConf.is_missing(hydra.job, "num"):  # a job of a sweep
-        group = sweep_name(hydra.sweep.dir)
+    called = {"name": _run_name(name), "group": _run_group(group), "tags": _run_tags(tags)}
+    mode = _checked_mode(mode)
+    if mode == "disabled":
+        log.info("W&B is switched off by WANDB_MODE or WANDB_DISABLED.")
+        return None
     memory = Path(save_dir, "wandb", "id")
     earlier = memory.read_text(encoding="utf-8").strip() if resume is not None and memory.is_file() else None
-    run = wandb.init(
-        id=earlier,
-        resume="allow" if earlier else None,
-        project=project,
-        entity=entity,
-        name=(name or run_name(hydra) or hydra.job.name)[:128],  # W&B refuses longer names
-        group=group,
-        tags=tags,
-        mode=cast(Any, _checked_mode(mode)),
-        dir=save_dir,
-        reinit="create_new",  # jobs of hydra/launcher=basic share a process, where a failed one may have left its run open
-        settings=wandb.Settings(silent=True),
-    )
+    try:
+        run = wandb.init(
+            id=earlier,
+            resume="allow" if earlier else None,
+            project=project,
+            entity=entity,
+            mode=cast(Any, mode),
+            dir=os.environ.get("WANDB_DIR") or save_dir,
+            reinit="create_new",  # a failed job of hydra/launcher=basic may have left its run open in this process
+            settings=wandb.Settings(silent=True),
+            **cast(Any, called),
+        )
+    except (wandb.errors.Error, ValueError) as error:
+        raise UserError(f"logger.wandb: {error}\nTo record the run without a server: logger.wandb.mode=offline") from error
     memory.parent.mkdir(parents=True, exist_ok=True)
     memory.write_text(f"{run.id}\n", encoding="utf-8")
     return WandbLogger(experiment=run)
 
 
-def _checked_mode(mode: str) -> str:
-    """Resolve `auto`.
+def _run_name(asked: str | None) -> str:
+    if given := _given("logger.wandb.name", asked, "WANDB_NAME"):
+        return given
+    hydra = HydraConfig.get()
+    return shortened(run_name(hydra) or hydra.job.name, LONGEST)
+
+
+def _run_group(asked: str | None) -> str | None:
+    if given := _given("group", asked, "WANDB_RUN_GROUP"):
+        return given
+    hydra = HydraConfig.get()
+    is_job = not OmegaConf.is_missing(hydra.job, "num")  # of a sweep
+    return shortened(sweep_name(hydra.sweep.dir), LONGEST) if is_job else None
+
+
+def _given(key: str, asked: str | None, variable: str) -> str | None:
+    """What the configuration says, or else the user's variable.
+
+    Raises:
+        UserError: it is longer than W&B takes.
+    """
+    source, value = (key, asked) if asked else (variable, os.environ.get(variable))
+    if value and len(value) > LONGEST:
+        raise UserError(f"{source}={value[:20]}...: has {len(value)} characters; W&B takes {LONGEST} at most.")
+    return value or None
+
+
+def _run_tags(asked: list[str] | str) -> list[str]:
+    source = "logger.wandb.tags" if asked else "WANDB_TAGS"
+    given = asked or os.environ.get("WANDB_TAGS", "").split(",")
+    tags = [str(tag).strip() for tag in ([given] if isinstance(given, str) else given)]
+    for tag in tags:
+        if len(tag) > LONGEST_TAG:
+            raise UserError(f"{source}: {tag[:20]}...: has {len(tag)} characters; W&B takes {LONGEST_TAG} at most in a tag.")
+    return [tag for tag in tags if tag]
+
+
+def _checked_mode(asked: str) -> str:
+    """Resolve `auto`: what the user's variables say, then online with a key, offline without.
+
+    Returns:
+        online, offline, shared or disabled.
 
     Raises:
         UserError: an unknown mode, or `online` without a key.
     """
-    if mode not in ("auto", "online", "offline"):
-        raise UserError(f"logger.wandb.mode={mode}: not one of auto, online, offline.")
-    if mode == "auto":
-        return os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    if asked not in ("auto", "online", "offline"):
+        raise UserError(f"logger.wandb.mode={asked}: not one of auto, online, offline.")
+    key, mode = "logger.wandb.mode", asked
+    if asked == "auto":
+        if os.environ.get("WANDB_DISABLED", "").lower() in TRUE:
+            return "disabled"
+        key, mode = "WANDB_MODE", os.environ.get("WANDB_MODE", "")
+        if not mode:
+            return "online" if _has_key() else "offline"
+        mode = {"dryrun": "offline", "run": "online"}.get(mode, mode)  # W&B's older words
+        if mode not in MODES:
+            raise UserError(f"WANDB_MODE={mode}: not one of {', '.join(MODES)}.")
     if mode == "online" and not _has_key():
-        raise UserError("logger.wandb.mode=online: no API key. Log in with: wandb login; or use logger.wandb.mode=offline.")
+        raise UserError(f"{key}=online: no API key. Log in with: wandb login; or use {key}=offline.")
     return mode
 
 
@@ -148,10 +210,14 @@ def sha256(path: Path) -> str:
 
 
 def finish(logger: WandbLogger, *, failed: bool) -> None:
-    """Close the run with its exit status, and log how to upload it if it was recorded offline."""
+    """Close the run with its exit status, and log how to upload what was recorded offline: all its parts in their order.
+
+    A run that was resumed has a part for each start.
+    """
     run = logger.experiment
     folder = Path(run.dir).parent
     offline = run.offline
     run.finish(exit_code=int(failed))
     if offline:
-        log.info("W&B run recorded offline. To upload it: wandb sync %s", folder)
+        parts = sorted(str(part) for part in folder.parent.glob(f"offline-run-*-{run.id}"))
+        log.info("W&B run recorded offline. To upload it: wandb sync %s", shlex.join(parts))
