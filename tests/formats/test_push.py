@@ -50,8 +50,8 @@ def test_a_pushed_export_loads_from_the_hub_with_its_card_and_embeddings(tmp_pat
     there = tmp_path / "hub" / "models" / "me" / "my-simcse"
     names = {path.name for path in there.iterdir()}
     assert {path.name for path in (tmp_path / "pushed").iterdir()} <= names
-    card = (there / "README.md").read_text(encoding="utf-8")
-    assert "| after | 77.50 | 70.00 |" in card and "load_file" in card
+    shown = (there / "README.md").read_text(encoding="utf-8")
+    assert "| after | 77.50 | 70.00 |" in shown and "load_file" in shown
     assert json.loads((there / "config.json").read_text())["simcse"]["pooler"] == "avg"
     loaded = load_encoder(str(there), revision=None, pooler=None, projection=None)
     torch.testing.assert_close(encode(loaded.encoder, loaded.tokenizer, SENTENCES), expected, rtol=0, atol=1e-6)

@@ -49,9 +49,10 @@ class Scorer:
         def measure(analysis: Analysis) -> dict[str, float]:
             return {name: value for name, value in analysis.compute(task, embed).items() if isinstance(value, float)}
 
-        dev, *measured = shared(
-            [lambda: {"sts": score(task, embed).score}, *(partial(measure, analysis) for analysis in self._analyses)]
-        )
+        def choose() -> dict[str, float]:
+            return {"sts": score(task, embed).score}
+
+        dev, *measured = shared([choose, *(partial(measure, analysis) for analysis in self._analyses)])
         return {name: value for found in (*measured, dev) for name, value in found.items()}
 
     def test(self, device: torch.device) -> dict[str, float]:
