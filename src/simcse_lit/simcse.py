@@ -25,6 +25,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.formats.export import stored_as_pooler
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.retrieval.index import Index
+from simcse_lit.text.lines import lines_of
 
 Device: TypeAlias = str | torch.device
 
@@ -279,11 +280,7 @@ def _sentences(sentences_or_file_path: str | Sequence[str]) -> list[str]:
     if not isinstance(sentences_or_file_path, str):
         return _checked(sentences_or_file_path)
     path = Path(sentences_or_file_path).expanduser()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"sentences_or_file_path: {path}: cannot be read: {error}") from error
-    sentences = [line.rstrip() for line in lines if line.strip()]
+    sentences = [line.rstrip() for line in lines_of(path, f"sentences_or_file_path: {path}") if line.strip()]
     if not sentences:
         raise UserError(f"sentences_or_file_path: {path}: holds no sentences.")
     return sentences

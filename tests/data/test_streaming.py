@@ -126,7 +126,7 @@ def test_the_buffer_moves_a_row_forward_by_less_than_its_size(size: int) -> None
 def test_no_more_is_read_than_buffer_and_batch(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "long.txt").write_text("a line\n" * 10_000)
+    (tmp_path / "long.txt").write_text("".join(f"line {number}\n" for number in range(10_000)))
     read = []
     rows = Source.rows
 
@@ -177,7 +177,7 @@ def test_a_bad_row_that_a_worker_meets_is_told_without_its_stack(tokenizer: PreT
 def test_bad_rows_that_are_skipped_are_reported_once(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "bad.txt").write_text("the 1 of may\n \n" * 10)
+    (tmp_path / "bad.txt").write_text("".join(f"the {number} of may\n \n" for number in range(10)))
     skipping = (f"data.train_file={tmp_path}/bad.txt", "data.on_bad_row=skip")
     list(islice(stream(tokenizer, *skipping), 4))  # four passes
     lines = [record.getMessage() for record in caplog.records]
@@ -194,6 +194,33 @@ def test_a_stream_that_fills_no_batch_is_refused_instead_of_read_for_ever(
     (tmp_path / "few.txt").write_text("one\ntwo\n\n")
     with pytest.raises(UserError, match=r"few\.txt: 2 usable rows are less than one batch of 8"):
         next(stream(tokenizer, f"data.train_file={tmp_path}/few.txt", "data.on_bad_row=skip"))
+
+
+@pytest.mark.parametrize("names", [("premise", "hypothesis", "label"), ("sentence1", "sentence2", "gold_label")])
+def test_a_stream_of_labelled_nli_is_of_its_entailments(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, names: Sequence[str]
+) -> None:
+    labels = ["entailment", "contradiction", "neutral"]
+    rows = [dict(zip(names, (f"the {n}", f"of {n}", labels[n % 3]), strict=True)) for n in range(24)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ("loss=sup", f"data.train_file={tmp_path}/a.jsonl", f"data.columns=[{names[0]},{names[1]}]")
+    batch = next(stream(tokenizer, *given))
+    said = [tokenizer.batch_decode(views, skip_special_tokens=True) for views in batch["input_ids"]]
+    assert sorted(said) == sorted([f"the {n}", f"of {n}"] for n in range(0, 24, 3))
+    with pytest.raises(UserError, match=r"a\.jsonl: triplets of labelled NLI .*\n.*data\.columns=\[sent0,sent1\]"):
+        next(stream(tokenizer, *given[:2]))
+
+
+def test_lists_of_texts_are_streamed_as_an_example_for_each_positive(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    rows = [{"query": f"the {n}", "pos": [f"of {n}", f"may {n}"], "neg": ["1", "2"]} for n in range(4)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    batch = next(stream(tokenizer, "loss=sup", f"data.train_file={tmp_path}/a.jsonl", "data.columns=[query,pos,neg]"))
+    said = [tokenizer.batch_decode(views, skip_special_tokens=True) for views in batch["input_ids"]]
+    assert sorted(said) == sorted(
+        [f"the {n}", positive, negative] for n in range(4) for positive, negative in ((f"of {n}", "1"), (f"may {n}", "2"))
+    )
 
 
 def test_a_stream_of_a_local_file_trains(warm_cli: Cli, numbered: Path, tmp_path: Path) -> None:
@@ -270,7 +297,7 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "notes.docx").write_text("text\n")
     several = "---\nconfigs:\n- config_name: a\n  data_files: a.jsonl\n- config_name: b\n  data_files: b.jsonl\n---\n"
     for name, inside, content in (
-        ("lines", "train.jsonl", '{"sent0": "a line", "sent1": "of json"}\n'),
+        ("lines", "train.jsonl", '{"sent0": "a line", "sent1": "of json"}\n{"sent0": "another", "sent1": "one"}\n'),
         ("lines", "test.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
         ("unsplit", "test.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
         ("several", "a.jsonl", '{"sent0": "not", "sent1": "read"}\n'),
@@ -292,14 +319,14 @@ def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(h
         "pattern": (*pairs, f"data.train_file='{repository}/data/*.parquet'"),
         "revision": (*pairs, f"data.train_file={repository}/data/*.parquet", "data.revision=main"),
         "no revision": (*pairs, f"data.train_file={repository}", "data.revision=v9"),
-        "another format": (*pairs, "data.train_file=hf://datasets/some/lines", "data.batch_size=1"),
+        "another format": (*pairs, "data.train_file=hf://datasets/some/lines", "data.batch_size=2"),
         "no split": (*pairs, "data.train_file=hf://datasets/some/unsplit"),
         "configurations": (*pairs, "data.train_file=hf://datasets/some/several"),
         "nothing": (*pairs, "data.train_file=hf://datasets/some/empty"),
         "blank": (f"data.train_file={repository}/text.txt", "data.batch_size=2"),
         "skip": (f"data.train_file={repository}/text.txt", "data.batch_size=2", "data.on_bad_row=skip"),
         "column": ("loss=sup", f"data.train_file={repository}"),
-        "broken": (f"data.train_file={repository}/broken.jsonl", "data.batch_size=1"),
+        "broken": (f"data.train_file={repository}/broken.jsonl", "data.batch_size=2"),
         "no repository": ("data.train_file=hf://datasets/some/thing",),
         "no file": (f"data.train_file={repository}/none.txt",),
         "format": (f"data.train_file={repository}/notes.docx",),
@@ -319,14 +346,18 @@ def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(h
     rows = sorted([f"part {part}", f"row {row}"] for part in range(2) for row in range(2))
     assert sorted(said["data set"]) == rows
     assert said["data set"] == said["pattern"] == said["revision"]  # the files in one order, whatever names them
-    assert said["another format"] == [["a line", "of json"]]
+    assert sorted(said["another format"]) == [["a line", "of json"], ["another", "one"]]
     assert said["numbers"] == [["2020", "na"], ["a, b", "null"]]  # texts, though another reader would take them for numbers
     assert said["skip"] == [["first", "first"], ["third", "third"]]
     assert "text.txt, line 2: text is blank" in said["blank"]
     assert "has no column hard_neg; its columns are sent0, sent1, other" in said["column"]
     assert f"{repository}/broken.jsonl, line 2: not JSON" in said["broken"]
     assert "hf://datasets/some/unsplit: has no train split, but test." in said["no split"]
-    for name, key in (("unsplit", "no split"), ("several", "configurations"), ("empty", "nothing")):
+    assert said["configurations"].endswith(
+        "holds several data sets, in the configurations a, b.\nName the files of one:\n"
+        "  hf://datasets/some/several/a.jsonl\n  hf://datasets/some/several/b.jsonl"
+    )
+    for name, key in (("unsplit", "no split"), ("empty", "nothing")):
         assert f"data.train_file: hf://datasets/some/{name}: " in said[key]
         assert f"Name its files: hf://datasets/some/{name}/FILE" in said[key]
     assert "data.revision=v9" in said["no revision"]

@@ -38,6 +38,8 @@ def test_an_uploaded_corpus_is_searched_once_it_is_ready(loaded: LoadedEncoder) 
         ("one.txt", "\r\n".join(CORPUS).encode(), ""),
         ("two.csv", b"number,text\n" + b"".join(b'1,"%s"\n' % text.encode() for text in CORPUS), "&column=text"),
         ("three.parquet", table_bytes(), "&column=text"),
+        ("five.txt", "\n".join(CORPUS).encode("utf-16"), ""),
+        ("six.json", json.dumps([{"text": text} for text in CORPUS], indent=1).encode(), ""),
         ("<b>four</b>.jsonl", b"".join(json.dumps({"text": text}).encode() + b"\n" for text in CORPUS), ""),
     ):
         answer = client.put(f"/api/corpus?name={name}{asked}", content=content)

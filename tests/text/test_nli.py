@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from simcse_lit.errors import UserError
-from simcse_lit.text.examples import examples
-from simcse_lit.text.nli import build_examples, is_labelled
-from simcse_lit.text.rows import Row
+from simcse_lit.text.examples import examples, read_examples
+from simcse_lit.text.nli import build_examples, labelled_columns
+from simcse_lit.text.rows import BadRows, Row
 from simcse_lit.text.sources import open_sources
 
 TRIPLET = ("sent0", "sent1", "hard_neg")
@@ -197,11 +197,79 @@ def test_labelled_files_cannot_be_mixed_with_triplets(tmp_path: Path) -> None:
             read(*order)
 
 
+RAW = ("sentence1", "sentence2", "gold_label")
+
+
+def write_raw(path: Path, rows: Sequence[tuple[str, str, str]]) -> Path:
+    """As SNLI and MNLI are published, with columns that nobody reads."""
+    records = [
+        {"annotator_labels": [label], "captionID": "1#1", **dict(zip(RAW, row, strict=True))}
+        for row in rows
+        for label in row[2:]
+    ]
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(records[0]), delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(records)
+    return path
+
+
+ROWS = [
+    ("P", "e", "entailment"),
+    ("P", "x", "-"),
+    ("P", "c", "contradiction"),
+    ("Q", "n", "neutral"),
+    ("Q", "f", "entailment"),
+]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_raw_snli_is_read_as_labelled_and_rows_without_a_gold_label_are_left_out(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_raw(tmp_path / f"a{suffix}", ROWS)
+    assert read(path) == [("P", "e", "c")]
+    assert read(path, columns=PAIR) == [("P", "e"), ("Q", "f")]
+    assert not caplog.records  # neither errors nor warnings
+    bad = BadRows("error", "data.train_file")
+    list(read_examples(open_sources(str(path), None, key="data.train_file"), TRIPLET, bad, LABELS))
+    assert (bad.rows, bad.count, bad.unlabelled) == (5, 0, 1)
+
+
+@pytest.mark.parametrize("columns", [("sentence1", "sentence2"), ("sentence2", "sentence1")])
+def test_the_names_of_raw_snlis_sentences_make_no_positive_of_a_contradiction(
+    tmp_path: Path, columns: Sequence[str]
+) -> None:
+    assert read(write_raw(tmp_path / "a.jsonl", ROWS), columns=columns) == [("P", "e"), ("Q", "f")]
+
+
+def test_another_label_of_raw_snli_is_reported(tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "a.tsv", [*ROWS, ("P", "y", "Entailment"), ("P", "", "neutral")])
+    with pytest.raises(UserError, match=r"(?s)line 7: label 'Entailment'.*line 8: sentence2 is blank"):
+        read(path)
+
+
+def test_raw_and_renamed_labelled_files_are_one_corpus(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "a.jsonl", [("P", "e", "entailment")])
+    renamed = write_tsv(tmp_path / "b.tsv", [("P", "c", "contradiction")])
+    assert read(raw, renamed) == [("P", "e", "c")]
+
+
+def test_text_that_is_read_for_its_sentences_alone_keeps_every_row_of_raw_snli(tmp_path: Path) -> None:
+    sources = open_sources(str(write_raw(tmp_path / "a.jsonl", ROWS)), None, key="postprocess.fit_on")
+    assert [row.fields for row in examples(sources, RAW[:2], "error")] == [row[:2] for row in ROWS]
+
+
 def test_labelled_columns_are_known_in_any_order_and_only_together() -> None:
-    assert is_labelled(["label", "id", "hypothesis", "premise"])
-    assert not is_labelled(["premise", "hypothesis"])
-    assert not is_labelled(["sent0", "sent1", "hard_neg"])
-    assert not is_labelled(None)
+    assert labelled_columns(["label", "id", "hypothesis", "premise"]) == ("premise", "hypothesis", "label")
+    assert labelled_columns(["gold_label", "sentence1", "genre", "sentence2"]) == RAW
+    assert not labelled_columns(["sentence1", "sentence2", "score"])
+    assert not labelled_columns(["premise", "hypothesis"])
+    assert not labelled_columns(["sent0", "sent1", "hard_neg"])
+    assert not labelled_columns(None)
 
 
 def real_triplets(simcse_data: Path) -> list[tuple[str, ...]]:

@@ -196,7 +196,7 @@ def test_folder_instead_of_a_file_is_named(tmp_path: Path) -> None:
     assert "folder" in message(tmp_path / "corpus.csv")
 
 
-@pytest.mark.parametrize("name", ["a.docx", "a.csv.zip", "a.parquet.gz", "plain", "a.CSV", ".gz"])
+@pytest.mark.parametrize("name", ["a.docx", "a.csv.zip", "a.parquet.gz", "plain", "a.gz", ".gz"])
 def test_unknown_suffix_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     text = message(write(tmp_path / name, "text\none\n"))
     assert all(suffix in text for suffix in (".txt", ".csv", ".tsv", ".jsonl", ".parquet"))
@@ -283,7 +283,7 @@ def test_malformed_quoting_is_named_with_its_line(tmp_path: Path, content: str) 
     assert "line 2" in message(write(tmp_path / "a.csv", content))
 
 
-@pytest.mark.parametrize("content", ['text,"b" \nx,y\n', 'text,"never closed\nx,y\n', "text,b\rx,y\r"])
+@pytest.mark.parametrize("content", ['text,"b" \nx,y\n', 'text,"never closed\nx,y\n'])
 def test_malformed_header_is_named_with_its_file(tmp_path: Path, content: str) -> None:
     assert "data.train_file" in message(write(tmp_path / "a.csv", content))
 

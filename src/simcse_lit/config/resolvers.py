@@ -46,8 +46,8 @@ def file_name(location: str) -> str:
 
 
 def suffixes(location: str) -> tuple[str, str]:
-    """The format of a file and its compression, by its name: (".csv", "") or (".csv", ".gz")."""
-    path = PurePosixPath(file_name(location))
+    """The format of a file and its compression, by its name in any case: (".csv", "") or (".csv", ".gz")."""
+    path = PurePosixPath(file_name(location).lower())
     return (PurePosixPath(path.stem).suffix, path.suffix) if path.suffix in COMPRESSED else (path.suffix, "")
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-import huggingface_hub
-from datasets import load_dataset_builder
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerFast
@@ -23,8 +21,11 @@ from simcse_lit.data.collation import ViewCollator
 from simcse_lit.errors import UserError
 from simcse_lit.seeds import derived_seed
 from simcse_lit.text import hub, remote
+from simcse_lit.text.examples import read_examples
+from simcse_lit.text.hub_files import find_files
+from simcse_lit.text.nli import labelled_columns
 from simcse_lit.text.rows import SHOWN, BadRows, Row
-from simcse_lit.text.sources import Source, open_sources, text_rows
+from simcse_lit.text.sources import Source, open_sources
 from simcse_lit.text.tokens import token_table
 from simcse_lit.views.augmentation import Augment
 
@@ -96,6 +97,8 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
             rows = self._one_pass(number)
             full = False
             while len(batch := list(islice(rows, size))) == size:
+                if not full and number == 0:
+                    _refuse_one_text(batch)
                 full = True
                 yield batch
             if not full:
@@ -109,8 +112,17 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         generator = random.Random(derived_seed(self.seed, number))
         bad = _BadRowsNow(self.config.on_bad_row, silent=number > 0 or self.rank > 0)
         files = generator.sample(self._files, len(self._files))
-        rows = chain.from_iterable(text_rows(file, self.config.columns, bad) for file in files)
+        rows = chain.from_iterable(self._rows(file, bad) for file in files)
         return shuffled(rows, self.config.shuffle_buffer or 1, generator)
+
+    def _rows(self, file: Source, bad: BadRows) -> Iterator[Row]:
+        columns = self.config.columns
+        if len(columns) > 2 and labelled_columns(file.header()):
+            raise UserError(
+                f"{KEY}: {file.name}: triplets of labelled NLI are paired over the whole corpus, so they cannot be\n"
+                f"streamed. Use data=file, or train on the entailments alone: data.columns=[{','.join(columns[:2])}]"
+            )
+        return read_examples([file], columns, bad, self.config.nli_labels)
 
 
 def open_stream(location: str, revision: str | None) -> list[Source]:
@@ -131,23 +143,10 @@ def open_stream(location: str, revision: str | None) -> list[Source]:
 
 def _hub_files(location: str, revision: str | None) -> list[str]:
     """URLs of the files of one commit, so that every pass reads the same text."""
-    repository, pattern = hub.parts(location, KEY)
+    repository, file = hub.parts(location, KEY)
     with hub.explained(location, f"data set {repository}", revision, KEY):
-        commit = huggingface_hub.dataset_info(repository, revision=revision).sha
-        if pattern:
-            found = huggingface_hub.HfFileSystem().glob(f"datasets/{repository}@{commit}/{pattern}")
-            if not found:
-                raise UserError(f"{KEY}: {location}: the data set {repository} holds no such file.")
-            return [f"hf://{name}" for name in sorted(found)]
-        try:
-            splits = load_dataset_builder(repository, revision=revision).config.data_files or {}
-        except (ValueError, FileNotFoundError) as error:  # several configurations, or nothing that can be read
-            problem = remote.reason(error)
-        else:
-            if "train" in splits:
-                return list(splits["train"])
-            problem = f"has no train split, but {', '.join(map(str, splits))}."
-        raise UserError(f"{KEY}: {location}: {problem}\nName its files: {location}/FILE, or {location}/*.parquet.")
+        commit, names = find_files(location, repository, file, revision, key=KEY)
+    return [f"hf://datasets/{repository}@{commit}/{name}" for name in names]
 
 
 def shuffled(rows: Iterator[Row], size: int, generator: random.Random) -> Iterator[Row]:
@@ -161,6 +160,14 @@ def shuffled(rows: Iterator[Row], size: int, generator: random.Random) -> Iterat
     yield from buffer
 
 
+def _refuse_one_text(batch: list[Row]) -> None:
+    if len(batch) > 1 and any(len(set(texts)) == 1 for texts in list(zip(*(row.fields for row in batch), strict=True))[:2]):
+        raise UserError(
+            f"{KEY}: all {len(batch):,} rows of the first batch hold one text, and the other rows are the negatives:\n"
+            "nothing can be learnt. Give different texts, or a larger data.shuffle_buffer."
+        )
+
+
 class _BadRowsNow(BadRows):
     """Acts on a bad row when it comes, for a stream may have no last row: the first one stops, or a handful is reported."""
 
@@ -168,8 +175,8 @@ class _BadRowsNow(BadRows):
         super().__init__(policy, KEY, "data.on_bad_row")
         self.silent = silent
 
-    def add(self, file: str, line: int, reason: str) -> None:
-        super().add(file, line, reason)
+    def add(self, file: str, line: int, reason: str, way_out: str | None = None) -> None:
+        super().add(file, line, reason, way_out)
         if self.policy == "error":
             self.finish()
         if not self.silent and self.count <= SHOWN:

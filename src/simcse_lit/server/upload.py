@@ -15,6 +15,7 @@ from pyarrow import parquet
 from simcse_lit.config.schema import LimitsConfig
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
+from simcse_lit.text.lines import MARKS
 from simcse_lit.text.sources import FORMATS, Source, open_parquet
 
 BATCH = 1024  # rows of Parquet whose lengths are checked at a time
@@ -40,7 +41,7 @@ def uploaded(body: bytes, name: str, column: str | None, limits: LimitsConfig) -
         raise HTTPException(415, f"{name}: unknown format {suffix!r}; known are {', '.join(FORMATS)}.")
     if not body.strip():
         raise HTTPException(400, f"{name}: the file is empty.")
-    if suffix != ".parquet" and b"\0" in body:
+    if suffix != ".parquet" and b"\0" in body and not body.startswith(tuple(MARKS)):
         raise HTTPException(400, f"{name}: holds zero bytes, so it is no text file.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"corpus{suffix}")

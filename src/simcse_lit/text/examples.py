@@ -1,49 +1,161 @@
 """Training examples from files: pairs and triplets as they stand, or built from labelled NLI."""
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 
 from simcse_lit.errors import UserError
-from simcse_lit.text.nli import COLUMNS, build_examples, is_labelled, label_of
+from simcse_lit.text.nli import NO_GOLD, RAW_COLUMNS, build_examples, label_of, labelled_columns
 from simcse_lit.text.rows import BadRows, Row, unusable
-from simcse_lit.text.sources import Source, text_rows
+from simcse_lit.text.sources import Source
+
+log = logging.getLogger(__name__)
+
+UNREAD_LABELS = ("label", "labels", "gold_label", "is_duplicate")  # columns that tell good pairs from bad ones
 
 
 def examples(
-    sources: Sequence[Source], columns: Sequence[str], on_bad_row: str, nli_labels: Sequence[str] = ()
+    sources: Sequence[Source], columns: Sequence[str], on_bad_row: str, nli_labels: Sequence[str] | None = None
 ) -> Iterator[Row]:
-    """Checked rows of all files, each with `len(columns)` texts that are not blank.
-
-    Files of labelled NLI give a premise and a hypothesis of each of the first `len(columns) - 1` of the `nli_labels`.
+    """Read files from beginning to end, as `read_examples`, and say what could not be used.
 
     Raises:
         UserError: after the last row, if rows are bad and `on_bad_row` is `error`; at once for a file that cannot be read.
     """
-    key = sources[0].key
-    bad = BadRows(on_bad_row, key, "data.on_bad_row" if key == "data.train_file" else None)
-    labelled = [is_labelled(source.header()) for source in sources]
-    if any(labelled) and len(columns) > 1:
-        if not all(labelled):
-            raise UserError("data.train_file: files of labelled NLI cannot be mixed with files of pairs or triplets.")
-        rows = ((row, label) for source in sources for row, label in _labelled_rows(source, bad))
-        if len(nli_labels) < len(columns) - 1:
-            raise UserError(
-                f"data.nli_labels=[{','.join(nli_labels)}]: data.columns=[{','.join(columns)}] needs {len(columns) - 1} "
-                "labels,\none for each column behind the premise."
-            )
-        yield from build_examples(rows, nli_labels[: len(columns) - 1])
-    else:
-        for source in sources:
-            yield from text_rows(source, columns, bad)
+    bad = counter(sources, on_bad_row)
+    yield from read_examples(sources, columns, bad, nli_labels)
     bad.finish()
 
 
-def _labelled_rows(source: Source, bad: BadRows) -> Iterator[tuple[Row, int]]:
-    for row in source.rows(COLUMNS):
+def counter(sources: Sequence[Source], on_bad_row: str) -> BadRows:
+    """Return what counts the rows of some files, and names those that are bad."""
+    key = sources[0].key
+    return BadRows(on_bad_row, key, "data.on_bad_row" if key == "data.train_file" else None)
+
+
+def read_examples(
+    sources: Sequence[Source], columns: Sequence[str], bad: BadRows, nli_labels: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """Yield checked rows of all files, each with `len(columns)` texts that are not blank.
+
+    Files of labelled NLI give a premise and a hypothesis of each of the first `len(columns) - 1` of the `nli_labels`. Other
+    files are read one after the other; a row with lists of texts gives several examples, see `unfolded`.
+
+    Args:
+        sources: the files.
+        columns: anchor, positive, hard negatives.
+        bad: is given the rows that cannot be used, and counts all.
+        nli_labels: `data.nli_labels`; None to read the columns of labelled NLI as any others.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if nli_labels is None or len(columns) < 2:
+        for source in sources:
+            yield from _plain_rows(source, columns, bad)
+        return
+    for group in [[source] for source in sources] if len(columns) == 2 else [sources]:  # pairs are made row by row
+        labelled = [labelled_columns(source.header()) for source in group]
+        if any(labelled):
+            yield from _from_nli(group, labelled, columns, bad, nli_labels)
+        else:
+            for source in group:
+                _warn_of_labels(source, columns)
+                yield from _plain_rows(source, columns, bad)
+
+
+def unfolded(row: Row, columns: Sequence[str]) -> list[Row]:
+    """Return an example for each positive of a row whose fields are lists, as in `{"query", "pos": [...], "neg": [...]}`.
+
+    The i-th example takes the i-th text of each list; a shorter list starts again. A column that is named m times gives m
+    texts of its list to each example. There are as many examples as anchor and positive have texts for.
+    """
+    if not any(isinstance(field, list) for field in row.fields):
+        return [row]
+    texts = [field or [None] if isinstance(field, list) else [field] for field in row.fields]
+    times = [list(columns).count(name) for name in columns]
+    turn = [list(columns[:place]).count(name) for place, name in enumerate(columns)]
+    count = max(-(-len(texts[place]) // times[place]) for place in range(min(2, len(columns))))
+    return [
+        replace(
+            row,
+            fields=tuple(
+                options[(example * times[place] + turn[place]) % len(options)] for place, options in enumerate(texts)
+            ),
+        )
+        for example in range(count)
+    ]
+
+
+def _plain_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
+    for row in source.rows(columns):
+        bad.rows += 1
+        if not isinstance(row, Row):
+            line, why = row
+            bad.add(source.name, line, str(why), _as_pairs(columns) if set(why.absent) & set(columns[2:]) else None)
+            continue
+        for example in unfolded(row, columns):
+            reason = unusable(example.fields, columns)
+            if reason is None:
+                yield example
+            else:
+                is_pair = unusable(example.fields[:2], columns) is None
+                bad.add(source.name, row.line, reason, _as_pairs(columns) if is_pair else None)
+
+
+def _as_pairs(columns: Sequence[str]) -> str:
+    return f"Without hard negatives, such rows are read too: data.columns=[{','.join(columns[:2])}]"
+
+
+def _warn_of_labels(source: Source, columns: Sequence[str]) -> None:
+    for name in UNREAD_LABELS:
+        if name in (source.header() or ()) and name not in columns:
+            _warn_of_label(source.name, name)
+
+
+@cache  # a stream reads its files again and again
+def _warn_of_label(file: str, column: str) -> None:
+    log.warning(
+        "%s has the column %s, which is not read: each of its pairs becomes a positive,\n"
+        "whatever it says there. Leave out the rows that are none.",
+        file,
+        column,
+    )
+
+
+def _from_nli(
+    sources: Sequence[Source],
+    names: Sequence[Sequence[str] | None],
+    columns: Sequence[str],
+    bad: BadRows,
+    nli_labels: Sequence[str],
+) -> Iterator[Row]:
+    if not all(names):
+        raise UserError("data.train_file: files of labelled NLI cannot be mixed with files of triplets.")
+    labels = nli_labels[: len(columns) - 1]
+    if len(labels) < len(columns) - 1:
+        raise UserError(
+            f"data.nli_labels=[{','.join(nli_labels)}]: data.columns=[{','.join(columns)}] needs {len(columns) - 1} "
+            "labels,\none for each column behind the premise."
+        )
+    rows = (
+        row for source, of_source in zip(sources, names, strict=True) for row in _labelled_rows(source, of_source or (), bad)
+    )
+    yield from build_examples(rows, labels)
+
+
+def _labelled_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iterator[tuple[Row, int]]:
+    for row in source.rows(columns):
+        bad.rows += 1
         if not isinstance(row, Row):
             bad.add(source.name, row[0], str(row[1]))
             continue
+        if tuple(columns) == RAW_COLUMNS and row.fields[2] == NO_GOLD:
+            bad.unlabelled += 1
+            continue
         label = label_of(row.fields[2])
-        reason = unusable(row.fields[:2], COLUMNS)
+        reason = unusable(row.fields[:2], columns)
         if label is None:
             reason = f"label {row.fields[2]!r} is none of entailment, neutral, contradiction (or 0, 1, 2)"
         if reason:

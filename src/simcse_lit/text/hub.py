@@ -6,6 +6,7 @@ Its client honours HF_ENDPOINT and HF_HUB_OFFLINE. To read a file of the Hub wit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import has_magic
 from pathlib import Path
 
 import huggingface_hub
@@ -15,12 +16,14 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import httpx
 
 from simcse_lit.errors import UserError
+from simcse_lit.text.hub_files import find_files, matching, train_split
 
 # What to do without the Hub, by the key that asked for it.
 WITHOUT = {
@@ -36,7 +39,9 @@ WITHOUT = {
 
 
 def download(location: str, revision: str | None, *, key: str) -> list[Path]:
-    """Local copies of `hf://datasets/OWNER/NAME/FILE`, or of the Parquet files of NAME's train split.
+    """Local copies of `hf://datasets/OWNER/NAME/FILE`, of the files that a pattern matches, or of NAME's train split.
+
+    Without the Hub, files that are in its cache are found there.
 
     Args:
         location: as above.
@@ -47,10 +52,26 @@ def download(location: str, revision: str | None, *, key: str) -> list[Path]:
         UserError: not such a location, no such repository or file, or the Hub cannot be reached.
     """
     repository, file = parts(location, key)
+
+    def fetched(name: str) -> Path:
+        return Path(huggingface_hub.hf_hub_download(repository, name, repo_type="dataset", revision=revision))
+
     with explained(location, f"data set {repository}", revision, key):
-        if file:
-            return [Path(huggingface_hub.hf_hub_download(repository, file, repo_type="dataset", revision=revision))]
-        return _train_files(repository, revision, key)
+        if file and not has_magic(file):
+            try:
+                path = fetched(file)
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:  # a folder, perhaps
+                find_files(location, repository, file, revision, key=key)
+                raise
+            if path.is_file():  # in the cache a folder is found too
+                return [path]
+        try:
+            _, names = find_files(location, repository, file, revision, key=key)
+        except (OfflineModeIsEnabled, httpx.TransportError):
+            names = _cached(location, repository, file, revision, key)
+        return [fetched(name) for name in names]
 
 
 def parts(location: str, key: str) -> tuple[str, str]:
@@ -120,15 +141,16 @@ def explained(location: str, repository: str, revision: str | None, key: str) ->
         raise UserError(f"{key}: {location}: {endpoint()} failed: {str(error).splitlines()[0]}") from error
 
 
-def _train_files(repository: str, revision: str | None, key: str) -> list[Path]:
-    pattern = "train*.parquet"
-    folder = huggingface_hub.snapshot_download(
-        repository, repo_type="dataset", revision=revision, allow_patterns=[pattern, f"*/{pattern}"]
+def _cached(location: str, repository: str, file: str, revision: str | None, key: str) -> list[str]:
+    folder = Path(
+        huggingface_hub.snapshot_download(repository, repo_type="dataset", revision=revision, local_files_only=True)
     )
-    files = sorted(Path(folder).rglob(pattern))
-    if not files:
-        raise UserError(f"{key}: hf://datasets/{repository}: no Parquet files of a train split; name one of its files.")
-    return files
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return (
+        matching(location, repository, names, file, key=key)
+        if file
+        else train_split(location, names, folder / "README.md", key=key)
+    )
 
 
 def endpoint() -> str:

@@ -1,4 +1,4 @@
-"""Builds training examples from labelled NLI rows (premise, hypothesis, label).
+"""Builds training examples from labelled NLI rows: premise, hypothesis, label, or raw SNLI and MNLI's names of these.
 
 The i-th entailment of a premise is paired with its i-th contradiction, so a premise that lacks either gives nothing, and no
 hypothesis is used twice. SimCSE section 4: "premise, entailment hypothesis, contradiction hypothesis". Other labels may take
@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from simcse_lit.text.rows import Row
 
 COLUMNS = ("premise", "hypothesis", "label")
+RAW_COLUMNS = ("sentence1", "sentence2", "gold_label")  # of the files that SNLI and MNLI are published as
+NO_GOLD = "-"  # their label of a row on which the annotators did not agree
 LABELS = {"entailment": 0, "neutral": 1, "contradiction": 2, "0": 0, "1": 1, "2": 2, 0: 0, 1: 1, 2: 2}
 
 
-def is_labelled(header: list[str] | None) -> bool:
-    """Whether a file's columns are those of labelled NLI."""
-    return header is not None and set(COLUMNS) <= set(header)
+def labelled_columns(header: Sequence[str] | None) -> tuple[str, str, str] | None:
+    """Return the columns of premise, hypothesis and label; None for a file that is not labelled NLI."""
+    return next((columns for columns in (COLUMNS, RAW_COLUMNS) if set(columns) <= set(header or ())), None)
 
 
 def label_of(value: object) -> int | None:

@@ -22,30 +22,54 @@ class Row:
 
 
 class BadRow(Exception):
-    """A row that cannot be used; the text says why."""
+    """A row that cannot be used; the text says why.
+
+    Args:
+        reason: the text.
+        absent: the columns that the row lacks, if that is why.
+    """
+
+    def __init__(self, reason: str, absent: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.absent = absent
 
 
 class BadRows:
-    """Counts bad rows; stops after the last file if there are any, or reports them and goes on.
+    """Counts rows and bad rows; stops after the last file if there are any, or reports them and goes on.
 
     Args:
         policy: `error` or `skip`.
         key: the configuration key that names the files, for messages.
         switch: the configuration key that chooses the policy; None if there is none.
+
+    Attributes:
+        rows: that were read, bad ones too.
+        count: of bad rows.
+        unlabelled: rows of NLI on whose label the annotators did not agree. They are left out, and are not bad.
     """
 
     def __init__(self, policy: str, key: str, switch: str | None = None) -> None:
         self.policy = policy
         self.key = key
         self.switch = switch
-        self.count = 0
+        self.rows = self.count = self.unlabelled = 0
         self._shown: list[str] = []
+        self._ways_out: dict[str, None] = {}
 
-    def add(self, file: str, line: int, reason: str) -> None:
-        """Record one bad row; after a handful the rest is only counted."""
+    def add(self, file: str, line: int, reason: str, way_out: str | None = None) -> None:
+        """Record one bad row; after a handful the rest is only counted.
+
+        Args:
+            file: its name.
+            line: where the row starts.
+            reason: why it cannot be used.
+            way_out: a setting that reads such rows, to be named once.
+        """
         self.count += 1
         if len(self._shown) < SHOWN:
             self._shown.append(f"{file}, line {line}: {reason}")
+        if way_out:
+            self._ways_out[way_out] = None
 
     def finish(self) -> None:
         """Report what was recorded.
@@ -57,6 +81,7 @@ class BadRows:
             return
         rows = "\n".join(f"  {row}" for row in self._shown)
         more = f"\n  and {self.count - len(self._shown):,} more" if self.count > len(self._shown) else ""
+        more += "".join(f"\n{way_out}" for way_out in self._ways_out)
         if self.policy == "error":
             raise UserError(
                 f"{self.key}: {self.count:,} row{'s' * (self.count > 1)} cannot be used:\n{rows}{more}\n"
@@ -69,7 +94,8 @@ def unusable(fields: Sequence[object], columns: Sequence[str]) -> str | None:
     """Why some field of a row is no text, or None."""
     for column, field in zip(columns, fields, strict=False):
         if not isinstance(field, str):
-            return f"{column} is {'missing' if field is None else 'no text'}"
+            kind = "a list, not a text" if isinstance(field, list) else "no text"
+            return f"{column} is {'missing' if field is None else kind}"
         if not field.strip():
             return f"{column} is blank"
         try:

@@ -3,12 +3,11 @@
 Nothing is held in memory: every reader is a generator. NLI rows go through `nli.py`.
 """
 
-import csv
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from io import BufferedReader
 from itertools import islice
@@ -18,13 +17,20 @@ from typing import IO, Any
 import fsspec
 from pyarrow import parquet
 
-from simcse_lit.config.resolvers import COMPRESSED, file_name, is_hub, is_remote, local_path, suffixes
+from simcse_lit.config.resolvers import COMPRESSED, file_name, is_hub, is_remote, suffixes
 from simcse_lit.errors import UserError
 from simcse_lit.text import hub, remote
+from simcse_lit.text.columns import no_such_columns
+from simcse_lit.text.delimited import Record, records, spans
+from simcse_lit.text.json_rows import BrokenJson, objects
+from simcse_lit.text.lines import lines
+from simcse_lit.text.local import local_files
+from simcse_lit.text.nli import RAW_COLUMNS
 from simcse_lit.text.rows import BadRow, BadRows, Row, unusable
 
 FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+JSON = (".jsonl", ".json")
 UNPACKERS = dict(zip(COMPRESSED, ("gzip", "bz2", "lzma", ZSTD), strict=True))
 
 
@@ -50,17 +56,34 @@ class Source:
     def __post_init__(self) -> None:
         if self.format not in FORMATS or (self.packing and self.format == ".parquet"):
             raise UserError(
-                f"{self.key}: {self.name}: unknown format {self.format + self.packing!r}; known are {', '.join(FORMATS)},\n"
-                f"and all but the last also compressed ({', '.join(COMPRESSED)})."
+                f"{self.where}: unknown format {self.format + self.packing!r}; known are {', '.join(FORMATS)},\n"
+                f"and all but the last also compressed ({', '.join(COMPRESSED)}).{self._renamed()}"
             )
         if self.packing:
             try:
                 import_module(UNPACKERS[self.packing])
             except ImportError as error:
                 raise UserError(
-                    f"{self.key}: {self.name}: a package is missing that unpacks {self.packing} files.\n"
+                    f"{self.where}: a package is missing that unpacks {self.packing} files.\n"
                     f"Install it with: pip install {UNPACKERS[self.packing]}"
                 ) from error
+
+    def _renamed(self) -> str:
+        """Say what to do with a file whose name does not tell its format."""
+        file = self.path.name
+        if self.format == ".parquet":
+            return f"\nUnpack it: Parquet is compressed inside. {file.removesuffix(self.packing)} is read."
+        if self.packing and not self.format:
+            stem, ending = file[: -len(self.packing)], file[-len(self.packing) :]
+            return f"\nThe name must also tell the format of what is packed, e.g. {stem}.txt{ending}: rename it."
+        if not self.format:
+            return f"\nThe name must tell the format, e.g. {file}.txt: rename it."
+        return ""
+
+    @property
+    def where(self) -> str:
+        """Key and file, with which a message begins."""
+        return f"{self.key}: {self.name}"
 
     @property
     def format(self) -> str:
@@ -91,56 +114,107 @@ class Source:
     def broken(self, place: str, error: Exception) -> UserError:
         """The message for a file that cannot be read to its end."""
         what = "the stream broke" if self.url else "the file is damaged"
-        return UserError(f"{self.key}: {self.name}, {place}: {what}: {remote.reason(error)}")
+        return UserError(f"{self.where}, {place}: {what}: {remote.reason(error)}")
 
     def header(self) -> list[str] | None:
         """Column names, or None for plain text.
 
         Raises:
-            UserError: the file is empty, not UTF-8, or has no header.
+            UserError: the file is empty, in another encoding, or has no header.
         """
+        return self._header
+
+    @cached_property
+    def _header(self) -> list[str] | None:
         if self.format == ".txt":
             return None
         if self.format == ".parquet":
             with self.opened() as file:
                 return [str(name) for name in open_parquet(self, file).schema_arrow.names]
-        if self.format in (".jsonl", ".json"):
-            first = next(((line, text) for line, text in enumerate(_lines(self), start=1) if text.strip()), None)
-            if first is None:
-                raise UserError(f"{self.key}: {self.name}: the file is empty.")
-            try:
-                return list(_json_object(first[1]))
-            except BadRow as reason:
-                raise UserError(f"{self.key}: {self.name}, line {first[0]}: {reason}.") from reason
-        header = next(_records(self), (0, []))[1]
+        if self.format in JSON:
+            return list(self._first_object())
+        header = next(self._records(), (1, []))[1]
         if isinstance(header, BadRow):
-            raise UserError(f"{self.key}: {self.name}, line 1: {header}.")
+            raise UserError(f"{self.where}, line 1: {header}.")
         if not header:
-            raise UserError(f"{self.key}: {self.name}: the file is empty; expected a header line.")
-        return header
+            raise UserError(f"{self.where}: the file is empty; expected a header line.")
+        return [name.strip() for name in header]
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
         """Every row's fields in the order of `columns`; a malformed row comes as (line, reason).
 
+        A row's line is the one on which it starts; in a Parquet file, its number.
+
         Raises:
-            UserError: a column is missing, or the file is not UTF-8 or cannot be read to its end.
+            UserError: a column is missing, or the file is in another encoding or cannot be read to its end.
         """
         header = self.header()
         if header is None:
-            yield from (Row(line, (text,), self.name) for line, text in enumerate(_lines(self), start=1))
+            for line, text in enumerate(self._lines(), start=1):
+                if line == 1 and set(RAW_COLUMNS) <= set(text.split("\t")):
+                    raise UserError(f"{self.where}: is a table separated by tabs; rename it, so that it ends in .tsv.")
+                yield Row(line, (text,), self.name)
             return
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise UserError(
-                f"{self.key.rpartition('.')[0]}.columns: {self.name}: has no column {', '.join(missing)}; its columns are "
-                f"{', '.join(header)}.\nName those to read, in the order of [{', '.join(columns)}]."
-            )
+        if not set(columns) <= set(header):
+            first = self._first_object() if self.format in JSON else {}
+            raise no_such_columns(self.key, self.name, header, columns, first)
         if self.format == ".parquet":
             yield from _parquet_rows(self, columns)
-        elif self.format in (".jsonl", ".json"):
-            yield from _jsonl_rows(self, columns)
+        elif self.format in JSON:
+            yield from self._json_rows(columns)
         else:
-            yield from _delimited_rows(self, header, columns)
+            yield from self._delimited_rows(header, columns)
+
+    def _lines(self) -> Iterator[str]:
+        line = 0
+        try:
+            with self.opened() as file:
+                for text in lines(file, self.where, quoted=self.format == ".csv"):
+                    line += 1
+                    yield text
+        except UserError:
+            raise
+        except Exception as error:  # whatever a codec or a file system raises
+            raise self.broken(f"after line {line}", error) from error
+
+    def _records(self) -> Iterator[Record]:
+        return records(self._lines(), tabs=self.format == ".tsv")
+
+    def _delimited_rows(self, header: list[str], columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
+        places = [header.index(column) for column in columns]
+        for line, fields in islice(self._records(), 1, None):
+            if isinstance(fields, BadRow):
+                yield line, fields
+            elif not fields:
+                yield line, BadRow("blank")
+            elif len(fields) != len(header):
+                more = f"; it takes {count} lines, to line {line + count - 1}" if (count := spans(fields)) > 1 else ""
+                yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)}){more}")
+            else:
+                yield Row(line, tuple(fields[place] for place in places), self.name)
+
+    def _objects(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+        try:
+            yield from objects(self._lines())
+        except BrokenJson as error:
+            raise UserError(f"{self.where}, line {error.line}: {error}. The file cannot be read further.") from error
+
+    def _first_object(self) -> dict[str, Any]:
+        for line, value in self._objects():
+            if isinstance(value, dict):
+                return value
+            if str(value) != "blank":
+                raise UserError(f"{self.where}, line {line}: {value}.")
+        raise UserError(f"{self.where}: the file is empty.")
+
+    def _json_rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
+        for line, value in self._objects():
+            if isinstance(value, BadRow):
+                yield line, value
+            elif absent := [column for column in columns if column not in value]:
+                yield line, BadRow(f"no field {', '.join(absent)}", absent)
+            else:
+                yield Row(line, tuple(value[column] for column in columns), self.name)
 
 
 def open_sources(files: str | list[str], revision: str | None, *, key: str) -> list[Source]:
@@ -164,6 +238,7 @@ def open_sources(files: str | list[str], revision: str | None, *, key: str) -> l
 def text_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
     """The rows of a file whose columns are texts that are not blank; the others are given to `bad`."""
     for row in source.rows(columns):
+        bad.rows += 1
         if not isinstance(row, Row):
             bad.add(source.name, row[0], str(row[1]))
             continue
@@ -179,89 +254,11 @@ def _open(name: str, revision: str | None, key: str) -> list[Source]:
         paths = hub.download(name, revision, key=key)
         return [Source(path, f"{name.rstrip('/')}:{path.name}", key) for path in paths]
     if is_remote(name):
-        source = Source(Path(file_name(name)), name, key)  # refuses an unknown format before it is fetched
-        return [replace(source, path=remote.fetched(name, key=key))]
-    path = local_path(name, key)
-    if path.is_dir():
-        raise UserError(f"{key}: {name}: is a folder; name a file ({', '.join(FORMATS)}).")
-    if not path.is_file():
-        raise UserError(f"{key}: {name}: there is no such file (looked in {path.absolute().parent}).")
-    return [Source(path, name, key)]
-
-
-def _lines(source: Source) -> Iterator[str]:
-    """Lines without their line end; CRLF and a byte-order mark are taken off."""
-    line = 0
-    try:
-        with source.opened() as file:
-            for line, raw in enumerate(file, start=1):
-                yield raw.decode("utf-8-sig" if line == 1 else "utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{source.key}: {source.name}, line {line}: not UTF-8 (byte {error.object[error.start]:#04x} at "
-            f"position {error.start + 1}).\nConvert the file: iconv -f latin1 -t utf-8 FILE > NEW"
-        ) from error
-    except UserError:
-        raise
-    except Exception as error:  # whatever a codec or a file system raises
-        raise source.broken(f"after line {line}", error) from error
-
-
-def _records(source: Source) -> Iterator[tuple[int, list[str] | BadRow]]:
-    csv.field_size_limit(1 << 24)
-    # csv is quoted as RFC 4180 says; tsv has no quoting, as in SNLI and SentEval
-    dialect: Any = {} if source.format == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    # csv needs the line ends inside quoted fields back
-    reader = csv.reader((line + "\n" for line in _lines(source)), **dialect, strict=True)
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:  # the reader goes on with the next line
-            yield reader.line_num, BadRow(f"malformed CSV: {error}")
-        else:
-            yield reader.line_num, fields
-
-
-def _delimited_rows(source: Source, header: list[str], columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
-    places = [header.index(column) for column in columns]
-    for line, fields in islice(_records(source), 1, None):
-        if isinstance(fields, BadRow):
-            yield line, fields
-        elif not fields:
-            yield line, BadRow("blank")
-        elif len(fields) != len(header):
-            yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)})")
-        else:
-            yield Row(line, tuple(fields[place] for place in places), source.name)
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: JSONDecodeError, or a number of thousands of digits
-        raise BadRow(f"not JSON: {getattr(error, 'msg', error)}") from error
-    if not isinstance(value, dict):
-        raise BadRow("not a JSON object")
-    return value
-
-
-def _jsonl_rows(source: Source, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
-    for line, text in enumerate(_lines(source), start=1):
-        if not text.strip():
-            yield line, BadRow("blank")
-            continue
-        try:
-            value = _json_object(text)
-        except BadRow as reason:
-            yield line, reason
-            continue
-        absent = [column for column in columns if column not in value]
-        if absent:
-            yield line, BadRow(f"no field {', '.join(absent)}")
-        else:
-            yield Row(line, tuple(value[column] for column in columns), source.name)
+        urls = remote.expanded(name, key=key) if "*" in name else [name]
+        # made before the file is fetched, so that an unknown format is refused at once
+        sources = [Source(Path(file_name(url)), url, key) for url in urls]
+        return [replace(source, path=remote.fetched(source.name, key=key)) for source in sources]
+    return [Source(path, called, key) for path, called in local_files(name, FORMATS, key=key)]
 
 
 def open_parquet(source: Source, file: IO[bytes] | None = None) -> Any:
@@ -282,7 +279,7 @@ def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
     with source.opened() as file:
         line, opened = 0, open_parquet(source, file)
         try:
-            for batch in opened.iter_batches(columns=list(columns)):
+            for batch in opened.iter_batches(columns=list(dict.fromkeys(columns))):
                 for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
                     line += 1
                     yield Row(line, fields, source.name)

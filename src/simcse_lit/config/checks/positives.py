@@ -30,7 +30,7 @@ def _check_columns(config: TrainConfig) -> None:
     files = config.data.train_file if isinstance(config.data.train_file, list) else [config.data.train_file]
     if not files or not all(isinstance(file, str) and file for file in files):
         raise UserError(f"data.train_file={config.data.train_file}: must be a path, or a list of paths.")
-    text_files = [suffixes(file.lower())[0] == ".txt" for file in files]
+    text_files = [suffixes(file)[0] == ".txt" for file in files]
     if loss.name == "unsup" and len(columns) != 1:
         raise UserError(
             f"loss=unsup data.columns=[{','.join(columns)}]: unsupervised training reads one column, since the sentence "
@@ -49,7 +49,8 @@ def _check_columns(config: TrainConfig) -> None:
     if loss.name == "sup" and any(text_files):
         raise UserError(
             "loss=sup data.train_file: a .txt file holds one sentence a line, so it has no positives.\n"
-            "Use a csv, tsv, jsonl or parquet file of triplets, or loss=unsup."
+            "Use a csv, tsv, jsonl or parquet file of pairs or triplets, or loss=unsup. A table is named for its format:\n"
+            "one that is separated by tabs ends in .tsv"
         )
     if config.data.next_sentences is not None and not all(text_files):
         raise UserError("data.next_sentences: documents are .txt files, a sentence a line and a blank line between two.")

@@ -1,0 +1,37 @@
+"""What to say of columns that a table lacks: the ones that it has, and what to type."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from simcse_lit.errors import UserError
+
+
+def no_such_columns(
+    key: str, file: str, header: Sequence[str], columns: Sequence[str], first_object: Mapping[str, Any]
+) -> UserError:
+    """Return the message for a table that lacks some of the columns.
+
+    Args:
+        key: the configuration key that names the file; its group has the key `columns`.
+        file: its name.
+        header: the columns that it has.
+        columns: those that were asked for.
+        first_object: of a JSON file; else empty.
+    """
+    group = key.rpartition(".")[0]
+    missing = [column for column in columns if column not in header]
+    lacks = f"{group}.columns: {file}: has no column {', '.join(missing)}; its columns are {', '.join(header)}.\n"
+    for name, value in first_object.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return UserError(f"{lacks}Its rows are below {name}. Take them out: jq -c '.{name}[]' FILE > NEW.jsonl")
+    if len(header) == 1 and re.search("[,;]", header[0]) and PurePosixPath(file.lower()).suffixes[:1] == [".tsv"]:
+        return UserError(f"{lacks}A tsv is separated by tabs; rename a file that is not, so that it ends in .csv.")
+    order = f"those to read, in the order of [{', '.join(columns)}]."
+    if group == "data" and len(columns) > 2 and not set(missing) & set(columns[:2]):
+        kept = [column for column in columns if column in header]
+        return UserError(f"{lacks}To train without {', '.join(missing)}: data.columns=[{','.join(kept)}]\nOr name {order}")
+    if group == "data" and len(header) >= min(2, len(columns)):
+        return UserError(f"{lacks}For example data.columns=[{','.join(header[: len(columns)])}]. Name {order}")
+    return UserError(f"{lacks}Name {order}")

@@ -1,0 +1,132 @@
+"""The lines of a text file: UTF-8, or UTF-16 and UTF-32 with a byte-order mark; other encodings are refused.
+
+A line ends in LF or CRLF. In a file whose first lines end in a bare CR, CR ends a line too.
+"""
+
+import re
+from collections.abc import Iterator
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+from typing import IO, Any
+
+from simcse_lit.errors import UserError
+from simcse_lit.text.encodings import candidates
+
+HEAD = 1 << 13  # bytes by which a file's encoding and line ends are known
+MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+OTHER_FILES = {  # first bytes, and what the file then is
+    b"\x1f\x8b": "compressed by gzip: its name must end in .gz",
+    b"BZh9": "compressed by bzip2: its name must end in .bz2",
+    b"\xfd7zXZ\0": "compressed by xz: its name must end in .xz",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard: its name must end in .zst",
+    b"PAR1\x15": "a Parquet file: its name must end in .parquet",
+    b"PK\x03\x04": "a zip archive (or a spreadsheet): unpack it, or save the sheet as .csv",
+    b"%PDF-": "a PDF file: extract its text first",
+}
+
+
+def lines(file: IO[bytes], where: str, *, quoted: bool = False) -> Iterator[str]:
+    """Yield the lines of an open file without their line ends and byte-order mark.
+
+    Args:
+        file: without compression.
+        where: "KEY: FILE", for messages.
+        quoted: whether a line end between double quotes is text.
+
+    Raises:
+        UserError: the file is in another encoding, or no text.
+    """
+    source: Any = file
+    buffered = BufferedReader(source, HEAD)
+    head = buffered.peek()
+    encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
+    if encoding is None:
+        _refuse_other_files(head, where)
+    bare = _ends_in_bare_cr(head.decode(encoding or "latin-1", "ignore"), quoted)
+    if encoding:
+        yield from _marked(buffered, encoding, bare, where)
+    else:
+        yield from _utf8(_split(buffered, bare), where)
+
+
+def lines_of(path: Path, where: str) -> Iterator[str]:
+    """Yield the lines of a text file, whatever its name ends in.
+
+    Raises:
+        UserError: the file cannot be opened, is in another encoding, or no text.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from lines(file, where)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read: {error.strerror or error}.") from error
+
+
+def _utf8(raw_lines: Iterator[bytes], where: str) -> Iterator[str]:
+    foreign = 0  # the first line with characters beyond ASCII, all of which were UTF-8
+    for line, raw in enumerate(raw_lines, start=1):
+        try:
+            text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(where, line, raw.rstrip(b"\r\n"), error.start, foreign) from error
+        foreign = foreign or (0 if raw.isascii() else line)
+        yield text.rstrip("\r\n")
+
+
+def _split(buffered: BufferedReader, bare: bool) -> Iterator[bytes]:
+    if bare:  # latin-1 is any byte as a character: only the text layer splits at CR
+        return (line.encode("latin-1") for line in TextIOWrapper(buffered, "latin-1", newline=None))
+    return iter(buffered)
+
+
+def _marked(buffered: BufferedReader, encoding: str, bare: bool, where: str) -> Iterator[str]:
+    line = 0
+    try:
+        for text in TextIOWrapper(buffered, encoding, newline=None if bare else "\n"):
+            line += 1
+            yield text.rstrip("\r\n")
+    except UnicodeError as error:
+        raise UserError(f"{where}, after line {line}: the file is damaged: its first bytes say {encoding}.") from error
+
+
+def _ends_in_bare_cr(head: str, quoted: bool) -> bool:
+    outside = re.sub(r'"[^"]*("|$)', "", head) if quoted else head
+    bare = len(re.findall(r"\r(?!\n|$)", outside))  # behind the last one there may be its LF
+    return bare > 0 and bare >= outside.count("\n")
+
+
+def _refuse_other_files(head: bytes, where: str) -> None:
+    for first, what in OTHER_FILES.items():
+        if head.startswith(first):
+            raise UserError(f"{where}: is {what}.")
+    if head.count(0) * 200 > len(head):  # each blank and line end of UTF-16 holds one
+        even, odd = head[::2].count(0), head[1::2].count(0)
+        encoding = "UTF-16BE" if even > odd else "UTF-16LE"
+        raise UserError(
+            f"{where}, line 1: not UTF-8: zero bytes, as in {encoding} without a byte-order mark.\n"
+            f"Convert the file: iconv -f {encoding} -t utf-8 FILE > NEW"
+        )
+
+
+def _not_utf8(where: str, line: int, raw: bytes, start: int, foreign: int) -> UserError:
+    found = candidates(raw, start)
+    message = f"{where}, line {line}: not UTF-8 (byte {raw[start]:#04x} at position {start + 1})."
+    if found:
+        message += " In other encodings the line says:" + "".join(f"\n  {name:<20}{excerpt}" for name, excerpt in found)
+    else:
+        message += " No other encoding known here decodes the line."
+    repaired = raw.decode("utf-8", "replace")
+    damaged = repaired.count("\ufffd")
+    if sum(not character.isascii() for character in repaired) > 2 * damaged:  # most of it is UTF-8
+        foreign = foreign or line
+    if foreign:
+        return UserError(
+            f"{message}\nLine {foreign} holds characters that are UTF-8, so the file is mixed or damaged.\n"
+            "Mend the line, or drop such bytes: iconv -c -f utf-8 -t utf-8 FILE > NEW"
+        )
+    if not found:
+        return UserError(f"{message}\nThe file is damaged, or no text.")
+    first = found[0][0].partition(" ")[0]
+    return UserError(
+        f"{message}\nConvert the file from the encoding that reads right, e.g.: iconv -f {first} -t utf-8 FILE > NEW"
+    )
