@@ -2,8 +2,10 @@
 
 import pickle
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import combinations, pairwise
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import local_path
@@ -20,7 +23,15 @@ from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.errors import UserError
 from simcse_lit.text.rows import Row
-from simcse_lit.views.augmentation import augmenter, crop, delete_words, read_synonyms, replace_by_synonym
+from simcse_lit.views.augmentation import (
+    Augment,
+    augmenter,
+    crop,
+    delete_words,
+    read_synonyms,
+    replace_by_synonym,
+    units,
+)
 from simcse_lit.views.documents import followed
 from tests.conftest import train_config
 
@@ -65,12 +76,102 @@ def test_the_papers_rates_leave_what_they_say_and_every_place_comes_up_alike(rat
     assert len(deleted) == 20 and min(deleted.values()) > 0.8 * 2000 * rate
 
 
-def test_one_word_is_deleted_whatever_the_length() -> None:
-    augment = augmenter(AugmentationConfig("delete_one_word", None, None))
+def test_one_word_is_deleted_whatever_the_length(tokenizer: PreTrainedTokenizerFast) -> None:
+    augment = augmenter(AugmentationConfig("delete_one_word", None, None), tokenizer)
     assert augment is not None
     seen = {augment("a  b c", random.Random(seed)) for seed in range(50)}
     assert seen == {" ".join(pair) for pair in combinations("abc", 2)}
     assert augment("alone", random.Random(0)) == "alone"
+
+
+CHINESE = st.text(st.sampled_from("我们喜欢猫。，ab 1\u3000"), min_size=1, max_size=20)
+
+
+def augment_by(kind: str, tokenizer: PreTrainedTokenizerFast, synonyms: Path | None = None) -> Augment:
+    rate = 0.3 if kind in ("crop", "word_deletion") else None
+    augment = augmenter(AugmentationConfig(kind, rate, str(synonyms) if synonyms else None, None), tokenizer)
+    assert augment is not None
+    return augment
+
+
+@given(CHINESE)
+def test_units_are_together_the_text_and_each_character_of_a_script_without_blanks_is_one(text: str) -> None:
+    cut = units(text, bert())
+    assert "".join(cut) == text
+    for unit in cut:
+        assert len(re.findall("[我们喜欢猫]", unit)) <= 1, cut
+        assert " " not in unit.strip()
+
+
+@pytest.mark.parametrize("kind", ["crop", "word_deletion", "delete_one_word"])
+@pytest.mark.parametrize(
+    "text", ["一只狗在公园里奔跑。", "今日は天気がいいです", "我喜欢用BERT模型做实验", "ສວັດດີ", "สุนัขวิ่งในสวน"]
+)
+def test_text_without_blanks_is_changed_by_the_tokenizers_units(kind: str, text: str) -> None:
+    tokenizer = bert() if re.search("[是我狗天]", text) else byte_level()  # the former knows no Lao and no Thai
+    augment = augment_by(kind, tokenizer)
+    made = {augment(text, random.Random(seed)) for seed in range(40)}
+    assert text not in made and len(made) > 2
+    cut = units(text, tokenizer)
+    for changed in made:
+        left = len(cut) - share(len(cut), 0.3 if kind != "delete_one_word" else 0.0)
+        assert changed in {"".join(part) for part in combinations(cut, left)}
+        assert kind != "crop" or changed in text
+
+
+def test_blanks_between_units_stay_where_they_were() -> None:
+    made = {augment_by("delete_one_word", bert())("我 喜欢 BERT 模型", random.Random(seed)) for seed in range(60)}
+    assert made == {
+        "喜欢 BERT 模型",
+        "我 欢 BERT 模型",
+        "我 喜BERT 模型",
+        "我 喜欢 模型",
+        "我 喜欢 BERT 型",
+        "我 喜欢 BERT 模",
+    }
+
+
+def test_a_synonym_of_several_characters_is_found(tmp_path: Path) -> None:
+    (tmp_path / "synonyms.tsv").write_text("公园\t花园\n公\t错\n", encoding="utf-8")
+    augment = augment_by("synonym", bert(), tmp_path / "synonyms.tsv")
+    assert augment("一只狗在公园里。", random.Random(0)) == "一只狗在花园里。"
+    assert augment("没有别的词。", random.Random(0)) == "没有别的词。"
+
+
+@given(st.lists(st.text("ab,.'é", min_size=1, max_size=4), min_size=1, max_size=12), st.integers(0, 9))
+def test_text_with_blanks_is_changed_word_by_word_as_ever(words: list[str], seed: int) -> None:
+    text = " ".join(words)
+    assert augment_by("crop", bert())(text, random.Random(seed)) == " ".join(crop(words, 0.3, random.Random(seed)))
+    foreign = [*words, "北京", "x"] if len(words) > 2 else [*words, "x"]  # a few characters of another script change nothing
+    deleted = " ".join(delete_words(foreign, 0.3, random.Random(seed)))
+    assert augment_by("word_deletion", bert())(" ".join(foreign), random.Random(seed)) == deleted
+
+
+@cache
+def bert() -> PreTrainedTokenizerFast:
+    """A tokenizer of the kind of BERT's that knows no character of these scripts."""
+    tokenizer = AutoTokenizer.from_pretrained(local_path("pkg://simcse_lit/data/samples/tiny", "test"))
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    return tokenizer
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """Of the kind of RoBERTa's: a character of these scripts is three tokens, and a blank belongs to the word behind it."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({token: place for place, token in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=alphabet[0])
+
+
+def test_a_byte_level_tokenizer_cuts_between_characters() -> None:
+    assert units("我喜欢 BERT 模型", byte_level()) == ["我", "喜", "欢 ", "BERT ", "模", "型"]
+    assert units("我喜欢 BERT 模型", bert()) == ["我", "喜", "欢 ", "BERT ", "模", "型"]
+
+
+def test_a_text_longer_than_the_tokenizer_was_last_told_is_changed_in_full() -> None:
+    tokenizer = bert()
+    tokenizer("a b", truncation=True, max_length=4)
+    assert units("我" * 50, tokenizer) == ["我"] * 50
 
 
 def test_a_synonym_replaces_one_word_and_nothing_else() -> None:
@@ -131,7 +232,7 @@ class Texts:
     def module(self, file: Path, *changes: str, seed: int = 0, done: int = 0) -> SimCSEDataModule:
         settings = ("model=tiny", "data=file", f"data.train_file={file}", "data.batch_size=4")
         config = train_config(*settings, f"data.cache_dir={self.cache}", *changes)
-        augment = augmenter(config.augmentation)
+        augment = augmenter(config.augmentation, self.tokenizer)
         sentences: dict[str, list[str]] = {"dev": [], "test": []}
         module = SimCSEDataModule(config.data, self.tokenizer, **sentences, token_budget=1, seed=seed, augment=augment)
         module.done = done
@@ -206,7 +307,7 @@ def test_a_worker_that_is_a_new_process_draws_the_same(texts: Texts, file: Path,
         "data.max_length=32",
         *(f"data.train_file={file}", f"augmentation={kind}"),
     )
-    stream = StreamedBatches(config.data, texts.tokenizer, seed=3, augment=augmenter(config.augmentation))
+    stream = StreamedBatches(config.data, texts.tokenizer, seed=3, augment=augmenter(config.augmentation, texts.tokenizer))
     sent = pickle.loads(ForkingPickler.dumps(stream))
     assert list(texts.pairs(next(iter(sent)))) == list(texts.pairs(next(iter(stream))))
 
@@ -214,7 +315,7 @@ def test_a_worker_that_is_a_new_process_draws_the_same(texts: Texts, file: Path,
 def test_a_stream_changes_its_texts_too_and_goes_on_where_it_was(texts: Texts, file: Path) -> None:
     changes = ("data=stream", f"data.train_file={file}", "trainer.max_steps=9", "augmentation=delete_one_word")
     config = train_config("model=tiny", *changes, "data.batch_size=4", "data.max_length=32").data
-    augment = augmenter(AugmentationConfig("delete_one_word", None, None))
+    augment = augmenter(AugmentationConfig("delete_one_word", None, None), texts.tokenizer)
 
     def batches(count: int, **share: int) -> list[list[tuple[str, str]]]:
         stream = iter(StreamedBatches(config, texts.tokenizer, seed=3, augment=augment, **share))

@@ -60,7 +60,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         test=scorer.test_sentences,
         token_budget=config.evaluation.token_budget,
         seed=config.seed,
-        augment=augmenter(config.augmentation),
+        augment=augmenter(config.augmentation, tokenizer),
     )
     second = second_encoder(encoder) if config.loss.encoders == 2 else None
     for each in (encoder, second):

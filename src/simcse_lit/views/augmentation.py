@@ -1,11 +1,13 @@
 """Positives of unsupervised training that are a changed copy of the sentence (Table 1 of the paper).
 
-The text is changed before it is tokenised. Each epoch draws a new change from (seed, epoch, place of the example), so the
+The text is changed before it is tokenised. Words are what stands between blanks; in a script without blanks between words,
+as Chinese, they are the tokenizer's units. Each epoch draws a new change from (seed, epoch, place of the example), so the
 same seed gives the same run, and a resumed run draws what it would have drawn. `augmentation=mlm` changes tokens in the
 training step instead (`replacement.py`).
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,33 +19,81 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import AugmentationConfig
 from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus
+from simcse_lit.text.lines import lines_of
 from simcse_lit.text.tokens import TEXT, token_table
 
 Augment = Callable[[str, random.Random], str]
 
+# Thai, Lao, Tibetan, Burmese, Khmer; kana, Bopomofo, Han.
+UNSPACED = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+COMPARED = 10_000  # texts by which an augmentation is judged
 
-def augmenter(config: AugmentationConfig) -> Augment | None:
-    """What changes a text, or None for `augmentation=none` and `mlm`. Words are what stands between blanks.
+
+def augmenter(config: AugmentationConfig, tokenizer: PreTrainedTokenizerFast) -> Augment | None:
+    """What changes a text, or None for `augmentation=none` and `mlm`.
 
     It can be pickled: a data loader's worker may be a new process that gets it that way.
+
+    Args:
+        config: the group `augmentation` of `conf/`.
+        tokenizer: the model's; its units are the words of a text without blanks between them.
 
     Raises:
         UserError: the file of synonyms cannot be read.
     """
     rate = config.rate
     if config.name == "crop":
-        return partial(_change_words, crop, rate or 0.0)
+        return partial(_change_words, crop, rate or 0.0, tokenizer)
     if config.name == "word_deletion":
-        return partial(_change_words, delete_words, rate or 0.0)
+        return partial(_change_words, delete_words, rate or 0.0, tokenizer)
     if config.name == "delete_one_word":
-        return partial(_change_words, delete_words, 0.0)
+        return partial(_change_words, delete_words, 0.0, tokenizer)
     if config.name == "synonym":
-        return partial(_change_words, replace_by_synonym, read_synonyms(config.synonyms or ""))
+        return partial(_change_words, replace_by_synonym, read_synonyms(config.synonyms or ""), tokenizer)
     return None
 
 
-def _change_words(change: Callable[..., list[str]], how: Any, text: str, generator: random.Random) -> str:
-    return " ".join(change(text.split(), how, generator))
+def _change_words(
+    change: Callable[..., list[str]], how: Any, tokenizer: PreTrainedTokenizerFast, text: str, generator: random.Random
+) -> str:
+    words = text.split()
+    if len(UNSPACED.findall(text)) <= len(words):
+        return " ".join(change(words, how, generator))
+    words = units(text, tokenizer)
+    return "".join(change(in_dictionary(words, how) if isinstance(how, dict) else words, how, generator)).strip()
+
+
+def units(text: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Cut a text at blanks, and scripts without blanks into the tokenizer's tokens.
+
+    The units are together the text: each is followed by the blanks behind it. A token that is a part of a character makes no
+    unit.
+    """
+    encoded = tokenizer(
+        text, add_special_tokens=False, padding=False, truncation=False, return_offsets_mapping=True, verbose=False
+    )
+    starts = [0]
+    for start, end in encoded["offset_mapping"]:
+        start += len(text[start:end]) - len(text[start:end].lstrip())  # some tokenizers count the blank before a word
+        if start > starts[-1] and (text[start - 1].isspace() or UNSPACED.search(text[start - 1 : start + 1])):
+            starts.append(start)
+    return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def in_dictionary(words: Sequence[str], synonyms: dict[str, list[str]]) -> list[str]:
+    """Join neighbouring units to the longest words that have synonyms; a tokenizer may cut these into characters."""
+    longest = max(map(len, synonyms))
+    joined, place = [], 0
+    while place < len(words):
+        end = place + 1
+        for stop in range(place + 2, min(len(words), place + longest) + 1):
+            if "".join(words[place:stop]).strip().lower() in synonyms:
+                end = stop
+        joined.append("".join(words[place:end]))
+        place = end
+    return joined
 
 
 def removed(words: int, rate: float) -> int:
@@ -70,7 +120,7 @@ def replace_by_synonym(words: Sequence[str], synonyms: dict[str, list[str]], gen
     A word is looked up in lower case without the punctuation around it, which stays, as does a capital at its start.
     """
     words = list(words)
-    cores = [word.strip("\"'.,;:!?()[]") for word in words]
+    cores = [word.strip("\"'.,;:!?()[] ") for word in words]
     known = [place for place, core in enumerate(cores) if core.lower() in synonyms]
     if known:
         place = generator.choice(known)
@@ -90,11 +140,7 @@ def read_synonyms(name: str) -> dict[str, list[str]]:
     key = "augmentation.synonyms"
     path = local_path(name, key)
     synonyms: dict[str, list[str]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{key}: {name}: cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines_of(path, f"{key}: {name}"), start=1):
         word, *others = [field.strip() for field in line.split("\t")]
         if not word or not others or not all(others):
             raise UserError(f"{key}: {name}, line {number}: expected a word and its synonyms, with tabs between: {line!r}.")
@@ -122,6 +168,14 @@ class AugmentedCorpus(Corpus):
         self.tokenizer = tokenizer
         self.augment = augment
         self.max_length = max_length
+
+    def unchanged(self) -> tuple[int, int]:
+        """Count the texts that the first epoch leaves as they are, and those that were compared, at most `COMPARED`."""
+        step = -(-len(self) // COMPARED)
+        rows = range(0, len(self), step)
+        texts = self.dataset[list(rows)][TEXT].to_pylist()
+        changed = (self.augment(text, self.generator(row)) for row, text in zip(rows, texts, strict=True))
+        return sum(new.split() == text.split() for new, text in zip(changed, texts, strict=True)), len(rows)
 
     def __getitems__(self, indices: list[int]) -> pa.Table:
         table = super().__getitems__(indices)
