@@ -111,8 +111,10 @@ def fit_and_score(
         UserError: the text cannot be used, or training diverged.
     """
     run_dir = Path(config.run_dir)
-    examples = prepare_corpus(config, trainer, built)
-    console.announce(config, built.module, examples, trainer.strategy.root_device)
+    read = prepare_corpus(config, trainer, built)
+    console.announce(config, built.module, read, trainer.strategy.root_device)
+    if trainer.is_global_zero:
+        run_folder.record_corpus(run_dir, read)
     scores = read_scores(run_dir) if checkpoint else {}
     if checkpoint:
         go_on(config, trainer, built, steps_of(checkpoint))

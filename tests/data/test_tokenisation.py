@@ -183,7 +183,7 @@ def test_second_time_neither_reads_text_nor_writes(
     made = tokenised_corpus(config, load())["view0"][:]
     (file,) = Path(config.cache_dir).iterdir()
     written = file.stat().st_mtime_ns
-    monkeypatch.setattr(tokenisation, "examples", lambda *arguments: pytest.fail("the text was read again"))
+    monkeypatch.setattr(tokenisation, "read_examples", lambda *arguments: pytest.fail("the text was read again"))
     monkeypatch.setattr(tokenisation, "token_table", lambda *arguments: pytest.fail("the text was tokenised again"))
     assert tokenised_corpus(config, load())["view0"][:] == made
     assert cached(config) == {file.name} and file.stat().st_mtime_ns == written

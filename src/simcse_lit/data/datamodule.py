@@ -5,6 +5,7 @@ Every stage is prepared on its own, so that a wrong STS folder shows before a co
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,7 +18,8 @@ from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches, ViewCollator
 from simcse_lit.data.order import RankBatches
 from simcse_lit.data.streaming import StreamedBatches
-from simcse_lit.data.tokenisation import places, tokenised_corpus
+from simcse_lit.data.summary import check
+from simcse_lit.data.tokenisation import places, summary_of, tokenised_corpus
 from simcse_lit.distributed import world
 from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus, EpochOrder
@@ -96,6 +98,27 @@ class SimCSEDataModule(pl.LightningDataModule):
         else:
             self._corpus = Corpus(dataset, self.seed)
 
+    def summary(self) -> dict[str, Any]:
+        """What was read of the corpus (`data/summary.py`), the shortest batch, and texts that the augmentation left alone.
+
+        Raises:
+            UserError: nothing can be learnt from the corpus.
+        """
+        read, examples = summary_of(self.corpus.dataset), len(self.corpus)
+        check(read, examples)
+        rest = self._batches().rest
+        found = {**asdict(read), "examples": examples, "shortest_batch": rest or self.config.batch_size}
+        if rest == 1 and len(self.config.columns) < 3:
+            log.warning(
+                "The last batch of an epoch has one example, so no in-batch negatives: its loss is 0.\n"
+                "data.drop_last=true leaves it out."
+            )
+        if isinstance(self.corpus, AugmentedCorpus):
+            found["unchanged"], found["compared"] = self.corpus.unchanged()
+            if found["unchanged"] == found["compared"]:
+                log.warning("The augmentation changes none of the texts: anchor and positive are the same text.")
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the corpus: digests of its files, its length, and the examples of an epoch's last batch
         if that is not full. Nothing of a stream.
@@ -136,19 +159,12 @@ class SimCSEDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This process's part of the training batches, from where a resumed run left off (`order.py`)."""
-        rank, processes = world()
         if self.config.streaming:
+            rank, processes = world()
             share = {"rank": rank, "processes": processes, "done": self.done}
             stream = StreamedBatches(self.config, self.tokenizer, seed=self.seed, augment=self._augment, **share)
             return self._loader(stream, batch_size=None)
-        batches = RankBatches(
-            self.corpus.order,
-            self.config.batch_size,
-            drop_last=self.config.drop_last,
-            rank=rank,
-            processes=processes,
-            done=self.done,
-        )
+        batches = self._batches()
         if batches.rest:
             log.info(
                 "The last batch of an epoch has %d instead of %d examples, so fewer in-batch\n"
@@ -158,6 +174,11 @@ class SimCSEDataModule(pl.LightningDataModule):
             )
         collate = ViewCollator(int(self.tokenizer.pad_token_id))
         return self._loader(self.corpus, batch_sampler=batches, collate_fn=collate)
+
+    def _batches(self) -> RankBatches:
+        rank, processes = world()
+        size, drop_last = self.config.batch_size, self.config.drop_last
+        return RankBatches(self.corpus.order, size, drop_last=drop_last, rank=rank, processes=processes, done=self.done)
 
     def _loader(self, dataset: Any, **batches: Any) -> DataLoader[Any]:
         changes = isinstance(dataset, (AugmentedCorpus, NextSentenceCorpus))  # with the epoch

@@ -1,5 +1,7 @@
 """Tokenises a training corpus once and keeps it as a memory-mapped Arrow file, named by what it was made from.
 
+The file is checked whenever it is opened, and made again if it is damaged (`cached_file.py`).
+
 It holds a column of token ids for each view, with special tokens and without padding. Memory stays bounded: rows are read,
 checked, tokenised (in parallel, by the Rust tokenizer) and written in blocks. To tokenise on the fly use `streaming.py`.
 """
@@ -7,9 +9,8 @@ checked, tokenised (in parallel, by the Rust tokenizer) and written in blocks. T
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,16 +20,19 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
+from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
+from simcse_lit.data.summary import Counting, Summary
+from simcse_lit.disk import durable_replace
 from simcse_lit.errors import UserError
-from simcse_lit.text.examples import examples
-from simcse_lit.text.rows import Row
+from simcse_lit.text.examples import counter, read_examples
+from simcse_lit.text.rows import BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
 from simcse_lit.text.tokens import TEXT, token_table
 from simcse_lit.views.documents import FOLLOWERS, followed, sentences_of_documents
 
 log = logging.getLogger(__name__)
 
-FORMAT = "2"  # raise it when the same inputs would give another file
+FORMAT = "3"  # raise it when the same inputs would give another file
 BLOCK = 4096  # rows a record batch
 
 
@@ -52,23 +56,32 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, 
     info = DatasetInfo(download_checksums=checksums)
     folder = Path(config.cache_dir).expanduser()
     path = folder / f"{sources[0].path.stem}-{digest[:16]}.arrow"
-    if path.is_file():
-        log.info("Tokenised corpus from the cache, %s", path.name)
-        return Dataset.from_file(str(path), info=info)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial = partial_name(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"data.cache_dir: {folder} cannot be made: {error.strerror or error}.") from error
     try:
-        _write(partial, sources, config, tokenizer, lines, keep_text)
-        partial.replace(path)
+        sweep(folder)
+        if path.is_file():
+            if is_intact(path):
+                log.info("Tokenised corpus from the cache, %s", path.name)
+                return Dataset.from_file(str(path), info=info)
+            log.warning("The tokenised corpus %s in the cache is damaged; it is made again.", path.name)
+        summary = _write(partial, sources, config, tokenizer, lines, keep_text)
+        seal(partial, asdict(summary))
+        durable_replace(partial, path)
     except OSError as error:
         where = error.filename or folder
         raise UserError(f"data.cache_dir={folder}: {where}: {error.strerror or error}.") from error
     finally:
         partial.unlink(missing_ok=True)
     return Dataset.from_file(str(path), info=info)
+
+
+def summary_of(dataset: Dataset) -> Summary:
+    """Return what was read when a tokenised corpus was made."""
+    return Summary(**read_record(Path(dataset.cache_files[0]["filename"])))
 
 
 def places(
@@ -92,7 +105,7 @@ def places(
             return None
         found: dict[int, Row] = {}
         wanted = set(rows)
-        for number, row in enumerate(_rows(sources, config)):
+        for number, row in enumerate(_rows(sources, config, counter(sources, "skip"))):
             if number in wanted:
                 found[number] = row
                 if len(found) == len(wanted):
@@ -102,10 +115,10 @@ def places(
     return [(found[number].file, found[number].line) for number in rows]
 
 
-def _rows(sources: Sequence[Source], config: DataConfig) -> Iterator[Row]:
+def _rows(sources: Sequence[Source], config: DataConfig, bad: BadRows) -> Iterator[Row]:
     """The rows of the tokenised corpus, in its order; with `next_sentences` the last field counts those that follow."""
     if not config.next_sentences:
-        return examples(sources, config.columns, config.on_bad_row, config.nli_labels)
+        return read_examples(sources, config.columns, bad, config.nli_labels)
     sentences = chain.from_iterable(sentences_of_documents(source) for source in sources)
     return (replace(row, fields=(*row.fields, count)) for row, count in followed(sentences, config.next_sentences))
 
@@ -117,21 +130,24 @@ def _write(
     tokenizer: PreTrainedTokenizerFast,
     lines: int,
     keep_text: bool,
-) -> None:
+) -> Summary:
     views = len(config.columns)
     fields = [(f"view{view}", pa.list_(pa.int32())) for view in range(views)]
     fields += [(TEXT, pa.string())] if keep_text else []
     fields += [(FOLLOWERS, pa.int32())] if config.next_sentences else []
     schema = pa.schema(fields)
-    rows = _rows(sources, config)
-    written = 0
+    bad = counter(sources, config.on_bad_row)
+    rows = _rows(sources, config, bad)
+    counting, written = Counting(views), 0
     with (
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
         tqdm(total=lines, unit=" rows", desc="Tokenising", unit_scale=True, ncols=78, leave=False) as bar,
     ):
         while block := [row.fields for row in islice(rows, BLOCK)]:
-            table = token_table([row[:views] for row in block], tokenizer, config.max_length)
+            texts = [row[:views] for row in block]
+            table = token_table(texts, tokenizer, config.max_length, counting.tokens)
+            counting.add(texts)
             if keep_text:
                 table = table.append_column(TEXT, pa.array([row[0] for row in block], pa.string()))
             if config.next_sentences:
@@ -139,9 +155,13 @@ def _write(
             writer.write_table(table)
             written += len(block)
             bar.update(len(block))
+    bad.finish()
     if not written:
         raise UserError(f"data.train_file: {', '.join(source.name for source in sources)}: holds no usable rows.")
     log.info("Tokenised %s rows.", f"{written:,}")
+    rows_read = written if config.next_sentences else bad.rows
+    left_out = bad.count + bad.unlabelled
+    return counting.summary(rows=rows_read, left_out=left_out, unlabelled=bad.unlabelled, max_length=config.max_length)
 
 
 def _fingerprint(

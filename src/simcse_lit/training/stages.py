@@ -3,6 +3,7 @@
 import logging
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,14 +22,14 @@ log = logging.getLogger(__name__)
 Row = dict[str, dict[str, float]]  # "dev" and "test" to task to score
 
 
-def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> int | None:
+def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> dict[str, Any] | None:
     """Tokenise the corpus once a machine, or find it in the cache.
 
     Returns:
-        The number of examples; None for a stream.
+        What was read (`SimCSEDataModule.summary`); None for a stream.
 
     Raises:
-        UserError: the text cannot be used, or does not fill a batch.
+        UserError: the text cannot be used, does not fill a batch, or holds nothing to learn.
     """
     together(lambda: built.data.prepare_corpus() if trainer.local_rank == 0 else None)
     if config.data.streaming:
@@ -39,7 +40,7 @@ def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> in
             f"data.drop_last: the {examples} examples are less than one batch of {config.data.batch_size}.\n"
             "Lower data.batch_size, or set data.drop_last=false."
         )
-    return examples
+    return built.data.summary()
 
 
 def steps_of(checkpoint: Path | None) -> int:

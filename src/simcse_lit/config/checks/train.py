@@ -134,6 +134,11 @@ def _check_stream(config: TrainConfig) -> None:
 
 def _check_combinations(config: TrainConfig) -> None:
     check_views(config)
+    if config.data.batch_size < 2 and len(config.data.columns) < 3:
+        raise UserError(
+            f"data.batch_size={config.data.batch_size}: the other examples of a batch are the negatives. There would be "
+            "none,\nand the loss would be 0. Set it to 2 or more."
+        )
     if config.pooler.name == "cls_before_pooler" and config.projection.name == "mlp":
         raise UserError(
             "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, and that "

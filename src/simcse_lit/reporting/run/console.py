@@ -1,8 +1,9 @@
 """Messages of a run on the terminal, within 80 columns."""
 
 import logging
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode, nearest
-from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite
+from simcse_lit.reporting.corpus import described
 from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.run.run_folder import device_name
 from simcse_lit.scores import Scores, dev_score
 from simcse_lit.tables import METRICS, by_family, score_table, sparkline
+from simcse_lit.text.lines import lines_of
 
 if TYPE_CHECKING:
     from simcse_lit.training.module import SimCSEModule
@@ -55,12 +57,14 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     return {key: attrgetter(key)(config) for key in SETTINGS}
 
 
-def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, device: torch.device) -> None:
-    """Log what will be trained, and on what; `examples` is None for a stream."""
+def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any] | None, device: torch.device) -> None:
+    """Log what will be trained, and on what; `read` tells what was read of the corpus, and is None for a stream."""
+    corpus = "a stream" if read is None else f"{read['examples']:,} examples"
+    noted = "; ".join(described(read, config.data.batch_size)) if read else ""
     million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
     trained = sum(parameter.numel() for parameter in module.encoder.parameters() if parameter.requires_grad) / 1e6
     layers = module.encoder.backbone.config.num_hidden_layers
-    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 and examples else []
+    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 and read else []
     limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
     steps = " or ".join(limits)
     processes = config.trainer.devices * config.trainer.num_nodes
@@ -69,7 +73,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, 
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
         "         pooler %s, projection %s\n"
         "Loss     %s, temperature %g, %d views\n"
-        "Data     %s, batch %d, length %d\n"
+        "Data     %s, batch %d, length %d%s\n"
         "Steps    lr %g %s, %s\n"
         "Device   %s (%s), %s, seed %d",
         config.model.name_or_path,
@@ -81,9 +85,10 @@ def announce(config: TrainConfig, module: "SimCSEModule", examples: int | None, 
         config.loss.name,
         config.loss.temperature,
         views,
-        "a stream" if examples is None else f"{examples:,} examples",
+        corpus,
         config.data.batch_size,
         config.data.max_length,
+        "".join(f"\n         {line}" for line in textwrap.wrap(noted, 70)),
         config.optimizer.lr,
         config.optimizer.schedule,
         steps,
@@ -119,11 +124,8 @@ def show_nearest(
     Raises:
         UserError: the corpus cannot be read.
     """
-    path = local_path(corpus, "demo.corpus")
-    try:
-        sentences = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"demo.corpus: {corpus}: cannot be read: {error}.") from error
+    read = lines_of(local_path(corpus, "demo.corpus"), f"demo.corpus: {corpus}")
+    sentences = [line.strip() for line in read if line.strip()]
     cosines, places = nearest(
         encode(encoder, tokenizer, queries), encode(encoder, tokenizer, sentences), min(k, len(sentences))
     )

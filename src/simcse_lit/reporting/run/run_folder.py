@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import asdict
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,14 @@ def write_provenance(folder: Path, config: Any, device: torch.device) -> None:
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+
+
+def record_corpus(folder: Path, read: Mapping[str, Any] | None) -> None:
+    """Add what was read of the training corpus to `environment.json`; nothing of a stream."""
+    if read is not None:
+        path = folder / "environment.json"
+        environment = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**environment, "data": read}, indent=2) + "\n", encoding="utf-8")
 
 
 def keep_earlier_metrics(logger: "CSVLogger", steps: int) -> None:

@@ -13,6 +13,7 @@ from simcse_lit.reporting.sweep.runs import FAILED, FINISHED, Run
 from simcse_lit.reporting.sweep.summary import (
     BESIDE,
     before,
+    corpora,
     made,
     mean_and_std,
     notes,
@@ -52,6 +53,7 @@ def write_page(
         title=title,
         summary=states(runs),
         made=made(runs),
+        corpora=corpora(runs),
         comparison=comparison,
         best=ranked[0] if len(comparison.settings) > 1 and ranked else None,
         cards=_cards(comparison, ranked),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simcse_lit.reporting.corpus import described
 from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.sweep.comparison import Comparison, Setting, show
 from simcse_lit.reporting.sweep.runs import Run
@@ -30,6 +31,19 @@ def made(runs: Sequence[Run]) -> str:
         if values:
             parts.append(f"{name} {', '.join(sorted(values))}")
     return "; ".join(parts)
+
+
+def corpora(runs: Sequence[Run]) -> list[str]:
+    """Say what the runs read of their training corpora: a line for each corpus, with its runs if there are several."""
+    labels: dict[str, list[str]] = {}
+    for run in runs:
+        if read := run.environment.get("data"):
+            batch_size = run.facts.get("data.batch_size", 0)
+            said = "; ".join([f"{read['examples']:,} examples", *described(read, batch_size)])
+            labels.setdefault(said, []).append(run.label)
+    if len(labels) == 1:
+        return [f"Data: {said}" for said in labels]
+    return [f"Data of {', '.join(of)}: {said}" for said, of in labels.items()]
 
 
 def protocol(comparison: Comparison) -> str:

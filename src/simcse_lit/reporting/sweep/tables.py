@@ -7,7 +7,18 @@ from pathlib import Path
 from simcse_lit.reporting.sweep.comparison import Comparison, show
 from simcse_lit.reporting.sweep.paper import Published
 from simcse_lit.reporting.sweep.runs import FINISHED, Run
-from simcse_lit.reporting.sweep.summary import BESIDE, before, made, mean_and_std, notes, p_value, protocol, score, shared
+from simcse_lit.reporting.sweep.summary import (
+    BESIDE,
+    before,
+    corpora,
+    made,
+    mean_and_std,
+    notes,
+    p_value,
+    protocol,
+    score,
+    shared,
+)
 from simcse_lit.tables import Table, latex_table, markdown_table, markdown_text
 
 
@@ -50,7 +61,7 @@ def write_tables(
     unfinished = [run for run in runs if run.state != FINISHED]
     lines = [f"# {markdown_text(title)}", ""]
     if comparison.settings:
-        lines += [f"{markdown_text(part)}\n" for part in (made(runs), _same(comparison)) if part]
+        lines += [f"{markdown_text(part)}\n" for part in (made(runs), *corpora(runs), _same(comparison)) if part]
         lines += [protocol(comparison), ""]
     lines += [f"{markdown_table(table)}\n" for table in scores]
     lines += [f"{note}\n" for note in notes(comparison)]

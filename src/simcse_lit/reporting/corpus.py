@@ -1,0 +1,38 @@
+"""Words for what was read of a training corpus, as `SimCSEDataModule.summary` counted it and `environment.json` keeps it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def described(read: Mapping[str, Any], batch_size: int) -> list[str]:
+    """Return what is to be said of a corpus beside its number of examples; nothing if nothing was left out, cut or alike.
+
+    Args:
+        read: the summary.
+        batch_size: of the run.
+    """
+    said = []
+    if read["rows"] != read["examples"]:
+        what = "rows of" if read["examples"] + read["left_out"] == read["rows"] else "examples of"
+        rows = "" if what == "rows of" else " rows"
+        said.append(
+            f"{read['examples']:,} {what} {read['rows']:,}{rows}"
+            + (f", {read['left_out']:,} left out" * bool(read["left_out"]))
+        )
+        if read["unlabelled"]:
+            said[-1] += f" ({read['unlabelled']:,} without a gold label)"
+    duplicates = {name: count for name, count in read["duplicates"].items() if count}
+    if duplicates.keys() == {"texts"}:
+        said.append(f"{duplicates['texts']:,} duplicates")
+    elif duplicates:
+        said.append("duplicates: " + ", ".join(f"{count:,} {name}" for name, count in duplicates.items()))
+    if read["cut"]:
+        said.append(f"{read['cut']:,} cut at {read['max_length']} tokens")
+    if read["blank"]:
+        said.append(f"{read['blank']:,} blank to the tokenizer")
+    if read.get("unchanged"):
+        of = f" of {read['compared']:,}" if read["compared"] < read["examples"] else ""
+        said.append(f"{read['unchanged']:,}{of} unchanged by the augmentation")
+    if read["shortest_batch"] < batch_size:
+        said.append(f"shortest batch {read['shortest_batch']:,}")
+    return said
