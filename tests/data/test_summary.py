@@ -142,7 +142,6 @@ REFUSED = {
     "equal lines": (["the same"] * 64, (), "all 64 texts are one text"),
     "one positive for all": (["sent0,sent1", *(f"a {n},b" for n in range(9))], (), "all 9 positives are one text"),
     "one anchor for all": (["sent0,sent1", *(f"a,b {n}" for n in range(9))], (), "all 9 anchors are one text"),
-    "one triplet": (["sent0,sent1,hard_neg", "a,b,c"], ("loss=sup",), "holds one example"),
     "nothing for the tokenizer": (["\u200b" * n for n in range(1, 9)], (), "leaves nothing of any text"),
     "one followed sentence": (["one", "two", "", "three"], ("data.next_sentences=1",), "holds one example"),
 }
@@ -172,6 +171,7 @@ def test_a_corpus_from_which_nothing_can_be_learnt_is_refused(
         ([f"line {n}" for n in range(9)], (), "The last batch of an epoch has one example"),
         ([f"line {n}" for n in range(9)], ("data.drop_last=true",), None),
         ([f"line {n}" for n in range(10)], (), None),
+        (["sent0,sent1,hard_neg", "a,b,c"], ("loss=sup",), "There is one example, so its hard negative"),
         (["one", "two", "three"], ("augmentation=crop",), "The augmentation changes none of the texts"),
         (["one two", "two", "three"], ("augmentation=crop",), None),
     ],
@@ -184,7 +184,8 @@ def test_a_corpus_from_which_little_can_be_learnt_is_announced(
     overrides: tuple[str, ...],
     warning: str | None,
 ) -> None:
-    summary(tokenizer, write(tmp_path, lines), *overrides)
+    name = "a.csv" if lines[0].startswith("sent0") else "a.txt"
+    summary(tokenizer, write(tmp_path, lines, name), *overrides)
     warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warned) == (warning is not None) and (warning or "") in "".join(warned)
 

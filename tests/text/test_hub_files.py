@@ -111,7 +111,7 @@ REFUSED = {
         f"{BASE}/configurations/large/*.jsonl",
     ],
     "languages/en": ["is a folder; name its files: hf://datasets/some/languages/en/train-*.parquet"],
-    "languages/fr/*.parquet": ["the data set holds no such file"],
+    "languages/fr/*.parquet": ["the data set some/languages holds no such file"],
     "languages/en/none.txt": ["holds no such file"],
 }
 

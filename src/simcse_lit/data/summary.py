@@ -83,13 +83,15 @@ def check(summary: Summary, examples: int) -> None:
         UserError: it has one example, one text for all, or nothing but blank texts.
     """
     key, total = "data.train_file", summary.examples
-    if examples < 2:
+    if examples < 2 and len(summary.duplicates) < 3:
         raise UserError(
             f"{key}: holds one example. Its negatives are the other examples of the batch, and there are none:\n"
             "nothing can be learnt. Give two or more."
         )
+    if examples < 2:
+        log.warning("There is one example, so its hard negative is the only negative.")
     for name, count in list(summary.duplicates.items())[:2]:
-        if count == total - 1:
+        if count == total - 1 > 0:
             raise UserError(
                 f"{key}: all {total:,} {name} are one text, and the other examples of a batch are the negatives:\n"
                 "nothing can be learnt. Give different ones."
