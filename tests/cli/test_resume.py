@@ -215,14 +215,14 @@ def test_a_run_is_not_continued_on_another_text(warm_cli: Cli, tmp_path: Path) -
 
 def test_a_checkpoint_of_an_earlier_version_which_does_not_know_its_text_is_continued(warm_cli: Cli, tmp_path: Path) -> None:
     text, folder = tmp_path / "train.txt", tmp_path / "run"
-    text.write_text("a line\n" * 100)
+    text.write_text("".join(f"line {number}\n" for number in range(100)))
     settings = of_a_file(text)
     assert interrupted(warm_cli, folder, 8, signal.SIGTERM, settings=settings).returncode == 128 + signal.SIGTERM
     path = folder / "checkpoints" / "last.ckpt"
     state = torch.load(path, weights_only=True)
     assert state.pop("SimCSEDataModule")["examples"] == 100
     torch.save(state, path)
-    text.write_text("another line\n" * 100)
+    text.write_text("".join(f"another line {number}\n" for number in range(100)))
     continued = run(warm_cli, folder, f"hydra.run.dir={folder}", "resume=auto", settings=settings)
     assert continued.returncode == 0, continued.stderr
 
