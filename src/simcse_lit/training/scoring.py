@@ -1,6 +1,6 @@
 """Scores an encoder while it is trained: collects the vectors of a pass over sentences, then scores the tasks on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -52,7 +52,8 @@ class Scorer:
         def choose() -> dict[str, float]:
             return {"sts": score(task, embed).score}
 
-        dev, *measured = shared([choose, *(partial(measure, analysis) for analysis in self._analyses)])
+        jobs: list[Callable[[], dict[str, float]]] = [choose, *(partial(measure, analysis) for analysis in self._analyses)]
+        dev, *measured = shared(jobs)
         return {name: value for found in (*measured, dev) for name, value in found.items()}
 
     def test(self, device: torch.device) -> dict[str, float]:
