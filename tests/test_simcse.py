@@ -17,7 +17,9 @@ from simcse_lit import SimCSE
 from simcse_lit.config.resolvers import local_path, means_file
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
+from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.export import Provenance, export
+from simcse_lit.formats.loading import load_encoder
 from simcse_lit.retrieval.index import Index
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
@@ -166,6 +168,35 @@ def test_a_sentence_is_encoded_where_the_call_says_and_the_next_where_the_model_
     model.encode("A dog.")
     assert moved == ["meta", "cpu", "meta"]
     assert SimCSE(raw, ["cpu", "cpu"], pooler="avg").device == "cpu"
+
+
+def test_loading_an_export_prints_nothing_and_leaves_transformers_as_it_was(tmp_path: Path, raw: str) -> None:
+    """In a Python of its own, where nobody has made transformers quiet."""
+    loaded = load_encoder(raw, revision=None, pooler="avg", projection=None)
+    export_as(loaded, tmp_path / "export", format="transformers", int8=False)
+    script = """
+import logging, sys
+from huggingface_hub.utils import are_progress_bars_disabled
+from transformers import BertModel
+from transformers.utils import logging as theirs
+
+def state():
+    logger = logging.getLogger("transformers.modeling_utils")
+    return theirs.get_verbosity(), theirs.is_progress_bar_enabled(), are_progress_bars_disabled(), list(logger.filters)
+
+before = state()
+from simcse_lit import SimCSE
+SimCSE("export", "cpu").encode("Rain.")
+SimCSE("raw", "cpu", pooler="avg").encode("Rain.")
+assert state() == before, (before, state())
+print("loaded", file=sys.stderr)
+BertModel.from_pretrained("export")  # the user's own call still says what is missing
+"""
+    (tmp_path / "raw").symlink_to(raw)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    ours, _, theirs = done.stderr.partition("loaded\n")
+    assert ours + done.stdout == ""
+    assert "pooler.dense.weight" in theirs
 
 
 def test_many_sentences_come_back_in_their_order(model: SimCSE, raw: str) -> None:

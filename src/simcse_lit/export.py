@@ -34,6 +34,7 @@ def main(config: ExportConfig) -> None:
     loaded = load_encoder(
         str(config.checkpoint),
         revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
         pooler=config.pooler.name if config.pooler else None,
         projection=config.projection.name if config.projection else None,
     )

@@ -35,6 +35,7 @@ def main(config: ImportConfig) -> None:
         tokenizer=config.tokenizer,
         pooler=config.pooler.name if config.pooler else None,
         projection=config.projection.name if config.projection else None,
+        trust_remote_code=config.trust_remote_code,
     )
     encoder = imported.encoder
     made = Provenance(str(source), imported.loss)

@@ -72,6 +72,7 @@ class SimCSE:
             does), `cls_before_pooler`, `avg`, ...; a saved model knows its own.
         revision: branch, tag or commit on the Hub.
         precision: `32-true`, `bf16-mixed` or `16-mixed`; None is 32-true.
+        trust_remote_code: run the Python code that the model brings. Read it first.
 
     Raises:
         UserError: there is no such model, device or precision, or nothing says how the model's vectors are read, or
@@ -88,6 +89,7 @@ class SimCSE:
         *,
         revision: str | None = None,
         precision: str | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         self._precision = precision or "32-true"
         if self._precision not in AUTOCAST:
@@ -97,6 +99,7 @@ class SimCSE:
             "pooler": pooler,
             "projection": "mlp" if pooler == "cls" else None,
             "precision": self._precision,
+            "trust_remote_code": trust_remote_code,
         }
         with use_cache_when_unreachable(needs_hub([model_name_or_path])) as offline:
             self._loaded = load_encoder(model_name_or_path, **reads)

@@ -37,9 +37,9 @@ from simcse_lit.reporting.run import console, curves, figures, run_folder
 from simcse_lit.scores import Scores, by_task, dev_score, read_scores, write_scores
 from simcse_lit.text.sources import open_sources
 from simcse_lit.training.build import Built, build
-from simcse_lit.training.checkpoints import LastCheckpoint
+from simcse_lit.training.checkpoints import LastCheckpoint, chosen_on, steps_of
 from simcse_lit.training.module import SimCSEModule
-from simcse_lit.training.stages import chosen_on, go_on, prepare_corpus, score_best, score_untrained, steps_of
+from simcse_lit.training.stages import go_on, prepare_corpus, score_best, score_untrained
 from simcse_lit.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -64,16 +64,17 @@ def main(config: TrainConfig) -> float:
         return score
     if config.resume and not checkpoint:
         log.info("resume=%s: no %s in %s yet; starting from the beginning.", config.resume, LAST, run_dir)
+    steps = steps_of(checkpoint) if checkpoint else 0
     torch.set_float32_matmul_precision(config.trainer.float32_matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    built = build(config, chosen_on(checkpoint))
+    built = build(config, chosen_on(checkpoint) if checkpoint else None)
     chosen = [logger for logger in config.logger.values() if logger and not ranks.rank()]
     loggers = [made for logger in chosen if (made := instantiate(literal(logger))) is not None]  # W&B may be switched off
     trainer = build_trainer(config, loggers)
     trainer.strategy.setup_environment()  # the processes of a run meet here
     if trainer.is_global_zero:
         run_folder.write_provenance(run_dir, config, trainer.strategy.root_device)
-    open_loggers(loggers, config, steps_of(checkpoint))
+    open_loggers(loggers, config, steps)
     try:
         module, scores = fit_and_score(config, trainer, built, checkpoint)
         if trainer.is_global_zero:

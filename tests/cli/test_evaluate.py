@@ -69,6 +69,18 @@ def test_minilm_reaches_its_published_scores_in_one_command(warm_cli: Cli, tmp_p
     assert encoder["encoding"]["unique_sentences"] < 0.75 * encoder["encoding"]["sentences_in_tasks"]
 
 
+def test_one_folder_named_in_two_ways_keeps_a_row_for_each(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    folder = tmp_path / "run"
+    names = ["./0/export", "0/export", "1/export"]
+    content = run(folder, f"checkpoint=[{','.join(names)}]", "analyses=[density]", "tasks@analysed=samples-dev")
+    assert [encoder["label"] for encoder in content["encoders"]] == names
+    assert list(json.loads((folder / "density.json").read_text())) == names
+    assert {row["encoder"] for row in csv.DictReader((folder / "results.csv").open())} == set(names)
+
+
 def test_tables_figures_and_json_of_several_encoders(models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     folder = tmp_path / "run"

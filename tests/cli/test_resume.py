@@ -133,6 +133,38 @@ def test_sigterm_saves_at_any_step_and_exits_as_schedulers_expect(
     assert again.returncode == 0 and "is finished" in again.stdout and "Epoch" not in again.stderr
 
 
+def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_its_best_with_the_same_result(
+    cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
+) -> None:
+    folder = tmp_path / "run"
+    assert interrupted(cli, folder, 30, signal.SIGTERM).returncode == 128 + signal.SIGTERM
+    last = folder / "checkpoints" / "last.ckpt"
+    (best,) = last.parent.glob("best-*.ckpt")
+    whole = bytearray(last.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    last.write_bytes(whole)
+    resume = ("~callbacks.signal",)
+    refused = run(cli, folder, f"resume={folder}", *resume, settings=())
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert f"{last}: was changed after it was written" in refused.stderr and f"resume={best}" in refused.stderr
+    continued = run(cli, folder, f"resume={best}", *resume, settings=())
+    assert continued.returncode == 0, continued.stderr
+    assert f"from step {int(best.stem[-6:])}" in continued.stdout
+    assert outcome(folder) == reference
+
+
+def test_a_run_whose_best_checkpoint_is_gone_is_answered_before_it_trains_on(warm_cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert interrupted(warm_cli, folder, 10, signal.SIGTERM).returncode == 128 + signal.SIGTERM
+    (best,) = (folder / "checkpoints").glob("best-*.ckpt")
+    best.unlink()
+    refused = run(warm_cli, folder, f"resume={folder}", "~callbacks.signal", settings=())
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr and "Corpus" not in refused.stdout
+    assert f"{best}: is gone" in refused.stderr
+    way = refused.stderr[refused.stderr.index("checkpoint=") :].split()[0]
+    assert warm_cli(way, f"output={tmp_path / 'saved'}", command="export").returncode == 0
+
+
 def test_another_run_is_not_continued(warm_cli: Cli, tmp_path: Path, undisturbed: dict[str, Any], reference: Any) -> None:
     folder = undisturbed["folder"]
     refused = run(warm_cli, tmp_path / "run", f"hydra.run.dir={folder}", "resume=auto", "optimizer.lr=1e-3")

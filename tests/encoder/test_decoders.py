@@ -23,7 +23,8 @@ from transformers import (
 
 from simcse_lit.config.schema import AdapterConfig, ModelConfig
 from simcse_lit.encoder.adapter import add_adapter, merge_adapter
-from simcse_lit.encoder.backbone import load_backbone, longest_input
+from simcse_lit.encoder.architecture import longest_input
+from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError

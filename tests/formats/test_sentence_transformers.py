@@ -3,9 +3,11 @@
 import json
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -16,8 +18,10 @@ from transformers import AutoTokenizer
 
 from simcse_lit import SimCSE
 from simcse_lit.config.schema import ModelConfig
+from simcse_lit.encoder import pooling
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoding.embedding_cache import fingerprint
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
 from simcse_lit.formats.convert import export_as
@@ -91,6 +95,20 @@ def test_sentence_transformers_gives_the_same_embeddings_and_ours_reads_its_fold
     as_theirs = load(folder)
     assert as_theirs.kind == "sentence-transformers"
     torch.testing.assert_close(vectors(as_theirs), expected, rtol=0, atol=1e-5)
+
+
+def test_a_pooler_that_sentence_transformers_lacks_is_refused_and_no_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(pooling.POOLERS, "max", lambda hidden_states, mask: hidden_states[-1].amax(1))
+    loaded, expected = trained(tmp_path / "export", "max", "none")
+    torch.testing.assert_close(vectors(loaded), expected, rtol=0, atol=1e-6)
+    monkeypatch.chdir(tmp_path / "export")
+    wanted = SimCSE(".").encode(["A man is playing a guitar.", "Somebody makes music."])
+    torch.testing.assert_close(card_code(tmp_path / "export"), wanted)
+    with pytest.raises(UserError, match=r"format=sentence-transformers: .*pooler=max(.|\n)*format=onnx"):
+        export_as(loaded, tmp_path / "st", format="sentence-transformers", int8=False)
+    assert not (tmp_path / "st").exists()
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +187,32 @@ def test_a_graph_that_is_damaged_or_a_folder_that_is_there_is_named(tmp_path: Pa
     (tmp_path / "broken" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"model\.onnx: cannot be loaded"):
         load(tmp_path / "broken")
+
+
+def with_external_data(folder: Path, other: Path, change: float) -> Path:
+    """A copy whose graph keeps its weights in a file of its own, some of them changed."""
+    shutil.copytree(folder, other)
+    model = onnx.load(folder / "model.onnx")
+    large = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    large.raw_data = (np.frombuffer(large.raw_data, np.float32) * np.float32(change)).tobytes()
+    onnx.save(model, other / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return other
+
+
+def test_two_graphs_that_differ_in_their_external_data_alone_are_two_encoders(
+    as_onnx: tuple[Path, Tensor], tmp_path: Path
+) -> None:
+    folders = [with_external_data(as_onnx[0] / "onnx", tmp_path / str(change), change) for change in (1.0, 2.0)]
+    graphs = [(folder / "model.onnx").read_bytes() for folder in folders]
+    assert graphs[0] == graphs[1]
+    first, second = map(load, folders)
+    assert not torch.allclose(vectors(first), vectors(second))
+    assert fingerprint(first, 32, "32-true") != fingerprint(second, 32, "32-true")
+    (folders[0] / "README.md").write_text("another card")
+    assert fingerprint(load(folders[0]), 32, "32-true") == fingerprint(first, 32, "32-true")
+    (folders[0] / "weights.bin").unlink()
+    with pytest.raises(UserError, match=r"model\.onnx: cannot be loaded"):
+        load(folders[0])
 
 
 @pytest.mark.long

@@ -22,9 +22,11 @@ from simcse_lit.config.folders import LAST, OVERRIDES, check_free
 from simcse_lit.config.moved import targets
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.config.signature import is_ours
+from simcse_lit.disk import damage
 from simcse_lit.errors import UserError
 from simcse_lit.scores import dev_score, read_scores
 
+BEST = "best-*.ckpt"  # where callbacks.checkpoint of conf/ keeps the best weights, beside the last
 # What may change when a run is continued: where and how it is computed, watched and scored, not what is computed.
 FREE = (
     "name",
@@ -54,6 +56,7 @@ FREE_KEYS = {
         "extra",
     ),
     "data": ("num_workers", "cache_dir", "on_bad_row"),
+    "model": ("trust_remote_code",),
 }
 
 
@@ -86,9 +89,12 @@ def earlier_words(arguments: Sequence[str]) -> list[str]:
     if asked is None:
         return []
     folder = run_folder(asked)
-    if not (folder / OVERRIDES).is_file() or not (folder / LAST).is_file():
-        missing = LAST if (folder / OVERRIDES).is_file() else OVERRIDES
-        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {missing}.")
+    checkpoint = checkpoint_of(asked, folder)
+    if not (folder / OVERRIDES).is_file():
+        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {OVERRIDES}.")
+    if not checkpoint.is_file():
+        way = f" Its last: resume={folder}" if (folder / LAST).is_file() else instead_of(checkpoint)
+        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {checkpoint.relative_to(folder)}.{way}")
     words = [word for word in read_overrides(folder) if key_of(word) != "resume"]
     files = [word for word in _configuration_files(folder) if key_of(word) not in set(map(key_of, arguments))]
     for word in words:
@@ -153,10 +159,14 @@ def check_targets(config: DictConfig, words: Sequence[str]) -> None:
         return
     known = {name for file in CONF_DIR.rglob("*.yaml") for name in TARGET.findall(file.read_text(encoding="utf-8"))}
     earlier = [word for word in read_overrides(folder) if key_of(word) != "resume"]
-    known |= {name for word in words[len(earlier) :] if "_target_" in word for name in re.findall(r"[\w.]+", word)}
-    for key, value in targets(asdict(composed_run(config, folder)), ""):
+    now = words[len(earlier) :]
+    known |= {name for word in now if "_target_" in word for name in re.findall(r"[\w.]+", word)}
+    composed = composed_run(config, folder)
+    for key, value in targets(asdict(composed), ""):
         if value not in known:
             raise UserError(_foreign(folder, f"{key}={value}"))
+    if composed.model.trust_remote_code and REMOTE_CODE not in map(key_of, now):
+        raise UserError(_foreign(folder, f"{REMOTE_CODE}=true"))
 
 
 def _foreign(folder: Path, word: str) -> str:
@@ -184,13 +194,34 @@ def composed_run(config: DictConfig, run_dir: Path) -> TrainConfig:
     return typed(in_folder(config, run_dir), TrainConfig)
 
 
+def checkpoint_of(resume: str, folder: Path) -> Path:
+    """The checkpoint that `resume` names, or the last of the folder."""
+    return Path(resume).expanduser() if resume.endswith(".ckpt") else folder / LAST
+
+
+def instead_of(checkpoint: Path) -> str:
+    """How to go on without a checkpoint that is gone or damaged.
+
+    Args:
+        checkpoint: the last of a run, or the best.
+    """
+    last, anew = checkpoint.with_name(LAST.name), "start a new run in another folder: hydra.run.dir=DIR."
+    if checkpoint.name != last.name and last.is_file() and not damage(last):
+        weights = f"python -m simcse_lit.export checkpoint={last} output=FOLDER"
+        return f"\nWithout its best weights the run cannot be finished. Export its last ones:\n  {weights}\nor {anew}"
+    best = [path for path in sorted(checkpoint.parent.glob(BEST)) if path != checkpoint and not damage(path)]
+    if best:
+        return f"\nContinue from the best weights so far: resume={best[-1]}"
+    return f"\nNo other checkpoint of the run is whole; {anew}"
+
+
 def checkpoint_to_resume(config: TrainConfig) -> Path | None:
     """The checkpoint from which `resume` continues; None if there is none to continue from.
 
     Raises:
         UserError: see `holds_this_run`.
     """
-    path = Path(config.run_dir, LAST)
+    path = checkpoint_of(config.resume or "auto", Path(config.run_dir))
     return path if holds_this_run(config) and path.is_file() else None
 
 
@@ -209,7 +240,8 @@ def holds_this_run(config: TrainConfig) -> bool:
             f"resume={config.resume}: a run is continued in its own folder, and this one's is {folder}.\n"
             "Leave hydra.run.dir out. A multirun: resume=auto hydra.sweep.dir=FOLDER_OF_THE_SWEEP."
         )
-    if not (folder / LAST).is_file() and not read_scores(folder).get("after"):
+    path = checkpoint_of(config.resume, folder)
+    if not path.is_file() and not read_scores(folder).get("after"):
         check_free(folder, "hydra.run.dir", "train")
         return False
     if _is_cut(asdict(config)):

@@ -27,6 +27,7 @@ class ModelConfig:
     dropout: float | None = MISSING
     gradient_checkpointing: bool = MISSING
     attention: str | None = MISSING
+    trust_remote_code: bool = MISSING
 
 
 @dataclass
@@ -185,6 +186,7 @@ class EvaluateConfig:
     checkpoint: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # a list of those that were found, once validated
     compare: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # the same, of none or two
     revision: str | None = MISSING
+    trust_remote_code: bool = MISSING
     name: str = MISSING
     max_length: int = MISSING
     token_budget: int = MISSING
@@ -221,6 +223,7 @@ class EncoderConfig:
 
     checkpoint: str | None = MISSING
     revision: str | None = MISSING
+    trust_remote_code: bool = MISSING
     max_length: int = MISSING
     token_budget: int = MISSING
     precision: str = MISSING
@@ -296,6 +299,7 @@ class SearchConfig(EncoderConfig):
 class ExportConfig:
     checkpoint: str | None = MISSING
     revision: str | None = MISSING
+    trust_remote_code: bool = MISSING
     format: str = MISSING
     output: str | None = MISSING
     int8: bool = MISSING
@@ -309,6 +313,7 @@ class ExportConfig:
 class ImportConfig:
     checkpoint: str | None = MISSING
     tokenizer: str | None = MISSING
+    trust_remote_code: bool = MISSING
     output: str | None = MISSING
     pooler: PoolerConfig | None = None
     projection: ProjectionConfig | None = None

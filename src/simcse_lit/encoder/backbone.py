@@ -3,17 +3,20 @@
 import hashlib
 import logging
 import os
-import sys
-from typing import Any, cast
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
-import torch
 from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import ModelConfig, TrainConfig
+from simcse_lit.encoder.architecture import check_pooler, longest_input
+from simcse_lit.encoder.pretrained import Pretrained, some
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ DROPOUTS = (
     *("attention_dropout", "hidden_dropout", "dropout"),  # Llama, Qwen, Mistral; Falcon, GPT-NeoX; OPT, DistilBERT
     *("resid_dropout", "embed_dropout"),  # GPT-Neo
     *("mlp_dropout", "embedding_dropout"),  # ModernBERT
+    "dropout_rate",  # T5
 )
 # Masked-language-modelling heads of BERT, RoBERTa, DistilBERT and ALBERT.
 HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
@@ -56,41 +60,43 @@ def load_backbone(
         UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or altered, or the
             checkpoint does not hold the weights of this architecture.
     """
-    source = _source(config, key)
-    where: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    trusted = config.trust_remote_code is True  # a key without a value is not true
+    given = Pretrained(_source(config, key), key, config.revision, trusted)
     attention = {"attn_implementation": config.attention} if config.attention else {}
     try:
-        architecture = AutoConfig.from_pretrained(source, **where)
-        tokenizer = AutoTokenizer.from_pretrained(source, **where)
-        _adapt(architecture, config)
-        auto = AutoModelForMaskedLM if mlm else AutoModel
-        if config.pretrained:
-            model, report = auto.from_pretrained(
-                source, config=architecture, dtype=torch.float32, output_loading_info=True, **attention, **where
+        architecture = given.config()
+        if mlm and not own_head and architecture.is_encoder_decoder:
+            raise UserError(
+                f"loss.mlm_weight: {config.name_or_path} is an encoder-decoder, whose language model is its decoder.\n"
+                "Set it to 0: the encoder alone is trained."
             )
-            _check_report(report, config.name_or_path, key, own_head)
-            if own_pooler and any("pooler." in name for name in report["missing_keys"]):
+        tokenizer = given.tokenizer()
+        _adapt(architecture, config)
+        if config.pretrained:
+            model, absent = given.trained(architecture, language_model=mlm, **attention)
+            _check_weights(absent, config.name_or_path, key, own_head)
+            if own_pooler and any("pooler." in name for name in absent):
                 raise UserError(f"projection=mlp: {config.name_or_path} holds no trained pooler.dense; it would be random.")
         else:
-            model = auto.from_config(architecture, dtype=torch.float32, **attention)
-    except (OSError, ValueError, ImportError, SafetensorError, httpx.HTTPError) as error:
+            model = given.untrained(architecture, language_model=mlm, **attention)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, UnpicklingError, httpx.HTTPError) as error:
         raise UserError(_explain(config.name_or_path, error, key)) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise UserError(f"{key}: {config.name_or_path}: has no fast tokenizer (tokenizer.json), which simcse-lit needs.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders usually have no padding token; the mask marks padding
     tokenizer.model_max_length = longest_input(model, tokenizer)  # not every tokenizer records it
     tokenizer.padding_side = "right"  # as in training; code on the card counts positions from the first token
     if config.gradient_checkpointing:
         _checkpoint_activations(model, config.name_or_path)
-    return cast(PreTrainedModel, model), tokenizer
+    return model, tokenizer
 
 
 def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Check that the model takes sentences of `data.max_length` and that its tokenizer has the tokens that training needs.
+    """Check that the model takes sentences of `data.max_length`, that the pooler can read it, and that its tokenizer has the
+    tokens that training needs.
 
     Raises:
-        UserError: the model takes fewer tokens, or there is no padding token, or no mask token with MLM.
+        UserError: the model takes fewer tokens, it is a decoder and the pooler reads its first token, or there is no
+            padding token, or no mask token with MLM.
     """
     longest = longest_input(backbone, tokenizer)
     length, name = config.data.max_length, config.model.name_or_path
@@ -100,6 +106,7 @@ def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrai
         raise UserError(f"model.name_or_path: {name}: its tokenizer has neither a padding nor an end-of-text token.")
     if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
         raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set it to 0.")
+    check_pooler(config.pooler.name, backbone, tokenizer, name)
 
 
 def untie_head(model: PreTrainedModel) -> None:
@@ -117,20 +124,13 @@ def untie_head(model: PreTrainedModel) -> None:
     decoder.weight = nn.Parameter(decoder.weight.detach().clone())
 
 
-def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
-    """The number of tokens that both the model's positions and its tokenizer allow."""
-    positions: int = getattr(backbone.config, "max_position_embeddings", None) or sys.maxsize
-    embeddings: Any = getattr(backbone.base_model, "embeddings", None)
-    if getattr(embeddings, "padding_idx", None) is not None:  # RoBERTa's first position is padding_idx + 1
-        positions -= embeddings.padding_idx + 1
-    return min(positions, tokenizer.model_max_length)
-
-
 def _source(config: ModelConfig, key: str) -> str:
     """Return a local folder, after checking its files, or a Hub id."""
     name = config.name_or_path
     folder = local_path(name, key)
     if not folder.is_dir():
+        if folder.is_file():
+            raise UserError(f"{key}: {name}: is a file, and a model is a folder.{of_run(folder, key)}")
         if is_local(name):
             raise UserError(f"{key}: {name}: there is no such folder.")
         if config.sha256:
@@ -140,7 +140,8 @@ def _source(config: ModelConfig, key: str) -> str:
             )
         return name
     if not (folder / "config.json").is_file():
-        raise UserError(f"{key}: {folder}: holds no config.json, so it is no transformers model folder.")
+        hint = of_run(folder, key)
+        raise UserError(f"{key}: {folder}: holds no config.json, so it is no transformers model folder.{hint}")
     if config.pretrained and not any((folder / file).is_file() for file in WEIGHTS):
         raise UserError(
             f"{key}: {folder}: holds no weights (none of {', '.join(WEIGHTS)}).\n"
@@ -162,12 +163,30 @@ def _source(config: ModelConfig, key: str) -> str:
     return str(folder)
 
 
+def of_run(path: Path, key: str) -> str:
+    """What to type instead of a training's run folder, or a folder or file in it; empty if it is none.
+
+    Args:
+        path: what was named, which holds no model.
+        key: the configuration key that named it.
+    """
+    for folder in (path, *path.parents[:2]) if path.exists() else ():
+        if (folder / "export" / "config.json").is_file():
+            return f"\nIt belongs to a training run. Name the run's encoder: {key}={folder / 'export'}"
+        if (last := folder / "checkpoints" / "last.ckpt").is_file():
+            way = f"{key}={last}" if key == "checkpoint" else f"python -m simcse_lit.export checkpoint={last} output=FOLDER"
+            return f"\nIt belongs to a training run that was stopped before its export. Its last weights: {way}"
+    return ""
+
+
 def _adapt(architecture: Any, config: ModelConfig) -> None:
     if config.num_layers is not None:
         available = architecture.num_hidden_layers
         if config.num_layers > available:
             raise UserError(f"model.num_layers={config.num_layers}: {config.name_or_path} has {available} layers.")
-        architecture.num_hidden_layers = config.num_layers
+        for key in ("num_hidden_layers", "encoder_layers"):  # two settings in some versions of BART
+            if hasattr(architecture, key):
+                setattr(architecture, key, config.num_layers)
     if config.dropout is not None:
         found = [key for key in DROPOUTS if hasattr(architecture, key)]
         if not found:
@@ -191,9 +210,8 @@ def _checkpoint_activations(model: Any, name: str) -> None:
         raise UserError(f"model.gradient_checkpointing: {name}: {type(model).__name__} does not support it.") from error
 
 
-def _check_report(report: Any, name: str, key: str, own_head: bool) -> None:
-    missing = sorted(key for key in report["missing_keys"] if "pooler." not in key)
-    heads = [key for key in missing if key.startswith(HEADS)]
+def _check_weights(absent: Sequence[str], name: str, key: str, own_head: bool) -> None:
+    heads = [tensor for tensor in absent if tensor.startswith(HEADS)]
     if heads and own_head:
         raise UserError(
             f"{key}: {name}: has no language-modelling head; a fresh one would be random.\n"
@@ -201,11 +219,9 @@ def _check_report(report: Any, name: str, key: str, own_head: bool) -> None:
         )
     if heads:
         log.warning("%s has no language-modelling head; loss.mlm_weight trains a fresh one.", name)
-    lost = [key for key in missing if key not in heads]
-    if lost or report["mismatched_keys"]:
-        wrong = lost + [str(key) for key in report["mismatched_keys"]]
+    if lost := [tensor for tensor in absent if "pooler." not in tensor and tensor not in heads]:
         raise UserError(
-            f"{key}: {name}: {len(wrong)} weights are missing or of another shape, e.g. {wrong[0]}.\n"
+            f"{key}: {name}: {some(lost)}.\n"
             "They would have been random; the checkpoint belongs to another architecture than its config.json says."
         )
 

@@ -107,7 +107,13 @@ def over_seeds(encoders: Sequence[EncoderResult]) -> dict[str, tuple[float, floa
 
 
 def labels(sources: Sequence[str]) -> list[str]:
-    """Short names of encoders: what their paths do not share, or of a single one its last telling part."""
+    """Short names of encoders: what their paths do not share, or of a single one its last telling part.
+
+    No two are alike, since tables and figures are kept by them: where two short names would be, all are the names given.
+
+    Args:
+        sources: different names of folders, files or Hub ids.
+    """
     parts = [[part for part in PurePosixPath(source.removeprefix("pkg://")).parts if part != "/"] for source in sources]
     if len(parts) == 1:
         telling = [part for part in parts[0] if part not in ("export", "checkpoints", "model")] or parts[0]
@@ -116,7 +122,8 @@ def labels(sources: Sequence[str]) -> list[str]:
         parts = [part[1:] for part in parts]
     while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:
         parts = [part[:-1] for part in parts]
-    return ["/".join(part) for part in parts]
+    short = ["/".join(part) for part in parts]
+    return short if len(set(short)) == len(short) else list(sources)
 
 
 def as_json(

@@ -5,18 +5,24 @@ AutoModel and AutoTokenizer load the folder. The section `simcse` of `config.jso
 checkpoints: AutoModel's `pooler_output` is then the embedding.
 """
 
+import json
 from pathlib import Path
-from typing import cast
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.dynamic_module_utils import custom_object_save
 
 from simcse_lit import __version__
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.adapter import merge_adapter
+from simcse_lit.encoder.architecture import ENCODER_PART, check_pooler
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.pretrained import Pretrained, is_own, some
 from simcse_lit.errors import UserError
 from simcse_lit.formats.model_card import Provenance, model_card
 from simcse_lit.formats.whole_folder import recover, whole_folder
@@ -42,6 +48,12 @@ SNIPPETS = {
         "vectors = output.last_hidden_state[torch.arange(len(last)), last]"
     ),
 }
+
+
+SIMCSE_USAGE = """from simcse_lit import SimCSE
+
+sentences = ["A man is playing a guitar.", "Somebody makes music."]
+vectors = SimCSE(".").encode(sentences)  # this folder"""
 
 
 def export(
@@ -85,8 +97,11 @@ def write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: 
         "version": __version__,
     }
     config.architectures = [type(encoder.backbone).__name__]
+    _copy_own_code(encoder.backbone, folder)
     config.save_pretrained(folder)
     weights = _on_cpu(encoder.backbone)
+    if config.is_encoder_decoder:  # by the names that AutoModel gives them, beside those of a decoder
+        weights = {f"{ENCODER_PART}{name}": tensor for name, tensor in weights.items()}
     if encoder.projection is not None:
         projection = _on_cpu(encoder.projection)
         save_file(projection, folder / PROJECTION)
@@ -94,6 +109,16 @@ def write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: 
             weights |= {f"pooler.{name}": tensor.clone() for name, tensor in projection.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
+
+
+def _copy_own_code(backbone: PreTrainedModel, folder: Path) -> None:
+    """Copy the Python files of a model that is no part of transformers, and name its class in the configuration."""
+    kind, config = type(backbone), backbone.config
+    if hasattr(config, "auto_map"):  # it names files of the folder that was loaded
+        del config.auto_map
+    if is_own(backbone):
+        kind.register_for_auto_class("AutoModel")
+        custom_object_save(backbone, folder, config=config)
 
 
 def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -113,6 +138,8 @@ def usage(encoder: SentenceEncoder, max_length: int) -> str:
         max_length: tokens after which a sentence is cut.
     """
     pooler = "cls" if encoder.pooler == "cls_before_pooler" else encoder.pooler
+    if pooler not in SNIPPETS:  # of another package
+        return SIMCSE_USAGE
     lines = [
         "import torch",
         "from transformers import AutoModel, AutoTokenizer",
@@ -127,6 +154,10 @@ def usage(encoder: SentenceEncoder, max_length: int) -> str:
         "    output = model(**batch, output_hidden_states=True)",
         SNIPPETS["pooler_output" if stored_as_pooler(encoder) else pooler],
     ]
+    if encoder.backbone.config.is_encoder_decoder:
+        lines.insert(5, "model = model.get_encoder()  # the decoder is not used, and is not in this folder")
+    if is_own(encoder.backbone):
+        lines = [line.replace("pretrained(folder)", "pretrained(folder, trust_remote_code=True)") for line in lines]
     if encoder.projection_name == "mlp" and not stored_as_pooler(encoder):
         lines[1:1] = ["from safetensors.torch import load_file"]
         lines += [
@@ -136,8 +167,12 @@ def usage(encoder: SentenceEncoder, max_length: int) -> str:
     return "\n".join(lines)
 
 
-def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
+def load_export(folder: str | Path, *, trust_remote_code: bool = False) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
     """Load the encoder, with its pooler and projection, and the tokenizer of an export, in evaluation mode.
+
+    Args:
+        folder: the export.
+        trust_remote_code: run the Python code that the export brings, if its architecture is no part of transformers.
 
     Raises:
         UserError: the folder is missing or damaged, or is no export.
@@ -149,26 +184,45 @@ def load_export(folder: str | Path) -> tuple[SentenceEncoder, PreTrainedTokenize
     recorded = recorded_section(folder)
     if recorded is None:
         raise UserError(f"{folder}: config.json has no section simcse; it is no export of simcse-lit.")
+    given = Pretrained(str(folder), "checkpoint", trust_remote_code=trust_remote_code)
     try:
-        backbone = AutoModel.from_pretrained(folder, dtype=torch.float32)
-        encoder = SentenceEncoder(backbone, recorded["pooler"], recorded["projection"])
+        pooler, projection = recorded["pooler"], recorded["projection"]
+        if pooler not in POOLERS:
+            raise UserError(f"{folder}: was exported with pooler={pooler}. Install the package that brings this pooler.")
+        backbone, absent = given.trained()
+        _check_whole(folder / "model.safetensors", [name for name in absent if "pooler." not in name])
+        encoder = SentenceEncoder(backbone, pooler, projection)
         if encoder.projection is not None:
-            encoder.projection.load_state_dict(load_file(folder / PROJECTION))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+            _load_projection(encoder.projection, folder / PROJECTION)
+        tokenizer = given.tokenizer()
     except KeyError as error:
         raise UserError(f"{folder}: section simcse of config.json has no {error}; it comes from another version.") from error
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"{folder}: the export is damaged: {str(error).splitlines()[0]}\nExport it again.") from error
-    return encoder.eval(), cast(PreTrainedTokenizerFast, tokenizer)
+    check_pooler(pooler, encoder.backbone, tokenizer, str(folder), saved=True)
+    return encoder.eval(), tokenizer
 
 
-def recorded_section(folder: Path) -> dict[str, str] | None:
+def _load_projection(projection: torch.nn.Module, path: Path) -> None:
+    saved, expected = load_file(path), projection.state_dict()
+    _check_whole(path, [name for name in expected if name not in saved or saved[name].shape != expected[name].shape])
+    projection.load_state_dict(saved)
+
+
+def _check_whole(path: Path, absent: list[str]) -> None:
+    if absent:
+        raise UserError(f"{path}: the export is damaged: {some(absent)}.\nThey would be random. Export it again.")
+
+
+def recorded_section(folder: Path) -> dict[str, Any] | None:
     """Read the section `simcse` of a model folder's `config.json`; None if the folder is no export of simcse-lit.
 
     Raises:
         UserError: `config.json` cannot be read.
     """
     try:
-        return getattr(AutoConfig.from_pretrained(folder), "simcse", None)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: config.json cannot be used: {str(error).splitlines()[0]}") from error
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        section = config.get("simcse")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}: config.json cannot be used: it is not a valid JSON object: {error}") from error
+    return section if isinstance(section, dict) else None

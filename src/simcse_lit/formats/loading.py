@@ -8,32 +8,34 @@ so the caller has to name them.
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import is_local, local_path
-from simcse_lit.config.schema import AdapterConfig, ModelConfig
+from simcse_lit.config.schema import ModelConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH
-from simcse_lit.encoder.adapter import add_adapter, merge_adapter
-from simcse_lit.encoder.backbone import load_backbone, longest_input
-from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, Projection, SentenceEncoder
+from simcse_lit.encoder.architecture import check_pooler, longest_input
+from simcse_lit.encoder.backbone import load_backbone, of_run
+from simcse_lit.encoder.encoder import Projection, SentenceEncoder
 from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.pretrained import Pretrained, own_code
 from simcse_lit.errors import UserError
+from simcse_lit.formats.checkpoint import load_checkpoint
 from simcse_lit.formats.export import load_export, recorded_section
 from simcse_lit.formats.onnx import MODEL, OnnxEncoder
-from simcse_lit.formats.sentence_transformers import INSTALL, SentenceTransformerEncoder
+from simcse_lit.formats.sentence_transformers import INSTALL, SentenceTransformerEncoder, check_weights, own_classes
 from simcse_lit.formats.whole_folder import recover
 from simcse_lit.text.hub import download_model
 
 log = logging.getLogger(__name__)
 
-# princeton-nlp/unsup-simcse-bert-base-uncased and its like: CLS without a projection, and CLS through `pooler.dense`.
-RELEASED = re.compile(r"(unsup|sup)-simcse-(bert|roberta)-")
+# The paper's releases, and how they are read: CLS without a projection, and CLS through `pooler.dense`.
+RELEASED = re.compile(r"princeton-nlp/(?P<loss>unsup|sup)-simcse-(bert|roberta)-[\w.-]+")
 RELEASED_READS = {"unsup": ("cls_before_pooler", "none"), "sup": ("cls", "mlp")}
 
 
@@ -63,7 +65,13 @@ class LoadedEncoder:
 
 
 def load_encoder(
-    source: str, *, revision: str | None, pooler: str | None, projection: str | None, precision: str = "32-true"
+    source: str,
+    *,
+    revision: str | None,
+    pooler: str | None,
+    projection: str | None,
+    precision: str = "32-true",
+    trust_remote_code: bool = False,
 ) -> LoadedEncoder:
     """Load the encoder of an export, of a Lightning checkpoint, or of a transformers or sentence-transformers model.
 
@@ -74,40 +82,39 @@ def load_encoder(
         projection: for a raw model: `mlp` is the linear layer and tanh of its own pooler; a saved model's own takes
             precedence.
         precision: the precision to run in; an ONNX graph takes only `32-true`.
+        trust_remote_code: run the Python code that a model brings. What a checkpoint or an export says of it does not count.
 
     Raises:
         UserError: there is no such model, it cannot be loaded, a raw model comes without a pooler, or the model cannot run
             in this precision.
     """
     if source.endswith(".ckpt"):
-        return _checkpoint(source, pooler, projection)
+        of_training = load_checkpoint(source, trust_remote_code=trust_remote_code)
+        return _saved(source, "Lightning checkpoint", *of_training, pooler, projection)
     path = local_path(source, "checkpoint")
     if path.is_file():
-        raise UserError(f"checkpoint: {source}: is a file, but no Lightning checkpoint (.ckpt); name a model's folder.")
+        hint = of_run(path, "checkpoint")
+        raise UserError(f"checkpoint: {source}: is a file, but no Lightning checkpoint (.ckpt). Name a folder.{hint}")
     recover(path)
     if not path.is_dir():
         if is_local(source):
             raise UserError(f"checkpoint: {source}: there is no such folder (looked in {path.absolute().parent}).")
-        path = download_model(source, revision, key="checkpoint")
+        path = download_model(source, revision, key="checkpoint", code=trust_remote_code)
     check_precision(source, path, precision)
     if _is_graph(path):
-        loaded = _onnx(source, path)
+        loaded = _onnx(source, path, trust_remote_code)
         _warn_of_contradiction(source, (loaded.pooler, loaded.projection), (pooler, projection))
         return loaded
     is_model = (path / "config.json").is_file()
     if is_model and recorded_section(path) is not None:
-        encoder, tokenizer = load_export(path)
-        reads = (encoder.pooler, encoder.projection_name)
-        _warn_of_contradiction(source, reads, (pooler, projection))
-        length = longest_input(encoder.backbone, tokenizer)
-        return LoadedEncoder(source, "simcse-lit export", encoder, tokenizer, *reads, length)
+        exported = load_export(path, trust_remote_code=trust_remote_code)
+        return _saved(source, "simcse-lit export", *exported, pooler, projection)
     if (path / "modules.json").is_file():
-        return _sentence_transformers(source, path, pooler, projection)
+        return _sentence_transformers(source, path, pooler, projection, trust_remote_code)
     if not is_model:
-        export = f"{source.rstrip('/')}/export"
-        hint = f"Did you mean {export}?" if (path / "export").is_dir() else "Name a folder that holds config.json."
-        raise UserError(f"checkpoint: {source}: is no model folder (no config.json). {hint}")
-    return _transformers(source, path, pooler, projection)
+        hint = of_run(path, "checkpoint") or " Name a folder that holds config.json."
+        raise UserError(f"checkpoint: {source}: is no model folder (no config.json).{hint}")
+    return _transformers(source, path, pooler, projection, trust_remote_code)
 
 
 def check_precision(source: str, path: Path, precision: str) -> None:
@@ -127,13 +134,28 @@ def _is_graph(path: Path) -> bool:
     return (path / MODEL).is_file() and not (path / "model.safetensors").is_file()
 
 
-def _transformers(source: str, path: Path, pooler: str | None, projection: str | None) -> LoadedEncoder:
-    """Load a raw model, or one of the paper's releases, which are recognised by their names."""
-    released = RELEASED.search(source)
+def _saved(
+    source: str,
+    kind: str,
+    encoder: SentenceEncoder,
+    tokenizer: PreTrainedTokenizerFast,
+    pooler: str | None,
+    projection: str | None,
+) -> LoadedEncoder:
+    reads = (encoder.pooler, encoder.projection_name)
+    _warn_of_contradiction(source, reads, (pooler, projection))
+    return LoadedEncoder(source, kind, encoder, tokenizer, *reads, longest_input(encoder.backbone, tokenizer))
+
+
+def _transformers(source: str, path: Path, pooler: str | None, projection: str | None, trusted: bool) -> LoadedEncoder:
+    """Load a raw model, or one of the paper's releases."""
+    released = _released(source, path)
     if released:
-        reads = RELEASED_READS[released[1]]
-        _warn_of_contradiction(source, reads, (pooler, projection))
-        pooler, projection = reads
+        own = RELEASED_READS[released]
+        for key, trained, asked in _contradictions(own, (pooler, projection)):
+            log.warning("%s=%s: %s was trained to be read by %s=%s.", key, asked, source, key, trained)
+        projection = projection or (own[1] if pooler in (None, own[0]) else "none")
+        pooler = pooler or own[0]
     if pooler is None:
         raise UserError(
             f"checkpoint: {source}: a raw model, which does not say how its vectors are read.\n"
@@ -149,64 +171,50 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
         dropout=None,
         attention=None,
         gradient_checkpointing=False,
+        trust_remote_code=trusted,
     )
     backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projection == "mlp", key="checkpoint")
-    own = getattr(backbone, "pooler", None)
+    check_pooler(pooler, backbone, tokenizer, source)
+    own_pooler = getattr(backbone, "pooler", None)
     encoder = SentenceEncoder(backbone, pooler, projection or "none")
     if encoder.projection_name == "mlp":
-        if own is None or not encoder.backbone_has_mlp_pooler:
+        if own_pooler is None or not encoder.backbone_has_mlp_pooler:
             raise UserError(f"projection=mlp: {source} has no linear layer and tanh of its own (pooler.dense).")
-        cast(Projection, encoder.projection).dense.load_state_dict(own.dense.state_dict())
-    kind = f"SimCSE release ({released[1]}ervised)" if released else "transformers"
+        cast(Projection, encoder.projection).dense.load_state_dict(own_pooler.dense.state_dict())
+    kind = f"SimCSE release ({released}ervised)" if released else "transformers"
     length = longest_input(encoder.backbone, tokenizer)
     return LoadedEncoder(source, kind, encoder.eval(), tokenizer, pooler, encoder.projection_name, length)
 
 
-def _checkpoint(source: str, pooler: str | None, projection: str | None) -> LoadedEncoder:
-    """Load a checkpoint of training. It records the model that training started from, whose architecture is used."""
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise UserError(f"checkpoint: {source}: there is no such file (looked in {path.absolute().parent}).")
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many classes for a file that is no checkpoint
-        reason = str(error).splitlines()[0]
-        raise UserError(f"checkpoint: {source}: is no checkpoint that can be read safely: {reason}") from error
-    recorded = saved.get(CHECKPOINT_SECTION)
-    if recorded is None:
-        raise UserError(f"checkpoint: {source}: says nothing of its encoder, so it is no checkpoint of simcse-lit.")
-    model = ModelConfig(**recorded["model"] | {"attention": None})
-    model.pretrained, model.sha256, model.gradient_checkpointing = False, None, False  # the weights come from here
-    backbone, tokenizer = load_backbone(model, mlm=False, key="checkpoint")
-    reads = (recorded["pooler"], recorded["projection"])
-    _warn_of_contradiction(source, reads, (pooler, projection))
-    encoder = SentenceEncoder(backbone, *reads)
-    add_adapter(encoder.backbone, AdapterConfig(**recorded.get("adapter", {"name": "none"})))
-    weights = {
-        name.removeprefix("encoder."): value
-        for name, value in saved["state_dict"].items()
-        if name.startswith(("encoder.backbone.", "encoder.projection."))
-    }
-    encoder.load_state_dict(weights)
-    merge_adapter(encoder.backbone)
-    length = longest_input(encoder.backbone, tokenizer)
-    return LoadedEncoder(source, "Lightning checkpoint", encoder.eval(), tokenizer, *reads, length)
+def _released(source: str, path: Path) -> str | None:
+    """Return the loss of one of the paper's releases, by its Hub id; None for any other model.
+
+    The name of a folder does not count, since any folder may have it. The release's own card does, in a folder of that name.
+    """
+    name, card = source, ""
+    if Path(source).expanduser().is_dir():
+        name = f"princeton-nlp/{path.resolve().name}"
+        card = (path / "README.md").read_text(encoding="utf-8", errors="replace") if (path / "README.md").is_file() else ""
+    found = RELEASED.fullmatch(name)
+    return found["loss"] if found and (name == source or name in card) else None
 
 
-def _onnx(source: str, path: Path) -> LoadedEncoder:
+def _onnx(source: str, path: Path, trusted: bool) -> LoadedEncoder:
     """Load a folder that `write_onnx` wrote."""
     try:
         recorded = json.loads((path / "config.json").read_text(encoding="utf-8"))["simcse"]
         reads = (recorded["pooler"], recorded["projection"])
         kind, length = f"ONNX {recorded['onnx']}", int(recorded["longest_input"])
-        tokenizer = cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(path))
+        tokenizer = Pretrained(str(path), "checkpoint", trust_remote_code=trusted).tokenizer()
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"checkpoint: {source}: is no ONNX export of simcse-lit, or damaged: {reason}") from error
     return LoadedEncoder(source, kind, OnnxEncoder(path / MODEL).eval(), tokenizer, *reads, length)
 
 
-def _sentence_transformers(source: str, path: Path, pooler: str | None, projection: str | None) -> LoadedEncoder:
+def _sentence_transformers(
+    source: str, path: Path, pooler: str | None, projection: str | None, trusted: bool
+) -> LoadedEncoder:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -214,9 +222,13 @@ def _sentence_transformers(source: str, path: Path, pooler: str | None, projecti
             f"checkpoint: {source}: is a folder of sentence-transformers, which is not installed.\n{INSTALL}"
         ) from error
     try:
-        model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise UserError(f"checkpoint: {source}: sentence-transformers cannot load it: {error}") from error
+        check_weights(path, trust_remote_code=trusted)
+        model = SentenceTransformer(str(path), device="cpu", local_files_only=True, trust_remote_code=trusted)
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        if "trust_remote_code" in str(error) and not trusted:
+            raise UserError(own_code(source, "checkpoint", own_classes(path))) from error
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"checkpoint: {source}: sentence-transformers cannot load it: {reason}") from error
     if not isinstance(model.tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"checkpoint: {source}: has no fast tokenizer (tokenizer.json).")
     if model.tokenizer.pad_token is None:
@@ -242,7 +254,13 @@ def _sentence_transformers(source: str, path: Path, pooler: str | None, projecti
 
 
 def _warn_of_contradiction(source: str, recorded: tuple[str, str], asked: tuple[str | None, str | None]) -> None:
-    """Warn of each override that is not used.
+    """Warn of each override that is not used."""
+    for key, own, other in _contradictions(recorded, asked):
+        log.warning("%s=%s is not used: %s says %s=%s.", key, other, source, key, own)
+
+
+def _contradictions(recorded: tuple[str, str], asked: tuple[str | None, str | None]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, recorded and asked value where they differ.
 
     `cls` and `cls_before_pooler` read the same token, and `mlp_train_only` projects no more than `none` does here.
     """
@@ -250,4 +268,4 @@ def _warn_of_contradiction(source: str, recorded: tuple[str, str], asked: tuple[
         alike = {own, other} == {"cls", "cls_before_pooler"} and recorded[1] != "mlp"
         alike |= {own, other} == {"none", "mlp_train_only"}
         if other is not None and other != own and not alike:
-            log.warning("%s=%s is not used: %s says %s=%s.", key, other, source, key, own)
+            yield key, own, other

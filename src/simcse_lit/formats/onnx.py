@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simcse_lit.formats.loading import LoadedEncoder
 
 MODEL = "model.onnx"
+NO_WEIGHTS = (".json", ".txt", ".md", ".py")  # the tokenizer and the card
 INSTALL = "Install it with: pip install 'simcse-lit[onnx]'"
 
 ONNX_USAGE = """import onnxruntime
@@ -55,7 +56,7 @@ class OnnxEncoder(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            digest = hashlib.sha256(path.read_bytes()).digest()
+            digest = _digest(path)
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise UserError(
                 f"checkpoint: {path}: cannot be loaded: {str(error).splitlines()[0]}\nExport it again."
@@ -74,6 +75,17 @@ class OnnxEncoder(nn.Module):
             ["sentence_embedding"], {"input_ids": input_ids_NL.numpy(), "attention_mask": attention_mask_NL.numpy()}
         )
         return torch.from_numpy(vectors_NH)
+
+
+def _digest(graph: Path) -> bytes:
+    """Digest of a graph and of every file of its folder that may hold its weights: one of ONNX may keep them outside."""
+    digest = hashlib.sha256()
+    others = (path for path in graph.parent.rglob("*") if path.is_file() and path != graph and path.suffix not in NO_WEIGHTS)
+    for path in (graph, *sorted(others)):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.digest()
 
 
 class _Graph(nn.Module):

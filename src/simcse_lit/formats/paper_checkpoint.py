@@ -11,10 +11,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.encoder.backbone import longest_input
+from simcse_lit.encoder.architecture import longest_input
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.pretrained import Pretrained
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,9 @@ class Imported(NamedTuple):
     why: str
 
 
-def read_paper_checkpoint(folder: Path, *, tokenizer: str | None, pooler: str | None, projection: str | None) -> Imported:
+def read_paper_checkpoint(
+    folder: Path, *, tokenizer: str | None, pooler: str | None, projection: str | None, trust_remote_code: bool = False
+) -> Imported:
     """Load the encoder of a checkpoint, in evaluation mode.
 
     Args:
@@ -44,6 +47,7 @@ def read_paper_checkpoint(folder: Path, *, tokenizer: str | None, pooler: str | 
         pooler: None means `cls` if the checkpoint has a projection, since the paper's code makes one for no other pooler.
         projection: None means by the folder's name, since no file that can be read safely says whether the projection is
             for training only (`--mlp_only_train`).
+        trust_remote_code: run the Python code that the checkpoint or the tokenizer brings.
 
     Raises:
         UserError: files are missing or damaged or hold other weights, or pooler or projection has to be named.
@@ -63,18 +67,20 @@ def read_paper_checkpoint(folder: Path, *, tokenizer: str | None, pooler: str | 
         raise UserError(f"checkpoint: {folder}: holds weights that the paper's code does not have, e.g. {strange[0]}.")
     pooler, projection, loss, why = _reads(folder, bool(trained), pooler, projection)
     try:
-        backbone = AutoModel.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+        given = Pretrained(str(folder), "checkpoint", trust_remote_code=trust_remote_code)
+        backbone = given.untrained(given.config())
         encoder = SentenceEncoder(backbone, pooler, projection)
         encoder.backbone.load_state_dict(kept)
         if encoder.projection is not None:
             encoder.projection.load_state_dict(trained)
-        words = AutoTokenizer.from_pretrained(tokenizer or folder)
+        key = "tokenizer" if tokenizer else "checkpoint"
+        words = Pretrained(tokenizer or str(folder), key, trust_remote_code=trust_remote_code).tokenizer()
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"checkpoint: {folder}: cannot be used: {reason}\nA tokenizer elsewhere: tokenizer=HUB_ID"
         ) from error
-    if not isinstance(words, PreTrainedTokenizerFast) or len(words) > backbone.config.vocab_size:
+    if len(words) > backbone.config.vocab_size:
         raise UserError(f"tokenizer: {tokenizer or folder}: does not fit the checkpoint. Name its own: tokenizer=HUB_ID")
     words.model_max_length, words.padding_side = longest_input(backbone, words), "right"
     return Imported(encoder.eval(), words, loss, why)

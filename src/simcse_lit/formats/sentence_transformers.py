@@ -13,9 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.pretrained import Pretrained, is_own, some
 from simcse_lit.errors import UserError
 
 INSTALL = "Install it with: pip install 'simcse-lit[sentence-transformers]'"
+
+# The pooling of sentence-transformers that computes each pooler; a mean of two layers has a module before it.
+POOLING_MODES = {
+    "cls": "cls",
+    "cls_before_pooler": "cls",
+    "avg": "mean",
+    "avg_first_last": "mean",
+    "avg_top2": "mean",
+    "last_token": "lasttoken",
+}
 
 SENTENCE_TRANSFORMERS_USAGE = """from sentence_transformers import SentenceTransformer
 
@@ -42,6 +53,31 @@ class SentenceTransformerEncoder(nn.Module):
         return cast(Tensor, output["sentence_embedding"])
 
 
+def own_classes(folder: Path) -> list[str]:
+    """The classes that a sentence-transformers folder brings itself, or takes from other packages, as MODULE.CLASS."""
+    modules = _modules(folder)
+    found = [kind for kind, _ in modules if not kind.startswith("sentence_transformers.")]
+    for _, path in modules:
+        if (path / "config.json").is_file():
+            found += Pretrained(str(path), "checkpoint").own_classes()
+    return found
+
+
+def check_weights(folder: Path, *, trust_remote_code: bool) -> None:
+    """Refuse a sentence-transformers folder whose transformer lacks weights: that library would draw them at random."""
+    for kind, path in _modules(folder):
+        if kind.endswith(".Transformer") and (path / "config.json").is_file():
+            _, absent = Pretrained(str(path), "checkpoint", trust_remote_code=trust_remote_code).trained()
+            if lost := [name for name in absent if "pooler." not in name]:
+                raise UserError(f"checkpoint: {path}: {some(lost)}.\nThey would be random. Get the model again.")
+
+
+def _modules(folder: Path) -> list[tuple[str, Path]]:
+    """The classes of a folder's modules, and where the files of each are."""
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    return [(str(module["type"]), folder / module["path"]) for module in modules]
+
+
 def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length: int) -> None:
     """Add modules.json and the files that it names to an export, so that sentence-transformers loads the folder too.
 
@@ -53,7 +89,7 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         max_length: tokens after which a sentence is cut.
 
     Raises:
-        UserError: sentence-transformers is not installed.
+        UserError: sentence-transformers is not installed, or has no modules that compute these vectors.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -62,19 +98,33 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         raise UserError(
             f"format=sentence-transformers: needs sentence-transformers, which is not installed.\n{INSTALL}"
         ) from error
+    mode = POOLING_MODES.get(encoder.pooler)
+    if mode is None:
+        raise UserError(
+            f"format=sentence-transformers: it has no pooler like pooler={encoder.pooler}; the vectors would be others.\n"
+            "Use format=transformers or format=onnx."
+        )
     hidden, layers = encoder.hidden, int(encoder.backbone.config.num_hidden_layers)
     averaged = {"avg_first_last": (1, layers), "avg_top2": (layers - 1, layers)}.get(encoder.pooler)
     if averaged:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config["output_hidden_states"] = True
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    modules: list[nn.Module] = [Transformer(str(folder), max_seq_length=max_length)]
+    trust = {"trust_remote_code": is_own(encoder.backbone)}  # the code that `write` copied, which has run here already
+    transformer = Transformer(
+        str(folder), max_seq_length=max_length, model_kwargs=trust, processor_kwargs=trust, config_kwargs=trust
+    )
+    if hasattr(transformer.auto_model, "decoder"):
+        raise UserError(
+            f"format=sentence-transformers: it reads the decoder of {type(transformer.auto_model).__name__}, and these\n"
+            "vectors are the encoder's. Use format=transformers or format=onnx."
+        )
+    modules: list[nn.Module] = [transformer]
     if averaged:
         weights = torch.zeros(layers + 1)
         for layer in averaged:
             weights[layer] += 1
         modules.append(WeightedLayerPooling(hidden, layers, layer_start=0, layer_weights=nn.Parameter(weights)))
-    mode = {"cls": "cls", "cls_before_pooler": "cls", "last_token": "lasttoken"}.get(encoder.pooler, "mean")
     modules.append(Pooling(hidden, pooling_mode=mode))
     if encoder.projection_name == "mlp" and encoder.projection is not None:
         dense = Dense(hidden, hidden, activation_function=nn.Tanh())

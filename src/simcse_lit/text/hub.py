@@ -86,13 +86,14 @@ def parts(location: str, key: str) -> tuple[str, str]:
     return f"{found[1]}/{found[2]}", found[3] if len(found) == 4 else ""
 
 
-def download_model(name: str, revision: str | None, *, key: str) -> Path:
+def download_model(name: str, revision: str | None, *, key: str, code: bool = False) -> Path:
     """A local copy of a model's repository: its configuration, tokenizer and weights, safetensors where it has them.
 
     Args:
         name: OWNER/NAME.
         revision: branch, tag or commit.
         key: the configuration key that asks, for messages.
+        code: fetch its Python files too.
 
     Raises:
         UserError: there is no such model, or the Hub cannot be reached.
@@ -106,7 +107,7 @@ def download_model(name: str, revision: str | None, *, key: str) -> Path:
         )
 
     with explained(name, f"model {name}", revision, key):
-        folder = fetch(["*.json", "*.txt", "*.model", "*.safetensors"])
+        folder = fetch(["*.json", "*.txt", "*.model", "*.safetensors", *(["*.py"] if code else [])])
         if not any(folder.glob("*.safetensors")):
             fetch(["pytorch_model*.bin"])
     return folder

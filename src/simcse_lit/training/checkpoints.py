@@ -17,8 +17,11 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from simcse_lit.disk import durable_replace
+from simcse_lit.config.resume import instead_of
+from simcse_lit.disk import damage, durable_replace
 from simcse_lit.distributed import sum_over_ranks, world
+from simcse_lit.encoder.encoder import CHECKPOINT_SECTION
+from simcse_lit.errors import UserError
 from simcse_lit.training.callbacks import FiniteLoss
 from simcse_lit.training.lightning_private import leave_after_this_step
 
@@ -54,6 +57,47 @@ class RunCheckpointIO(TorchCheckpointIO):
             return os.path.realpath(beside if moved else folder / name)
 
         return _with_paths(super().load_checkpoint(path, *args, **kwargs), here)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of training, with the paths that it has where it lies now.
+
+    Raises:
+        UserError: it is gone or damaged, or holds what torch does not load safely.
+    """
+    check_whole(path)
+    try:
+        return RunCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many classes for a file that is no checkpoint
+        raise UserError(f"{path}: cannot be read safely: {str(error).splitlines()[0]}{instead_of(path)}") from error
+
+
+def chosen_on(checkpoint: Path) -> str | None:
+    """The development task on which a run chose its best checkpoint so far; None if version 0.1 wrote it."""
+    recorded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(CHECKPOINT_SECTION, {})
+    name: str | None = recorded.get("chosen_on")
+    return name
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a checkpoint that is gone, or whose bytes are not those that were written."""
+    reason = damage(path) if path.is_file() else "is gone"
+    if reason:
+        raise UserError(f"{path}: {reason}.{instead_of(path)}")
+
+
+def steps_of(checkpoint: Path) -> int:
+    """Steps that were done when a checkpoint was written.
+
+    Raises:
+        UserError: the run cannot be continued from it: it cannot be read, or the best weights so far, which are in a file
+            beside it, are gone or damaged.
+    """
+    state = read_state(checkpoint)
+    for callback in state.get("callbacks", {}).values():
+        if isinstance(callback, dict) and (best := callback.get("best_model_path")):
+            check_whole(Path(best))
+    return int(state["global_step"])
 
 
 def _with_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.strategies import FSDPStrategy
 
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.encoder.encoder import CHECKPOINT_SECTION
 from simcse_lit.errors import UserError
 from simcse_lit.launch.meeting import together
 from simcse_lit.training.build import Built, build
+from simcse_lit.training.checkpoints import read_state
 from simcse_lit.training.lightning_private import end_after
 from simcse_lit.training.module import SimCSEModule
 
@@ -43,20 +42,6 @@ def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> di
     return built.data.summary()
 
 
-def steps_of(checkpoint: Path | None) -> int:
-    """Steps that were done when a checkpoint was written; 0 without one."""
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]) if checkpoint else 0
-
-
-def chosen_on(checkpoint: Path | None) -> str | None:
-    """The development task on which a run chose its best checkpoint so far; None if that is not recorded."""
-    if checkpoint is None:
-        return None
-    recorded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[CHECKPOINT_SECTION]
-    name: str | None = recorded.get("chosen_on")
-    return name
-
-
 def go_on(config: TrainConfig, trainer: pl.Trainer, built: Built, steps: int) -> None:
     """Let training start behind so many steps, which an earlier part of the run has done."""
     built.data.done = steps
@@ -81,6 +66,9 @@ def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[
 
     Returns:
         The module with these weights, and its scores.
+
+    Raises:
+        UserError: they are gone or damaged.
     """
     module = built.module
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
@@ -89,7 +77,7 @@ def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[
     if sharded:  # what was trained is in pieces
         module = build(config, built.suite.dev.name).module
     if path:
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        module.load_state_dict(read_state(Path(path))["state_dict"])
     if best is None or not best.isfinite():  # no checkpoint was kept, or version 0.1 had no score to choose it by
         best = trainer.validate(module, built.data, verbose=False)[0]["val/sts"]
     scored = deepcopy(module) if sharded else module  # scoring would take it to pieces again

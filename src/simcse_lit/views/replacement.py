@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.encoder.backbone import load_backbone, longest_input
+from simcse_lit.encoder.architecture import longest_input
+from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.errors import UserError
 
 KEY = "augmentation.model"

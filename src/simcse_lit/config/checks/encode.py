@@ -79,6 +79,7 @@ def reads(config: EncoderConfig | EvaluateConfig) -> dict[str, Any]:
     """Arguments of `load_encoder` beside the source."""
     return {
         "revision": config.revision,
+        "trust_remote_code": config.trust_remote_code,
         "pooler": config.pooler.name if config.pooler else None,
         "projection": config.projection.name if config.projection else None,
         "precision": config.precision,

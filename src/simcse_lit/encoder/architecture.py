@@ -1,0 +1,111 @@
+"""What a backbone is: its encoder, the longest input, and what the state of its first token can mean.
+
+Nothing else in simcse-lit asks whether a model is an encoder, a decoder, or both.
+"""
+
+import logging
+import sys
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from simcse_lit.encoder.pooling import OF_FIRST_TOKEN
+from simcse_lit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# Parameters that a single sentence never reaches, by the end of their names: they would be waited for on several devices.
+UNREACHED = {"xlnet": ("mask_emb", "seg_embed", "r_s_bias")}
+ENCODER_PART = "encoder."  # the prefix of an encoder's weights in an encoder-decoder (T5, BART)
+
+
+def text_encoder(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of a model that reads a sentence: the encoder of an encoder-decoder (T5, BART), else the whole model.
+
+    The decoder is left out of training, exports and scores.
+
+    Raises:
+        ValueError: the model has no hidden state for each token of a text.
+    """
+    if getattr(model.config, "hidden_size", None) is None:
+        raise ValueError(f"{type(model).__name__} is no encoder of text: its configuration has no hidden_size")
+    for name, parameter in model.named_parameters():
+        if name.endswith(UNREACHED.get(model.config.model_type, ())):
+            parameter.requires_grad_(False)
+    if not model.config.is_encoder_decoder:
+        return model
+    encoder = cast(PreTrainedModel, model.get_encoder())
+    encoder.config.is_encoder_decoder = True  # T5's encoder has a copy of the configuration, which may say otherwise
+    return encoder
+
+
+def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
+    """The number of tokens that both the model's positions and its tokenizer allow.
+
+    Relative positions have no limit: T5 has no `max_position_embeddings`, and XLNet's is -1.
+    """
+    config = backbone.config
+    limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_encoder_position_embeddings"))
+    positions: int = next((limit for limit in limits if limit and limit > 0), sys.maxsize)
+    embeddings: Any = getattr(backbone.base_model, "embeddings", None)
+    if getattr(embeddings, "padding_idx", None) is not None:  # RoBERTa's first position is padding_idx + 1
+        positions -= embeddings.padding_idx + 1
+    return min(positions, tokenizer.model_max_length)
+
+
+def check_pooler(
+    pooler: str, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str, *, saved: bool = False
+) -> None:
+    """Refuse a pooler that reads the first token where that token sees no other, and warn where it is a word like any other.
+
+    Args:
+        pooler: a name in `pooling.POOLERS`.
+        backbone: the model.
+        tokenizer: its tokenizer.
+        name: the model's name, for messages.
+        saved: the encoder was trained with this pooler, so it is only warned of.
+
+    Raises:
+        UserError: the model is a decoder and the pooler reads the first token.
+    """
+    if pooler not in OF_FIRST_TOKEN:
+        return
+    if is_causal(backbone.base_model, tokenizer):
+        blind = (
+            f"pooler={pooler}: {name} is a decoder, whose first token sees none of the others: sentences that\n"
+            "begin alike have one vector. "
+        )
+        if not saved:
+            raise UserError(f"{blind}Read the token that sees them all: pooler=last_token, or a mean: pooler=avg.")
+        log.warning("%sTrain it again with pooler=last_token.", blind)
+    ids = tokenizer("a")["input_ids"]
+    if saved or not ids or ids[0] in tokenizer.all_special_ids:
+        return
+    at_end = ids[-1] == tokenizer.cls_token_id
+    instead = "pooler=last_token reads its [CLS], which comes last" if at_end else "pooler=avg is usual"
+    log.warning("pooler=%s: %s puts no token before a sentence, so a word stands for it;\n%s.", pooler, name, instead)
+
+
+@torch.no_grad()
+def is_causal(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether no token sees those behind it, as in a decoder.
+
+    Masked language models see both sides. Every other architecture is asked: the first token's state of two inputs is
+    compared that differ in their last token.
+    """
+    config = backbone.config
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        return False
+    ordinary = [place for place in range(len(tokenizer)) if place not in tokenizer.all_special_ids]
+    ids = torch.tensor([ordinary[:4], [*ordinary[:3], *ordinary[4:5]]], device=backbone.device)
+    training, attention = backbone.training, config._attn_implementation
+    backbone.eval()
+    if attention not in ("eager", "sdpa"):  # the others may need a GPU, and a model is loaded on the CPU
+        backbone.set_attn_implementation("eager")
+    first_2H = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
+    if attention not in ("eager", "sdpa"):
+        backbone.set_attn_implementation(attention)
+    backbone.train(training)
+    return bool((first_2H[0] - first_2H[1]).norm() < 1e-5 * first_2H[0].norm())

@@ -1,0 +1,84 @@
+"""Loads the encoder of a Lightning checkpoint of training. Nothing in it is unpickled but tensors and plain containers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from simcse_lit.config.schema import AdapterConfig, ModelConfig
+from simcse_lit.disk import damage
+from simcse_lit.encoder.adapter import add_adapter, merge_adapter
+from simcse_lit.encoder.architecture import check_pooler
+from simcse_lit.encoder.backbone import load_backbone
+from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
+from simcse_lit.errors import UserError
+
+
+def load_checkpoint(source: str, *, trust_remote_code: bool = False) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
+    """Load the encoder, in evaluation mode. Architecture and tokenizer are those of the model that training started from.
+
+    Args:
+        source: FILE.ckpt.
+        trust_remote_code: run the Python code that this model brings, whatever the checkpoint says of it.
+
+    Raises:
+        UserError: the file is missing or damaged, is no checkpoint of simcse-lit, or the model is gone.
+    """
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(f"checkpoint: {source}: there is no such file (looked in {path.absolute().parent}).")
+    saved = _read(source, path)
+    recorded = saved.get(CHECKPOINT_SECTION)
+    if recorded is None:
+        raise UserError(f"checkpoint: {source}: says nothing of its encoder, so it is no checkpoint of simcse-lit.")
+    try:
+        here = {"pretrained": False, "sha256": None, "gradient_checkpointing": False}  # the weights come from the checkpoint
+        model = ModelConfig(**recorded["model"] | here | {"attention": None, "trust_remote_code": trust_remote_code})
+        pooler, projection = recorded["pooler"], recorded["projection"]
+        adapter = AdapterConfig(**recorded.get("adapter", {"name": "none"}))
+        weights = {
+            name.removeprefix("encoder."): value
+            for name, value in saved["state_dict"].items()
+            if name.startswith(("encoder.backbone.", "encoder.projection."))
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint: {source}: comes from another version of simcse-lit, or is damaged: {error}") from error
+    try:
+        backbone, tokenizer = load_backbone(model, mlm=False, key="checkpoint")
+    except UserError as error:
+        raise UserError(
+            f"{error}\n{source} holds weights; architecture and tokenizer come from the model that\n"
+            f"it was trained from, {model.name_or_path}.{_instead(path)}"
+        ) from error
+    try:
+        encoder = SentenceEncoder(backbone, pooler, projection)
+        add_adapter(encoder.backbone, adapter)
+        encoder.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"checkpoint: {source}: does not fit {model.name_or_path}: {reason}{_instead(path)}") from error
+    merge_adapter(encoder.backbone)
+    check_pooler(pooler, encoder.backbone, tokenizer, source, saved=True)
+    return encoder.eval(), tokenizer
+
+
+def _read(source: str, path: Path) -> dict[str, Any]:
+    if damaged := damage(path):
+        raise UserError(f"checkpoint: {source}: is no checkpoint that can be read safely: it {damaged}.{_instead(path)}")
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many classes for a file that is no checkpoint
+        reason = str(error).splitlines()[0]
+        raise UserError(f"checkpoint: {source}: is no checkpoint that can be read safely: {reason}") from error
+    return saved if isinstance(saved, dict) else {}
+
+
+def _instead(path: Path) -> str:
+    """What to name instead of a checkpoint that cannot be loaded: its run's export, or another checkpoint beside it."""
+    folders = path.parents if len(path.parents) > 1 else path.absolute().parents
+    for export in (folder / "export" for folder in folders[:2]):
+        if (export / "config.json").is_file():
+            return f"\nThe run's export holds all that is needed: checkpoint={export}"
+    whole = [other for other in sorted(path.parent.glob("*.ckpt")) if other != path and not damage(other)]
+    return f"\nAnother checkpoint of the run: checkpoint={whole[0]}" if whole else ""
