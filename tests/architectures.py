@@ -13,6 +13,7 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
+    MambaConfig,
     PreTrainedTokenizerFast,
     T5Config,
     XLNetConfig,
@@ -52,6 +53,8 @@ def configuration(kind: str) -> Any:
             return GPT2Config(**sizes, n_embd=32, n_layer=2, n_head=4, n_positions=64)
         case "llama":
             return LlamaConfig(**sizes, **named, **feed)
+        case "mamba":
+            return MambaConfig(**sizes, hidden_size=32, num_hidden_layers=2, state_size=4)
         case "gemma-both-ways":
             return Gemma3TextConfig(**sizes, **named, **feed, head_dim=8, use_bidirectional_attention=True)
         case "bert-decoder":

@@ -143,11 +143,10 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_its_best_with_the_s
     whole = bytearray(last.read_bytes())
     whole[len(whole) // 2] ^= 1
     last.write_bytes(whole)
-    resume = ("~callbacks.signal",)
-    refused = run(cli, folder, f"resume={folder}", *resume, settings=())
+    refused = run(cli, folder, f"resume={folder}", "~callbacks.signal", settings=())
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert f"{last}: was changed after it was written" in refused.stderr and f"resume={best}" in refused.stderr
-    continued = run(cli, folder, f"resume={best}", *resume, settings=())
+    continued = run(cli, folder, f"resume={best}", settings=())  # the refused one has left the signal out for good
     assert continued.returncode == 0, continued.stderr
     assert f"from step {int(best.stem[-6:])}" in continued.stdout
     assert outcome(folder) == reference

@@ -23,7 +23,7 @@ from tests.conftest import Cli
 
 BOTH = ("bart", "t5")  # encoder and decoder
 TRAINED = (*BOTH, "xlnet")
-DECODERS = ("gpt2", "llama", "bert-decoder")
+DECODERS = ("gpt2", "llama", "bert-decoder", "mamba")
 # The pooler that reads what stands for the sentence, and its place among the tokens of a sentence.
 OWN = {"bart": ("cls", 0), "xlnet": ("last_token", -1)}
 
@@ -136,7 +136,13 @@ def test_training_exports_what_every_way_of_loading_gives(
         torch.testing.assert_close(exported, torch.stack([one.mean(0) for one in states]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", TRAINED)
+def test_what_torch_cannot_write_as_onnx_is_refused_in_two_lines(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"format=onnx: .*xlnet: torch cannot export it: [ -~]+\nUse format=transformers\.$"):
+        export_as(load(models["xlnet"], "avg"), tmp_path / "onnx", format="onnx", int8=False)
+    assert not (tmp_path / "onnx").exists()
+
+
+@pytest.mark.parametrize("kind", BOTH)
 def test_onnx_has_the_encoders_vectors(models: dict[str, Path], kind: str, tmp_path: Path) -> None:
     loaded = load(models[kind], "avg")
     expected = vectors(loaded)
@@ -207,12 +213,29 @@ def test_an_export_of_a_decoder_with_cls_still_loads_with_a_warning(
     [*((kind, True) for kind in DECODERS), *((kind, False) for kind in (*TRAINED, "bert", "gemma-both-ways"))],
 )
 def test_a_model_is_asked_and_left_as_it_was(models: dict[str, Path], kind: str, causal: bool) -> None:
-    backbone, tokenizer = load_backbone(model_config(models[kind], attention="eager"), mlm=False)
+    backbone, tokenizer = load_backbone(model_config(models[kind]), mlm=False)
     backbone.train()
-    state = torch.get_rng_state()
+    state, attention = torch.get_rng_state(), backbone.config._attn_implementation
     assert is_causal(backbone, tokenizer) == causal
     assert backbone.training and torch.equal(torch.get_rng_state(), state)
-    assert backbone.config._attn_implementation == "eager"
+    assert backbone.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize(("kind", "causal"), [("llama", True), ("gemma-both-ways", False)])
+def test_a_model_whose_attention_needs_a_gpu_is_asked_without_it(
+    models: dict[str, Path], kind: str, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, tokenizer = load_backbone(model_config(models[kind]), mlm=False)
+    backbone.config._attn_implementation = "flash_attention_2"
+    asked: list[str] = []
+
+    def choose(model: Any, attention: str) -> None:
+        asked.append(attention)
+        model.config._attn_implementation = attention
+
+    monkeypatch.setattr(type(backbone), "set_attn_implementation", choose)
+    assert is_causal(backbone, tokenizer) == causal
+    assert asked == ["eager", "flash_attention_2"]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def bert_vectors(folder: Path) -> Tensor:
     plain = folder.parent / "plain"
     shutil.copytree(folder, plain, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())
-    (plain / "config.json").write_text(json.dumps({**config, "model_type": "bert", "auto_map": None}))
+    del config["auto_map"]
+    (plain / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
     return vectors(load(plain, "avg"))
 
 

@@ -101,11 +101,12 @@ def is_causal(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> 
     ordinary = [place for place in range(len(tokenizer)) if place not in tokenizer.all_special_ids]
     ids = torch.tensor([ordinary[:4], [*ordinary[:3], *ordinary[4:5]]], device=backbone.device)
     training, attention = backbone.training, config._attn_implementation
+    may_need_gpu = attention not in (None, "eager", "sdpa")  # and a model is loaded on the CPU
     backbone.eval()
-    if attention not in ("eager", "sdpa"):  # the others may need a GPU, and a model is loaded on the CPU
+    if may_need_gpu:
         backbone.set_attn_implementation("eager")
     first_2H = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
-    if attention not in ("eager", "sdpa"):
+    if may_need_gpu:
         backbone.set_attn_implementation(attention)
     backbone.train(training)
     return bool((first_2H[0] - first_2H[1]).norm() < 1e-5 * first_2H[0].norm())

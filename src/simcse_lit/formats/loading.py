@@ -191,12 +191,12 @@ def _released(source: str, path: Path) -> str | None:
 
     The name of a folder does not count, since any folder may have it. The release's own card does, in a folder of that name.
     """
-    name, card = source, ""
-    if Path(source).expanduser().is_dir():
-        name = f"princeton-nlp/{path.resolve().name}"
-        card = (path / "README.md").read_text(encoding="utf-8", errors="replace") if (path / "README.md").is_file() else ""
-    found = RELEASED.fullmatch(name)
-    return found["loss"] if found and (name == source or name in card) else None
+    if not Path(source).expanduser().is_dir():
+        found = RELEASED.fullmatch(source)
+        return found["loss"] if found else None
+    found, card = RELEASED.fullmatch(f"princeton-nlp/{path.resolve().name}"), path / "README.md"
+    named = found is not None and card.is_file() and found[0] in card.read_text(encoding="utf-8", errors="replace")
+    return found["loss"] if found and named else None
 
 
 def _onnx(source: str, path: Path, trusted: bool) -> LoadedEncoder:

@@ -5,6 +5,7 @@ Shapes: N sentences, L length, H hidden.
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,7 +136,10 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps errors in classes of its own
-        raise UserError(f"format=onnx: {loaded.source}: cannot be exported: {str(error).splitlines()[0]}") from error
+        reason = re.sub(r"\x1b\[\d+m", "", str(error).splitlines()[0])  # it has colours
+        raise UserError(
+            f"format=onnx: {loaded.source}: torch cannot export it: {reason}\nUse format=transformers."
+        ) from error
     model = onnx.load(path)
     for given in model.graph.input:
         if not all(size.dim_param for size in given.type.tensor_type.shape.dim):

@@ -95,8 +95,9 @@ def steps_of(checkpoint: Path) -> int:
     """
     state = read_state(checkpoint)
     for callback in state.get("callbacks", {}).values():
-        if isinstance(callback, dict) and (best := callback.get("best_model_path")):
-            check_whole(Path(best))
+        if isinstance(callback, dict) and callback.get("best_model_path"):
+            best = Path(callback["best_model_path"])
+            check_whole(best if best.parent.is_dir() else checkpoint.with_name(best.name))
     return int(state["global_step"])
 
 
