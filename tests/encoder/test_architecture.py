@@ -52,7 +52,8 @@ def vectors(loaded: LoadedEncoder) -> Tensor:
 def by_transformers(folder: Path) -> list[Tensor]:
     """States of each sentence alone, of the encoder if there is a decoder too."""
     model = AutoModel.from_pretrained(folder)
-    return states_alone(model.encoder if model.config.is_encoder_decoder else model, AutoTokenizer.from_pretrained(folder))
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    return states_alone(model.encoder if model.config.is_encoder_decoder else model, tokenizer)
 
 
 @pytest.mark.parametrize("kind", TRAINED)
@@ -100,7 +101,7 @@ def test_layers_and_dropout_are_changed_in_the_encoder(models: dict[str, Path], 
     assert sum(p.numel() for p in half.parameters()) < sum(p.numel() for p in whole.parameters())
     names = set(half.state_dict())
     assert all(torch.equal(half.state_dict()[name], whole.state_dict()[name]) for name in names)
-    rates = {module.p for module in half.modules() if isinstance(module, torch.nn.Dropout)}
+    rates: set[Any] = {module.p for module in half.modules() if isinstance(module, torch.nn.Dropout)}
     rates |= {module.dropout for module in half.modules() if isinstance(getattr(module, "dropout", None), float)}
     assert rates == {0.25}
 

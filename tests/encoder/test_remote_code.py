@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import AutoModel, BertModel
 
 from simcse_lit import SimCSE
-from simcse_lit.config.resume import with_earlier_overrides
+from simcse_lit.config.resume import earlier_words
+from simcse_lit.config.signature import sign
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
 from simcse_lit.formats.convert import export_as
@@ -21,6 +22,7 @@ from simcse_lit.formats.export import Provenance, export
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 from simcse_lit.formats.paper_checkpoint import read_paper_checkpoint
 from tests.architectures import SENTENCES, save_model
+from tests.cli.test_folders import foreign
 from tests.conftest import Cli, train_config
 
 CODE = """
@@ -205,16 +207,15 @@ def test_training_says_so_records_it_and_its_checkpoint_and_index_do_not_turn_it
 
 
 @pytest.mark.parametrize("trusting", ["model.trust_remote_code=true", "++model={trust_remote_code: true}"])
-def test_a_run_that_is_continued_asks_for_trust_anew(tmp_path: Path, trusting: str) -> None:
-    folder = tmp_path / "run"
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(["seed=3", trusting]))
-    (folder / "checkpoints").mkdir()
-    (folder / "checkpoints" / "last.ckpt").touch()
-    resume = f"resume={folder}"
-    assert with_earlier_overrides([resume]) == ["seed=3", f"hydra.run.dir={folder}", resume]
-    typed = [resume, "model.trust_remote_code=true"]
-    assert with_earlier_overrides(typed)[-1] == "model.trust_remote_code=true"
+def test_a_run_of_a_stranger_that_is_continued_asks_for_trust_anew(tmp_path: Path, trusting: str) -> None:
+    folder = foreign(tmp_path / "run", "seed=3", trusting)
+    resume, place = f"resume={folder}", f"hydra.run.dir='{folder}'"
+    with pytest.raises(UserError, match="was not written by a run of yours"):
+        earlier_words([resume])
+    if trusting.startswith("model."):
+        assert earlier_words([resume, trusting])[-3:] == ["seed=3", trusting, place]
+    sign(folder)  # as a run of one's own is
+    assert earlier_words([resume])[-3:] == ["seed=3", trusting, place]
 
 
 def test_it_is_off_unless_the_user_says_otherwise() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from simcse_lit.config.resume import with_earlier_overrides
+from simcse_lit.config.resume import earlier_words
 from simcse_lit.disk import damage
 from simcse_lit.errors import UserError
 from simcse_lit.training.checkpoints import RunCheckpointIO, read_state, steps_of
@@ -95,12 +95,12 @@ def test_a_run_whose_best_weights_are_lost_is_not_continued(folder: Path, how: s
 
 def test_a_last_checkpoint_that_was_deleted_is_answered_with_the_best(folder: Path) -> None:
     with pytest.raises(UserError, match=rf"holds no checkpoints/no-such\.ckpt\. Its last: resume={folder.parent}$"):
-        with_earlier_overrides([f"resume={folder}/no-such.ckpt"])
+        earlier_words([f"resume={folder}/no-such.ckpt"])
     (folder / "last.ckpt").unlink()
     best = folder / "best-step000002.ckpt"
     with pytest.raises(UserError, match=rf"holds no checkpoints/last\.ckpt\.\nContinue .*: resume={best}$"):
-        with_earlier_overrides([f"resume={folder.parent}"])
-    assert f"hydra.run.dir={folder.parent}" in with_earlier_overrides([f"resume={best}"])
+        earlier_words([f"resume={folder.parent}"])
+    assert f"hydra.run.dir='{folder.parent}'" in earlier_words([f"resume={best}"])
 
 
 def test_what_is_not_only_tensors_and_containers_is_refused_and_not_unpickled(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def _check_foreign(words: Sequence[str], typed: Sequence[str], folder: Path) -> 
     given = {key_of(word) for word in typed}
     for word in words:
         files = word.startswith(("--config", "hydra.searchpath"))
-        if (files or "_target_" in word or key_of(word) == REMOTE_CODE) and key_of(word) not in given:
+        code = "_target_" in word or "trust_remote_code" in word
+        if (files or code) and key_of(word) not in given:
             raise UserError(_foreign(folder, word))
 
 

@@ -72,7 +72,7 @@ def check_pooler(
     """
     if pooler not in OF_FIRST_TOKEN:
         return
-    if is_causal(backbone.base_model, tokenizer):
+    if is_causal(cast(PreTrainedModel, backbone.base_model), tokenizer):
         blind = (
             f"pooler={pooler}: {name} is a decoder, whose first token sees none of the others: sentences that\n"
             "begin alike have one vector. "

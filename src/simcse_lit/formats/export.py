@@ -8,7 +8,7 @@ checkpoints: AutoModel's `pooler_output` is then the embedding.
 import json
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -118,7 +118,7 @@ def _copy_own_code(backbone: PreTrainedModel, folder: Path) -> None:
         del config.auto_map
     if is_own(backbone):
         kind.register_for_auto_class("AutoModel")
-        custom_object_save(backbone, folder, config=config)
+        custom_object_save(backbone, folder, config=cast(Any, config))
 
 
 def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
