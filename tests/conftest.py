@@ -161,6 +161,7 @@ def cli(tmp_path: Path, cache_dir: Path) -> Cli:
             env={**inherited(), "SIMCSE_CACHE": str(cache_dir), **(env or {})},
             capture_output=True,
             text=True,
+            errors="backslashreplace",  # of a command that was told another encoding
             timeout=timeout,
         )
 

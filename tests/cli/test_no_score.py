@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2Model
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
@@ -24,14 +24,16 @@ NOT_A_NUMBER = re.compile(r"\b(NaN|nan|-?inf|-?Infinity)\b")
 
 
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GPT-2 behind a tokenizer that puts the same token first: with pooler=cls every sentence has the same vector."""
-    folder = tmp_path_factory.mktemp("decoder") / "gpt2"
+def collapsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT whose last layer ends with weights of zero: every token of every sentence has the same vector, a bias."""
+    folder = tmp_path_factory.mktemp("collapsed") / "bert"
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(TINY)
-    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=64)
-    GPT2Model(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model = BertModel(BertConfig.from_pretrained(TINY))
+    last = model.encoder.layer[-1].output.LayerNorm
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.normal_(last.bias)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
     return folder
 
 
@@ -47,10 +49,11 @@ def numbers_are_numbers(run: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["before", "training"])
 def test_training_a_collapsed_encoder_stops_and_is_never_finished(
-    warm_cli: Cli, tmp_path: Path, decoder: Path, stage: str
+    warm_cli: Cli, tmp_path: Path, collapsed: Path, stage: str
 ) -> None:
-    scored = ("evaluation.before=false", "trainer.val_check_interval=2") if stage == "training" else ()
-    model = ("model=default", f"model.name_or_path={decoder}", "pooler=cls", "projection=none")
+    later = ("evaluation.before=false", "trainer.val_check_interval=2", "optimizer.lr=1e-30")  # it stays as it is
+    scored = later if stage == "training" else ()
+    model = ("model=default", f"model.name_or_path={collapsed}", "pooler=cls", "projection=none")
     for again in ((), ("resume=auto",)):
         done = warm_cli(*SHORT, *model, *scored, "hydra.run.dir=run", *again)
         assert done.returncode == 1, done.stdout
@@ -87,27 +90,25 @@ def test_a_collapse_in_training_names_the_last_good_checkpoint(warm_cli: Cli, tm
 
 
 def test_evaluating_a_collapsed_encoder_names_the_task_and_keeps_other_encoders_scores(
-    decoder: Path, tmp_path: Path
+    collapsed: Path, tmp_path: Path
 ) -> None:
-    good = tmp_path / "good"
-    shutil.copytree(decoder, good)
     options = ("tasks=samples", "senteval.from_hub=false", f"run_dir={tmp_path / 'run'}", "bootstrap.samples=20")
     with pytest.raises(UserError, match=r"tasks\.Pairs: no score, .*(.|\n)*every sentence the same vector"):
-        evaluate(evaluate_config(*options, "pooler=cls", f"checkpoint={decoder}"))
+        evaluate(evaluate_config(*options, "pooler=cls", f"checkpoint={collapsed}"))
     assert not (tmp_path / "run" / "results.json").exists()
     for name in ("center", "whitening"):
         with pytest.raises(UserError, match=r"postprocess: the .* sentences .* all have the same vector"):
-            evaluate(evaluate_config(*options, "pooler=cls", f"checkpoint={decoder}", f"postprocess={name}"))
-    evaluate(evaluate_config(*options, "pooler=last_token", f"checkpoint={decoder}"))
+            evaluate(evaluate_config(*options, "pooler=cls", f"checkpoint={collapsed}", f"postprocess={name}"))
+    evaluate(evaluate_config(*options, "pooler=avg_first_last", f"checkpoint={collapsed}"))
     numbers_are_numbers(tmp_path / "run")
 
 
-def test_a_set_of_constant_gold_scores_is_missing_and_the_others_are_scored(decoder: Path, tmp_path: Path) -> None:
+def test_a_set_of_constant_gold_scores_is_missing_and_the_others_are_scored(collapsed: Path, tmp_path: Path) -> None:
     (tmp_path / "flat.tsv").write_text("a\tb\tgold\n" + "".join(f"one {n}\ttwo {n}\t3\n" for n in range(5)))
     flat = "{_target_: simcse_lit.evaluation.sts.file, path: %s, columns: [a, b, gold]}" % (tmp_path / "flat.tsv")
     options = ("tasks=samples", "senteval.from_hub=false", f"run_dir={tmp_path / 'run'}", "bootstrap.samples=20")
     with pytest.raises(UserError, match=r"flat: tasks\.flat: .*flat\.tsv: every pair \(5\) has the gold score 3"):
-        evaluate(evaluate_config(*options, "pooler=avg", f"checkpoint={decoder}", f"+tasks.flat={flat}"))
+        evaluate(evaluate_config(*options, "pooler=avg_first_last", f"checkpoint={collapsed}", f"+tasks.flat={flat}"))
     content: dict[str, Any] = json.loads((tmp_path / "run" / "results.json").read_text())
     assert list(content["encoders"][0]["tasks"]) == ["Pairs"] and list(content["missing"]) == ["flat"]
     numbers_are_numbers(tmp_path / "run")

@@ -53,7 +53,7 @@ def test_subsets_are_averaged_plainly_and_by_their_size() -> None:
     gold = generator.uniform(0, 5, size=10)
     task = STSTask("toy", list(zip(names[:10], names[10:], strict=True)), gold, {"x": slice(0, 3), "y": slice(3, 10)})
     result = task.score(lambda sentences: vectors[[int(s) for s in sentences]])
-    cosine = torch.cosine_similarity(vectors[:10], vectors[10:]).numpy()
+    cosine = torch.cosine_similarity(vectors[:10].double(), vectors[10:].double()).numpy()
     for kind, correlation in (("spearman", spearmanr), ("pearson", pearsonr)):
         first, second = (100 * correlation(cosine[part], gold[part]).statistic for part in (slice(0, 3), slice(3, 10)))
         assert result.subsets["x"][kind] == pytest.approx(first)

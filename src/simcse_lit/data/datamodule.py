@@ -18,8 +18,8 @@ from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches, ViewCollator
 from simcse_lit.data.order import RankBatches
 from simcse_lit.data.streaming import StreamedBatches
-from simcse_lit.data.summary import check
 from simcse_lit.data.tokenisation import places, summary_of, tokenised_corpus
+from simcse_lit.data.what_was_read import check
 from simcse_lit.distributed import world
 from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus, EpochOrder
@@ -99,7 +99,7 @@ class SimCSEDataModule(pl.LightningDataModule):
             self._corpus = Corpus(dataset, self.seed)
 
     def summary(self) -> dict[str, Any]:
-        """What was read of the corpus (`data/summary.py`), the shortest batch, and texts that the augmentation left alone.
+        """What was read of the corpus (`what_was_read.py`), the shortest batch, and texts that the augmentation left alone.
 
         Raises:
             UserError: nothing can be learnt from the corpus.

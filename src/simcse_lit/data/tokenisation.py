@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
-from simcse_lit.data.summary import Counting, Summary
+from simcse_lit.data.what_was_read import Counting, Summary
 from simcse_lit.disk import durable_replace
 from simcse_lit.errors import UserError
 from simcse_lit.text.examples import counter, read_examples

@@ -17,8 +17,8 @@ from simcse_lit.config.schema import TrainConfig
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.evaluation.suite import Suite
-from simcse_lit.reporting.corpus import described
 from simcse_lit.reporting.keys import SETTINGS
+from simcse_lit.reporting.read_corpus import described
 from simcse_lit.reporting.run.run_folder import device_name
 from simcse_lit.scores import Scores, dev_score
 from simcse_lit.tables import METRICS, by_family, score_table, sparkline

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simcse_lit.reporting.corpus import described
 from simcse_lit.reporting.keys import SETTINGS
+from simcse_lit.reporting.read_corpus import described
 from simcse_lit.reporting.sweep.comparison import Comparison, Setting, show
 from simcse_lit.reporting.sweep.runs import Run
 

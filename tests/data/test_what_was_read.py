@@ -14,7 +14,7 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.errors import UserError
-from simcse_lit.reporting.corpus import described
+from simcse_lit.reporting.read_corpus import described
 from simcse_lit.views.augmentation import augmenter
 from tests.conftest import train_config
 
