@@ -206,7 +206,7 @@ def test_the_end_of_a_continued_offline_run_names_all_its_parts_in_their_order(
         time.sleep(1.1)  # W&B names parts by the second
     other = logger_of(folder, mode="offline")
     reporting.finish(other, failed=False)
-    (line,) = (message for message in caplog.messages if str(logger.experiment.id) in message)
+    (line,) = (said for said in caplog.messages if "To upload it" in said and str(logger.experiment.id) in said)
     command = shlex.split(line.partition("To upload it: ")[2])
     parts = sorted(folder.glob(f"wandb/offline-run-*-{logger.experiment.id}"))
     assert command == ["wandb", "sync", *map(str, parts)] and len(parts) == 3
