@@ -41,11 +41,11 @@ def main(config: BuildIndexConfig) -> None:
     folder = Path(str(config.folder)).expanduser()
     builds = bool(config.input or config.vectors)
     anew = config.input is not None and Path(config.input).expanduser().resolve() == folder.resolve()
-    if builds and not anew:
-        check_free(folder, "folder", "index")
     if not builds:
         check_is_index(folder)
     with writing(folder):
+        if builds and not anew:
+            check_free(folder, "folder", "index")
         index = _build(config, folder) if builds else _change(config, folder)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     log.info(

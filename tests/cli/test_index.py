@@ -70,9 +70,9 @@ def test_vectors_that_encode_wrote_are_indexed_and_another_encoder_is_refused(wa
     done = warm_cli("folder=ix", "vectors=v.npy", "input=texts.txt", "checkpoint=export", command="index")
     assert done.returncode == 0, done.stderr
     assert "ix: 6 sentences" in done.stderr
-    done = warm_cli("folder=ix", "vectors=v.parquet", "checkpoint=export", command="index")
+    done = warm_cli("folder=of_parquet", "vectors=v.parquet", "checkpoint=export", command="index")
     assert done.returncode == 0, done.stderr
-    hits = Index.load(tmp_path / "ix").search(encode(loaded.encoder, loaded.tokenizer, TEXTS), 1)
+    hits = Index.load(tmp_path / "of_parquet").search(encode(loaded.encoder, loaded.tokenizer, TEXTS), 1)
     assert [(hit.id, hit.text) for (hit,) in hits] == list(enumerate(TEXTS))
     done = warm_cli("folder=ix", "query=Snow.", "checkpoint=other", command="search")
     assert done.returncode == 1

@@ -29,7 +29,8 @@ def collapsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collapsed") / "bert"
     torch.manual_seed(0)
     model = BertModel(BertConfig.from_pretrained(TINY))
-    last = model.encoder.layer[-1].output.LayerNorm
+    last: Any = model.encoder.layer[-1]
+    last = last.output.LayerNorm
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.normal_(last.bias)
     model.save_pretrained(folder)

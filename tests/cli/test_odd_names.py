@@ -69,6 +69,7 @@ def test_train_on_the_default_folder_and_on_triplets(here: Cli, tree: Path) -> N
     assert yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["name"] == ODD
 
 
+@pytest.mark.long
 def test_a_sweep_over_files_whose_names_have_commas(here: Cli, tree: Path) -> None:
     shutil.copy(tree / f"{ODD}.txt", tree / f"2 {ODD}.txt")
     sweep = tree / f"sweep {ODD}"

@@ -133,6 +133,7 @@ def test_sigterm_saves_at_any_step_and_exits_as_schedulers_expect(
     assert again.returncode == 0 and "is finished" in again.stdout and "Epoch" not in again.stderr
 
 
+@pytest.mark.long
 def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_its_best_with_the_same_result(
     cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
 ) -> None:
@@ -212,6 +213,7 @@ def of_a_file(text: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_with_the_optimiser_and_the_head_of_the_papers_code_a_run_is_continued_bit_for_bit(cli: Cli, tmp_path: Path) -> None:
     text = tmp_path / "train.txt"
     text.write_text("".join(f"sentence {number} of a hundred\n" for number in range(100)))

@@ -193,7 +193,7 @@ def test_the_last_value_within_a_range_is_valid(key: str, value: float | None) -
 
 
 @settings(deadline=None)  # the first example composes
-@given(temperature=positive, lr=positive, batch_size=st.integers(min_value=1), loss=st.sampled_from(["unsup", "sup"]))
+@given(temperature=positive, lr=positive, batch_size=st.integers(min_value=2), loss=st.sampled_from(["unsup", "sup"]))
 def test_any_finite_positive_temperature_rate_and_batch_size_are_valid(
     temperature: float, lr: float, batch_size: int, loss: str
 ) -> None:

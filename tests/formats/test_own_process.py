@@ -101,6 +101,7 @@ def test_an_encoder_is_fetched_by_way_of_a_proxy(tmp_path: Path) -> None:
     assert found == "avg"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("handlers", ["", "logging.basicConfig(level=logging.DEBUG)"])
 def test_an_export_to_int8_leaves_loggers_as_they_were(tmp_path: Path, handlers: str) -> None:
     pytest.importorskip("onnxruntime")

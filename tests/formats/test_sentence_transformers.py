@@ -195,7 +195,7 @@ def with_external_data(folder: Path, other: Path, change: float) -> Path:
     model = onnx.load(folder / "model.onnx")
     large = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     large.raw_data = (np.frombuffer(large.raw_data, np.float32) * np.float32(change)).tobytes()
-    onnx.save(model, other / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save(model, other / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=1024)
     return other
 
 

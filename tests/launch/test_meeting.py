@@ -114,6 +114,7 @@ def test_tokenising_and_scoring_may_take_longer_than_the_limit_of_the_process_gr
     assert not (tmp_path / "score-1.txt").exists()  # one task at a time, which is rank 0's
 
 
+@pytest.mark.long
 def test_each_task_is_scored_once_with_the_numbers_of_one_process(tmp_path: Path) -> None:
     tasks = [f"+tasks.T{number}={{_target_: simcse_lit.evaluation.sts.bundled, half: test}}" for number in range(3)]
     arguments = (*SHORT, "tasks=samples", *tasks, "evaluation.before=false")

@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,6 +66,9 @@ def build_logger(
     if mode == "disabled":
         log.info("W&B is switched off by WANDB_MODE or WANDB_DISABLED.")
         return None
+    folder = Path(os.environ.get("WANDB_DIR") or save_dir)
+    with suppress(OSError):  # of a folder that is not there, W&B writes to a temporary one
+        folder.mkdir(parents=True, exist_ok=True)
     memory = Path(save_dir, "wandb", "id")
     earlier = memory.read_text(encoding="utf-8").strip() if resume is not None and memory.is_file() else None
     try:
@@ -74,7 +78,7 @@ def build_logger(
             project=project,
             entity=entity,
             mode=cast(Any, mode),
-            dir=os.environ.get("WANDB_DIR") or save_dir,
+            dir=str(folder),
             reinit="create_new",  # a failed job of hydra/launcher=basic may have left its run open in this process
             settings=wandb.Settings(silent=True),
             **cast(Any, called),
