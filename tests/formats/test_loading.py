@@ -106,6 +106,12 @@ def test_the_papers_releases_choose_their_pooler_by_themselves(
     assert f"pooler=avg: {folder} was trained to be read by pooler=" in caplog.text
 
 
+def test_a_folder_with_the_name_of_a_release_is_told_how_that_is_read(raw: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw, tmp_path / "sup-simcse-bert-base-uncased")
+    with pytest.raises(UserError, match=r"release of this name is read by pooler=cls projection=mlp\.$"):
+        load(tmp_path / "sup-simcse-bert-base-uncased")
+
+
 @pytest.mark.parametrize(
     "place",
     [

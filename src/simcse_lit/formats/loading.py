@@ -157,10 +157,13 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
         projection = projection or (own[1] if pooler in (None, own[0]) else "none")
         pooler = pooler or own[0]
     if pooler is None:
+        of_paper = RELEASED.fullmatch(f"princeton-nlp/{path.resolve().name}")
+        own = RELEASED_READS[of_paper["loss"]] if of_paper else None
+        hint = f"\nThe paper's release of this name is read by pooler={own[0]} projection={own[1]}." if own else ""
         raise UserError(
             f"checkpoint: {source}: a raw model, which does not say how its vectors are read.\n"
             f"Choose it: pooler={'|'.join(POOLERS)}\n"
-            "(projection=mlp adds the model's own linear layer and tanh behind pooler=cls)."
+            f"(projection=mlp adds the model's own linear layer and tanh behind pooler=cls).{hint}"
         )
     model = ModelConfig(
         str(path),
