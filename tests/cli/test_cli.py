@@ -113,6 +113,9 @@ def test_cfg_job_resolve_prints_what_is_interpolated(cli: Cli) -> None:
         ("trainer.devices=two", ["trainer.devices: ", "'two'", "Integer"]),
         ("loss.temperature", ["loss.temperature=VALUE"]),
         ("logger=null", ["logger"]),
+        ("model=7", ["model=7: there is no such option", "Options:"]),
+        ("+experiment=quickstrat", ["experiment=quickstrat: ", "Did you mean quickstart?"]),
+        ("tasks=试", ["试"]),
     ],
 )
 def test_a_mistake_is_answered_with_one_message(cli: Cli, mistake: str, parts: list[str]) -> None:

@@ -117,14 +117,22 @@ def test_a_run_that_kept_nothing_leaves_its_folder_free_and_nothing_of_it_is_tak
                  "trainer.val_check_interval=50")  # fmt: skip
     assert failed.returncode == 1 and not (folder / folders.LAST).exists()
     assert (folder / "nonfinite_batch.json").exists()
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    (folder / "checkpoints" / "best-step000007.ckpt").touch()
     (folder / "scores.json").write_text('{"before": {"dev": {"Pairs-dev": 1.0}, "test": {}}}')
     (folder / "mine.txt").write_text("of the user")
     succeeded(train(warm_cli, f"hydra.run.dir={folder}"))
     assert not (folder / "nonfinite_batch.json").exists() and not (folder / "error.txt").exists()
-    assert not (folder / "checkpoints" / "best-step000007.ckpt").exists()
     assert "before" not in read_scores(folder) and (folder / "mine.txt").read_text() == "of the user"
+
+
+def test_a_checkpoint_that_was_finished_is_never_removed(warm_cli: Cli, stopped: Path, tmp_path: Path) -> None:
+    """A kill between the best checkpoint and the last one, or a run that keeps no last one, leaves the best alone."""
+    (stopped / folders.LAST).unlink()
+    before = contents(stopped)
+    (best,) = (stopped / "checkpoints").glob("best-*.ckpt")
+    refused(train(warm_cli, f"hydra.run.dir={stopped}"), "a training that was stopped", best.name)
+    assert contents(stopped) == before
+    again = run(warm_cli, stopped, f"hydra.run.dir={stopped}", "resume=auto")
+    assert "from step 7" in succeeded(again).stdout
 
 
 def test_runs_that_start_in_one_second_get_a_folder_each(tmp_path: Path) -> None:

@@ -16,14 +16,7 @@ LAST = Path("checkpoints", "last.ckpt")  # where callbacks.last of conf/ keeps i
 OVERRIDES = Path(".hydra", "overrides.yaml")
 INDEX, RESULTS, WEIGHTS = "index.json", "results.json", "model.safetensors"
 # What a training leaves that has kept nothing yet. The next one in this folder must not take it for its own.
-LEFTOVERS = (
-    "scores.json",
-    "metrics.csv",
-    "error.txt",
-    "nonfinite_batch.json",
-    "checkpoints/*.ckpt",
-    "checkpoints/.*.partial",
-)
+LEFTOVERS = ("scores.json", "metrics.csv", "error.txt", "nonfinite_batch.json", "checkpoints/.*.partial")
 
 
 def holding(folder: Path) -> tuple[str, str] | None:
@@ -37,8 +30,9 @@ def holding(folder: Path) -> tuple[str, str] | None:
         return "the results of an evaluation", ""
     if finished := _finished(folder):
         return f"a finished training ({finished})", f"Look at it: simcse-lit report {shlex.quote(str(folder))}."
-    if (folder / LAST).is_file():
-        return "a training that was stopped", f"Continue it: simcse-lit train {shlex.quote(f'resume={folder}')}."
+    if kept := sorted(folder.glob("checkpoints/*.ckpt")):  # the best sorts before the last
+        from_here = folder if (folder / LAST).is_file() else kept[-1]
+        return "a training that was stopped", f"Continue it: simcse-lit train {shlex.quote(f'resume={from_here}')}."
     if (folder / WEIGHTS).is_file():
         return "a model", ""
     return None

@@ -196,8 +196,11 @@ def composed_run(config: DictConfig, run_dir: Path) -> TrainConfig:
 
 
 def checkpoint_of(resume: str, folder: Path) -> Path:
-    """The checkpoint that `resume` names, or the last of the folder."""
-    return Path(resume).expanduser() if resume.endswith(".ckpt") else folder / LAST
+    """The checkpoint that `resume` names, or the last of the folder; for `auto` the best, if a kill left only that."""
+    if resume.endswith(".ckpt"):
+        return Path(resume).expanduser()
+    best = sorted(folder.glob(f"{LAST.parent}/{BEST}")) if resume == "auto" and not (folder / LAST).is_file() else []
+    return best[-1] if best else folder / LAST
 
 
 def instead_of(checkpoint: Path) -> str:
@@ -298,12 +301,13 @@ def identity(config: Mapping[str, Any]) -> str:
 def is_another(config: Mapping[str, Any], folder: Path) -> bool:
     """Whether a folder holds a run that is not of this resolved configuration, or that is and can't be continued."""
     found = _identity_in(folder)
-    return found is not None and (found != identity(config) or (_is_cut(config) and (folder / LAST).is_file()))
+    return found is not None and (found != identity(config) or (_is_cut(config) and checkpoint_of("auto", folder).is_file()))
 
 
 def can_continue(config: Mapping[str, Any], folder: Path) -> bool:
     """Whether `resume=auto` would continue what a folder holds with this resolved configuration."""
-    return _identity_in(folder) == identity(config) and (folder / LAST).is_file() and not _is_cut(config)
+    kept = checkpoint_of("auto", folder).is_file()
+    return _identity_in(folder) == identity(config) and kept and not _is_cut(config)
 
 
 def _is_cut(config: Mapping[str, Any]) -> bool:
