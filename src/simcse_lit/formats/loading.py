@@ -158,8 +158,8 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
         pooler = pooler or own[0]
     if pooler is None:
         of_paper = RELEASED.fullmatch(f"princeton-nlp/{path.resolve().name}")
-        own = RELEASED_READS[of_paper["loss"]] if of_paper else None
-        hint = f"\nThe paper's release of this name is read by pooler={own[0]} projection={own[1]}." if own else ""
+        theirs = RELEASED_READS[of_paper["loss"]] if of_paper else None
+        hint = f"\nThe paper's release of this name is read by pooler={theirs[0]} projection={theirs[1]}." if theirs else ""
         raise UserError(
             f"checkpoint: {source}: a raw model, which does not say how its vectors are read.\n"
             f"Choose it: pooler={'|'.join(POOLERS)}\n"
