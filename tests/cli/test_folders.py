@@ -227,6 +227,8 @@ def test_a_run_with_configuration_files_of_ones_own_continues(warm_cli: Cli, tmp
     folder = tmp_path / "run"
     words = ("--config-dir", str(own.parent), "experiment=mine", *LONGER[1:])
     assert interrupted(warm_cli, folder, 10, signal.SIGTERM, settings=words).returncode == 128 + signal.SIGTERM
+    shown = succeeded(run(warm_cli, folder, f"resume={folder}", "--cfg", "job", settings=()))
+    assert yaml.safe_load(shown.stdout)["optimizer"]["lr"] == 1e-4
     done = succeeded(run(warm_cli, folder, f"resume={folder}", "~callbacks.signal", settings=()))
     assert "from step 10" in done.stdout
     assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == 1e-4

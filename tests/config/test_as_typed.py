@@ -210,6 +210,9 @@ def test_options_and_words_may_be_mixed() -> None:
     assert for_hydra("train", ["seed=1", "-m", "name=a b", "--cfg", "job", "x=1"]) == [
         "-m", "--cfg", "job", "seed=1", "name=a b", "x=1",
     ]  # fmt: skip
+    assert for_hydra("train", ["seed=2", "--cfg", "job"], ["--config-dir=a b", "name='c d'", "seed=1"]) == [
+        "--config-dir=a b", "--cfg", "job", "name='c d'", "seed=1", "seed=2",
+    ]  # fmt: skip
 
 
 def test_a_run_folder_may_be_named_by_other_keys_and_by_any_text() -> None:

@@ -68,8 +68,7 @@ def _arguments(verb: str, ending: "Ending") -> list[str]:
     """The arguments of this process as Hydra is to read them; a parent's are complete."""
     arguments = sys.argv[1:]
     if not ending.parent:
-        earlier = earlier_words(arguments) if verb == "train" else []
-        arguments = [*earlier, *for_hydra(verb, arguments)]
+        arguments = for_hydra(verb, arguments, earlier_words(arguments) if verb == "train" else ())
     return ranks.silenced(arguments) if ending.rank else arguments
 
 

@@ -81,7 +81,7 @@ def key_of(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
-def for_hydra(verb: str, arguments: Sequence[str]) -> list[str]:
+def for_hydra(verb: str, arguments: Sequence[str], earlier: Sequence[str] = ()) -> list[str]:
     """The command line that means to Hydra what a user typed.
 
     In a multirun a comma separates values that are swept; elsewhere it separates the values of a key that holds a list. It
@@ -90,11 +90,12 @@ def for_hydra(verb: str, arguments: Sequence[str]) -> list[str]:
     Args:
         verb: whose configuration is composed.
         arguments: as typed.
+        earlier: words for Hydra already, over which those typed win: of a run that is continued.
     """
     swept = bool(MULTIRUN & set(arguments))
     known, grouped = {**kinds(SCHEMAS[verb]), **_of_hydra()}, groups(verb)
-    options: list[str] = []
-    words: list[str] = []
+    options = [word for word in earlier if word.startswith("-")]
+    words = [word for word in earlier if not word.startswith("-")]
     for place, argument in enumerate(arguments):
         key, equals, value = argument.partition("=")
         if argument.startswith("-") or (place and VALUED.fullmatch(arguments[place - 1])):
