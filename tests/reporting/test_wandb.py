@@ -19,7 +19,7 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 from simcse_lit.config import CONF_DIR
 from simcse_lit.errors import UserError
 from simcse_lit.reporting.run import wandb as reporting
-from tests.conftest import Cli, metrics
+from tests.conftest import LIMIT_S, Cli, metrics
 
 TINY = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", "data.batch_size=64", "loss=sup")
 
@@ -27,7 +27,7 @@ TINY = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", 
 def records(path: Path) -> Iterator[Record]:
     """Records of a .wandb file: W&B's header, then LevelDB's log format in blocks of 32 KiB."""
     data = path.read_bytes()
-    assert data[:4] == b":W&B"
+    assert data[:4] in (b"", b":W&B")
     position, parts = 7, b""
     while position + 7 <= len(data):
         if 32768 - position % 32768 < 7:
@@ -41,6 +41,19 @@ def records(path: Path) -> Iterator[Record]:
             record.ParseFromString(parts)
             parts = b""
             yield record
+
+
+def written(folder: Path) -> list[Record]:
+    """Records of the run whose files lie in `folder`, once its last one is there: W&B's own process writes them."""
+    (path,) = folder.glob("*.wandb")
+    last = time.monotonic() + LIMIT_S
+    while True:
+        found = list(records(path))
+        kinds = [record.WhichOneof("record_type") for record in found]
+        if "exit" in kinds:
+            return found
+        assert time.monotonic() < last, (path.stat().st_size, kinds)
+        time.sleep(0.1)
 
 
 def key(item: Any) -> str:
@@ -97,7 +110,7 @@ def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_image
         assert (folder / "export" / "model.safetensors").is_file()
         (path,) = folder.rglob("*.wandb")
         assert str(path.parent) in done.stdout
-        found = list(records(path))
+        found = written(path.parent)
 
         run = next(record.run for record in found if record.WhichOneof("record_type") == "run")
         assert (run.project, run.run_group, run.display_name) == ("simcse-lit", "my/sweep", f"seed={seed}")
@@ -227,8 +240,7 @@ def recorded(logger: Any) -> Any:
     """What the offline file says of the run."""
     folder = Path(logger.experiment.dir).parent
     reporting.finish(logger, failed=False)
-    (path,) = folder.glob("*.wandb")
-    return next(record.run for record in records(path) if record.WhichOneof("record_type") == "run")
+    return next(record.run for record in written(folder) if record.WhichOneof("record_type") == "run")
 
 
 def told(run: Any) -> tuple[str, str, str, str, list[str], str]:
