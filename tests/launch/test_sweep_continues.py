@@ -117,5 +117,6 @@ def test_the_identity_of_a_run_is_everything_but_its_place() -> None:
     here = {"run_dir": "/a/0", "resume": None, "seed": 1, "callbacks": {"last": {"dirpath": "/a/0/checkpoints"}}}
     there = {"run_dir": "/b/7", "resume": "auto", "seed": 1, "callbacks": {"last": {"dirpath": "/b/7/checkpoints"}}}
     assert identity(here) == identity(there)
+    assert identity(here) == identity({**there, "demo": {"corpus": None, "queries": [], "next": ["another command"]}})
     assert identity(here) != identity({**there, "seed": 2})
     assert identity(here) != identity({**there, "callbacks": {"last": {"dirpath": "/elsewhere"}}})

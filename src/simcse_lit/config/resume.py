@@ -291,11 +291,15 @@ def finished_runs(folder: Path) -> dict[str, Finished]:
 def identity(config: Mapping[str, Any]) -> str:
     """What two runs of the same resolved configuration share, and others do not.
 
-    Everything counts but the run folder and `resume`: another score asked for is another run.
+    Everything counts but the run folder, `resume` and `demo`: another score asked for is another run.
     """
     here = str(config.get("run_dir"))
-    values = {key: json.dumps(value, sort_keys=True, default=str).replace(here, ".") for key, value in flat(config)}
-    return json.dumps({key: values[key] for key in sorted(values) if key.rpartition(".")[2] not in ("run_dir", "resume")})
+    values = {
+        key: json.dumps(value, sort_keys=True, default=str).replace(here, ".")
+        for key, value in flat(config)
+        if key.rpartition(".")[2] not in ("run_dir", "resume") and not key.startswith("demo.")
+    }
+    return json.dumps(values, sort_keys=True)
 
 
 def is_another(config: Mapping[str, Any], folder: Path) -> bool:
