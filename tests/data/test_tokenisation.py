@@ -290,6 +290,17 @@ def test_failing_corpus_names_its_file_and_leaves_nothing_in_the_cache(
     assert cached(config) == set()
 
 
+def test_nli_without_an_example_is_told_which_labels_one_needs(make_config: MakeConfig, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "premise,hypothesis,label\nP,n,neutral\n")
+    with pytest.raises(UserError, match="a hypothesis of each of: entailment, contradiction"):
+        tokenised_corpus(make_config(path, columns=["sent0", "sent1", "hard_neg"]), load())
+
+
+def test_a_file_may_have_as_long_a_name_as_the_file_system_takes(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(write(tmp_path / f"{'語' * 80}.txt", "A b\nC d\n"))
+    assert len(tokenised_corpus(config, load())) == 2
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
 def test_interrupted_corpus_leaves_nothing_and_is_made_the_next_time(
     make_config: MakeConfig, wiki: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]

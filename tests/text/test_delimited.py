@@ -137,7 +137,10 @@ def test_a_tsv_that_is_separated_by_commas_is_told_its_name(tmp_path: Path) -> N
         ("sent0,sent1", TRIPLET, "To train without hard_neg: data.columns=[sent0,sent1]"),
         ("anchor,positive", TRIPLET, "For example data.columns=[anchor,positive]."),
         ("query,pos,neg", TRIPLET, "For example data.columns=[query,pos,neg]."),
-        ("id,sentence", ("text",), "For example data.columns=[id]."),
+        ("id,sentence", ("text",), "those to read, in the order of [text]: data.columns=[NAME]"),
+        ("id,qid1,question1,is_duplicate", ("sent0", "sent1"), "in the order of [sent0, sent1]: data.columns=[NAME,NAME]"),
+        ("Premise,Hypothesis,Label", TRIPLET, "Labelled NLI is known by columns premise, hypothesis and label: rename them"),
+        ("A man plays.,Music.", ("sent0", "sent1"), "a header: (printf 'sent0,sent1\\n'; cat FILE) > NEW"),
     ],
 )
 def test_a_table_of_other_columns_is_answered_with_what_to_type(
@@ -146,6 +149,46 @@ def test_a_table_of_other_columns_is_answered_with_what_to_type(
     (tmp_path / "a.csv").write_text(f"{header}\na,b,c\n")
     said = refused(tmp_path / "a.csv", columns)
     assert f"its columns are {header.replace(',', ', ')}." in said and advice in said
+
+
+@pytest.mark.parametrize("header", ["Premise,Hypothesis,Label", "id,question1", "A man plays.,Music."])
+def test_an_example_names_no_column_that_may_hold_no_sentence(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\na,b,c\n")
+    assert "For example" not in refused(tmp_path / "a.csv", TRIPLET if "Label" in header else ("text",))
+
+
+def test_of_many_columns_the_first_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(",".join(f"c{number}" for number in range(5000)) + "\n")
+    assert "c19 and 4,980 more" in (said := refused(tmp_path / "a.csv")) and len(said) < 500
+
+
+def test_a_header_that_stands_again_where_files_were_joined_is_no_row(tmp_path: Path) -> None:
+    path = table(tmp_path, 6, {4: f"\ufeff{HEADER}"})
+    assert "a.csv, line 4: the header again" in refused(path)
+    assert read(path, on_bad_row="skip") == [row(line) for line in (2, 3, 5, 6)]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sent0,sent1,sent1,other,other\na,b,c,d,e\n")
+    assert "has several columns sent1" in refused(tmp_path / "a.csv", ("sent0", "sent1"))
+    assert read(tmp_path / "a.csv", ("sent0",)) == [(2, ("a",))]
+
+
+def test_what_is_wrong_with_the_quotes_of_a_field_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text\n"say \\"hi\\" to"\nwell, then\n')
+    said = refused(tmp_path / "a.csv", ("text",))
+    assert 'a quote within a field is written ""' in said
+    assert '2 fields, expected 1 (text); put a text that holds a separator in "quotes"' in said
+
+
+@pytest.mark.parametrize("name", ["score", "Quality", "relatedness_score"])
+def test_a_pair_with_a_score_that_is_not_read_is_announced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    (tmp_path / "a.csv").write_text(f"sentence1,sentence2,{name}\na,b,0.0\n")
+    sources = open_sources(str(tmp_path / "a.csv"), None, key="data.train_file")
+    assert len(list(examples(sources, ["sentence1", "sentence2"], "error", ["entailment"]))) == 1
+    assert f"has the column {name}, which is not read" in caplog.text
 
 
 def test_a_pair_with_a_label_that_is_not_read_is_announced_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -158,6 +158,34 @@ def test_a_sentence_that_begins_as_such_a_file_does_is_text(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html>\n<html>\n", "a web page"),
+        (b"SQLite format 3\0\x10\0\1\1\0@  \0\0\0" + bytes(80), "zero bytes: the file is damaged, or no text"),
+        (b"one\0two\nthree\n", "line 1: zero bytes within text. Take them out: tr -d"),
+        (b"a\n\xed\xa0\xbd\xed\xb8\x80\n", "line 2: not UTF-8: half of a surrogate pair at position 1"),
+    ],
+)
+def test_what_is_no_other_encoding_is_not_to_be_converted(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    assert said in (message := refused(tmp_path / "a.txt")) and "iconv -f UTF-16" not in message
+
+
+@pytest.mark.parametrize("text", ["一一一一一个句子\n" * 9, "один два три\n", "one\r\ntwo\r\n", "ไทย ภาษา\n", "oneline"])
+@pytest.mark.parametrize(("codec", "name"), [("utf-16-le", "UTF-16LE"), ("utf-16-be", "UTF-16BE")])
+def test_the_order_of_bytes_is_told_by_what_the_text_says(tmp_path: Path, text: str, codec: str, name: str) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode(codec))
+    assert f"iconv -f {name} -t utf-8" in refused(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_a_mark_within_a_file_of_joined_ones_is_no_text(tmp_path: Path, codec: str) -> None:
+    (tmp_path / "a.txt").write_bytes("one\n".encode(codec) + "two\n".encode(codec))
+    assert read(tmp_path / "a.txt") == [("one",), ("two",)]
+
+
+@pytest.mark.parametrize(
     ("content", "rows"),
     [
         ("one\rtwo\rthree\r", ["one", "two", "three"]),

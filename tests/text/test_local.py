@@ -94,3 +94,10 @@ def test_a_published_table_that_is_named_as_text_is_told_its_name(tmp_path: Path
     (source,) = open_sources(str(tmp_path / "snli_1.0_dev.txt"), None, key=KEY)
     with pytest.raises(UserError, match=r"snli_1\.0_dev\.txt: is a table separated by tabs; .*\.tsv"):
         list(source.rows(["text"]))
+
+
+def test_objects_that_are_named_as_text_are_told_their_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text('{"sent0": "a", "sent1": "b"}\n')
+    (source,) = open_sources(str(tmp_path / "a.txt"), None, key=KEY)
+    with pytest.raises(UserError, match=r"a\.txt: holds JSON, an object a line; .*\.jsonl"):
+        list(source.rows(["text"]))

@@ -162,7 +162,7 @@ def test_row_without_a_label_is_reported_with_its_line(tmp_path: Path, label: st
         assert "1 row" in str(caught.value) and "data.on_bad_row=skip" in str(caught.value)
 
 
-@pytest.mark.parametrize("label", [-1, 3, None, 0.5, [0]])
+@pytest.mark.parametrize("label", [-1, 3, None, 0.5, [0], True, False])
 def test_json_label_that_is_none_of_the_three_is_reported(tmp_path: Path, label: object) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"premise": "P", "hypothesis": "x", "label": label}) + "\n")

@@ -25,6 +25,7 @@ from simcse_lit.data.what_was_read import Counting, Summary
 from simcse_lit.disk import durable_replace
 from simcse_lit.errors import UserError
 from simcse_lit.text.examples import counter, read_examples
+from simcse_lit.text.nli import labelled_columns
 from simcse_lit.text.rows import BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
 from simcse_lit.text.tokens import TEXT, token_table
@@ -32,8 +33,9 @@ from simcse_lit.views.documents import FOLLOWERS, followed, sentences_of_documen
 
 log = logging.getLogger(__name__)
 
-FORMAT = "3"  # raise it when the same inputs would give another file
+FORMAT = "4"  # raise it when the same inputs would give another file
 BLOCK = 4096  # rows a record batch
+NAMED = 32  # characters of a file's name in that of its corpus: a file system takes 255 bytes, and some characters are 4
 
 
 def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, keep_text: bool = False) -> Dataset:
@@ -55,7 +57,7 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, 
     digest, checksums, lines = _fingerprint(sources, config, tokenizer, keep_text)
     info = DatasetInfo(download_checksums=checksums)
     folder = Path(config.cache_dir).expanduser()
-    path = folder / f"{sources[0].path.stem}-{digest[:16]}.arrow"
+    path = folder / f"{sources[0].path.stem[:NAMED]}-{digest[:16]}.arrow"
     partial = partial_name(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +159,12 @@ def _write(
             bar.update(len(block))
     bad.finish()
     if not written:
-        raise UserError(f"data.train_file: {', '.join(source.name for source in sources)}: holds no usable rows.")
+        pairing = ""
+        if len(config.columns) > 1 and labelled_columns(sources[0].header()):
+            labels = config.nli_labels[: len(config.columns) - 1]
+            pairing = f"\nOf labelled NLI an example needs a premise with a hypothesis of each of: {', '.join(labels)}."
+        names = ", ".join(source.name for source in sources)
+        raise UserError(f"data.train_file: {names}: holds no usable rows.{pairing}")
     log.info("Tokenised %s rows.", f"{written:,}")
     rows_read = written if config.next_sentences else bad.rows
     left_out = bad.count + bad.unlabelled

@@ -7,6 +7,18 @@ from typing import Any
 
 from simcse_lit.errors import UserError
 
+SHOWN = 20  # columns that a message names
+# Columns that tell good pairs from bad ones, in small letters.
+JUDGEMENTS = (
+    *("label", "labels", "gold_label", "is_duplicate", "duplicate", "quality"),
+    *("score", "scores", "similarity", "similarity_score", "relatedness_score"),
+)
+
+
+def judgements(header: Sequence[str]) -> list[str]:
+    """Return the columns that tell good pairs from bad ones."""
+    return [name for name in header if name.lower() in JUDGEMENTS]
+
 
 def no_such_columns(
     key: str, file: str, header: Sequence[str], columns: Sequence[str], first_object: Mapping[str, Any]
@@ -22,16 +34,27 @@ def no_such_columns(
     """
     group = key.rpartition(".")[0]
     missing = [column for column in columns if column not in header]
-    lacks = f"{group}.columns: {file}: has no column {', '.join(missing)}; its columns are {', '.join(header)}.\n"
+    more = f" and {len(header) - SHOWN:,} more" if len(header) > SHOWN else ""
+    shown = f"{', '.join(header[:SHOWN])}{more}"
+    lacks = f"{group}.columns: {file}: has no column {', '.join(missing)}; its columns are {shown}.\n"
     for name, value in first_object.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             return UserError(f"{lacks}Its rows are below {name}. Take them out: jq -c '.{name}[]' FILE > NEW.jsonl")
-    if len(header) == 1 and re.search("[,;]", header[0]) and PurePosixPath(file.lower()).suffixes[:1] == [".tsv"]:
+    form = PurePosixPath(file.lower()).suffixes[:1]
+    if len(header) == 1 and re.search("[,;]", header[0]) and form == [".tsv"]:
         return UserError(f"{lacks}A tsv is separated by tabs; rename a file that is not, so that it ends in .csv.")
-    order = f"those to read, in the order of [{', '.join(columns)}]."
+    order = f"those to read, in the order of [{', '.join(columns)}]: {group}.columns=[{','.join(['NAME'] * len(columns))}]"
     if group == "data" and len(columns) > 2 and not set(missing) & set(columns[:2]):
         kept = [column for column in columns if column in header]
         return UserError(f"{lacks}To train without {', '.join(missing)}: data.columns=[{','.join(kept)}]\nOr name {order}")
-    if group == "data" and len(header) >= min(2, len(columns)):
-        return UserError(f"{lacks}For example data.columns=[{','.join(header[: len(columns)])}]. Name {order}")
+    if group == "data" and len(columns) > 2 and any("label" in name.lower() for name in header):
+        known = "Labelled NLI is known by columns premise, hypothesis and label: rename them."
+        return UserError(f"{lacks}{known}\nElse name {order}")
+    if any(" " in name for name in header) and form in ([".csv"], [".tsv"]):
+        line = ("\\t" if form == [".tsv"] else ",").join(columns)
+        return UserError(
+            f"{lacks}Name {order}\nIf line 1 is an example, give the file a header: (printf '{line}\\n'; cat FILE) > NEW"
+        )
+    if group == "data" and min(2, len(columns)) <= len(header) <= len(columns):
+        return UserError(f"{lacks}For example data.columns=[{','.join(header)}]. Name {order}")
     return UserError(f"{lacks}Name {order}")

@@ -59,7 +59,8 @@ def records(lines: Iterator[str], *, tabs: bool) -> Iterator[Record]:
             opened = _unclosed(taken, delimiter)
             if opened is None:
                 lines_taken = f" (a record of {len(taken)} lines)" if len(taken) > 1 else ""
-                yield start, BadRow(f"malformed CSV: {error}{lines_taken}")
+                hint = '; a quote within a field is written ""' if any('\\"' in line for line in taken) else ""
+                yield start, BadRow(f"malformed CSV: {error}{lines_taken}{hint}")
                 start += len(taken)
                 continue
             last = start + len(taken) - 1

@@ -6,13 +6,12 @@ from dataclasses import replace
 from functools import cache
 
 from simcse_lit.errors import UserError
+from simcse_lit.text.columns import judgements
 from simcse_lit.text.nli import NO_GOLD, RAW_COLUMNS, build_examples, label_of, labelled_columns
 from simcse_lit.text.rows import BadRows, Row, unusable
 from simcse_lit.text.sources import Source
 
 log = logging.getLogger(__name__)
-
-UNREAD_LABELS = ("label", "labels", "gold_label", "is_duplicate")  # columns that tell good pairs from bad ones
 
 
 def examples(
@@ -109,8 +108,8 @@ def _as_pairs(columns: Sequence[str]) -> str:
 
 
 def _warn_of_labels(source: Source, columns: Sequence[str]) -> None:
-    for name in UNREAD_LABELS:
-        if name in (source.header() or ()) and name not in columns:
+    for name in judgements(source.header() or ()):
+        if name not in columns:
             _warn_of_label(source.name, name)
 
 

@@ -4,6 +4,7 @@ A line ends in LF or CRLF. In a file whose first lines end in a bare CR, CR ends
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
@@ -22,7 +23,13 @@ OTHER_FILES = {  # first bytes, and what the file then is
     b"PAR1\x15": "a Parquet file: its name must end in .parquet",
     b"PK\x03\x04": "a zip archive (or a spreadsheet): unpack it, or save the sheet as .csv",
     b"%PDF-": "a PDF file: extract its text first",
+    b"version https://git-lfs.": "a pointer of Git LFS, not the file: fetch it with git lfs pull",
+    b"<!DOCTYPE html": "a web page, not the file: download the file itself",
+    b"<!doctype html": "a web page, not the file: download the file itself",
 }
+MARK = "\ufeff"  # also at the start of a later line, where files were joined
+TEXT_CONTROLS = "\t\n\r"
+NO_CHARACTERS = ("Cc", "Cn", "Co", "Cs")  # categories: controls, unassigned and private characters, surrogates
 
 
 def lines(file: IO[bytes], where: str, *, quoted: bool = False) -> Iterator[str]:
@@ -66,11 +73,11 @@ def _utf8(raw_lines: Iterator[bytes], where: str) -> Iterator[str]:
     foreign = 0  # the first line with characters beyond ASCII, all of which were UTF-8
     for line, raw in enumerate(raw_lines, start=1):
         try:
-            text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
+            text = raw.decode()
         except UnicodeDecodeError as error:
             raise _not_utf8(where, line, raw.rstrip(b"\r\n"), error.start, foreign) from error
         foreign = foreign or (0 if raw.isascii() else line)
-        yield text.rstrip("\r\n")
+        yield text.lstrip(MARK).rstrip("\r\n")
 
 
 def _split(buffered: BufferedReader, bare: bool) -> Iterator[bytes]:
@@ -84,7 +91,7 @@ def _marked(buffered: BufferedReader, encoding: str, bare: bool, where: str) -> 
     try:
         for text in TextIOWrapper(buffered, encoding, newline=None if bare else "\n"):
             line += 1
-            yield text.rstrip("\r\n")
+            yield text.lstrip(MARK).rstrip("\r\n")
     except UnicodeError as error:
         raise UserError(f"{where}, after line {line}: the file is damaged: its first bytes say {encoding}.") from error
 
@@ -100,15 +107,36 @@ def _refuse_other_files(head: bytes, where: str) -> None:
         if head.startswith(first):
             raise UserError(f"{where}: is {what}.")
     if head.count(0) * 200 > len(head):  # each blank and line end of UTF-16 holds one
-        even, odd = head[::2].count(0), head[1::2].count(0)
-        encoding = "UTF-16BE" if even > odd else "UTF-16LE"
-        raise UserError(
-            f"{where}, line 1: not UTF-8: zero bytes, as in {encoding} without a byte-order mark.\n"
-            f"Convert the file: iconv -f {encoding} -t utf-8 FILE > NEW"
-        )
+        raise UserError(f"{where}, line 1: {_zero_bytes(head)}")
+
+
+def _zero_bytes(head: bytes) -> str:
+    """Say what text that holds zero bytes is."""
+    text = head.decode(errors="ignore")
+    whole = len(text.encode()) > len(head) - 4  # the last character may be cut
+    if whole and text.count("\0") * 4 < len(text) and not _no_characters(text.replace("\0", "")):
+        return "zero bytes within text. Take them out: tr -d '\\000' < FILE > NEW"
+    wide = {name: head.decode(name, "ignore") for name in ("UTF-16LE", "UTF-16BE")}
+    odd = {name: (_no_characters(text), -sum(map(str.isascii, text))) for name, text in wide.items()}
+    encoding = min(odd, key=lambda name: odd[name])
+    if odd[encoding][0] * 10 > len(wide[encoding]):
+        return "zero bytes: the file is damaged, or no text."
+    return (
+        f"not UTF-8: zero bytes, as in {encoding} without a byte-order mark.\n"
+        f"Convert the file: iconv -f {encoding} -t utf-8 FILE > NEW"
+    )
+
+
+def _no_characters(text: str) -> int:
+    return sum(unicodedata.category(char) in NO_CHARACTERS and char not in TEXT_CONTROLS for char in text)
 
 
 def _not_utf8(where: str, line: int, raw: bytes, start: int, foreign: int) -> UserError:
+    if re.match(b"\xed[\xa0-\xbf][\x80-\xbf]", raw[start:]):
+        return UserError(
+            f"{where}, line {line}: not UTF-8: half of a surrogate pair at position {start + 1}, as in CESU-8.\n"
+            "Write the file anew with Python's encoding='utf-8', or drop such bytes: iconv -c -f utf-8 -t utf-8 FILE > NEW"
+        )
     found = candidates(raw, start)
     message = f"{where}, line {line}: not UTF-8 (byte {raw[start]:#04x} at position {start + 1})."
     if found:

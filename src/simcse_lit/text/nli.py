@@ -22,7 +22,9 @@ def labelled_columns(header: Sequence[str] | None) -> tuple[str, str, str] | Non
 
 def label_of(value: object) -> int | None:
     """0 entailment, 1 neutral, 2 contradiction; None when the value is no NLI label."""
-    return LABELS.get(value) if isinstance(value, (str, int)) else None
+    if isinstance(value, bool) or not isinstance(value, (str, int)):  # true is 1 to Python
+        return None
+    return LABELS.get(value)
 
 
 def build_examples(rows: Iterable[tuple[Row, int]], labels: Sequence[str]) -> Iterator[Row]:

@@ -137,7 +137,7 @@ class Source:
         if isinstance(header, BadRow):
             raise UserError(f"{self.where}, line 1: {header}.")
         if not header:
-            raise UserError(f"{self.where}: the file is empty; expected a header line.")
+            raise UserError(f"{self.where}, line 1: is blank, or the file is empty; expected a header line.")
         return [name.strip() for name in header]
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
@@ -153,11 +153,15 @@ class Source:
             for line, text in enumerate(self._lines(), start=1):
                 if line == 1 and set(RAW_COLUMNS) <= set(text.split("\t")):
                     raise UserError(f"{self.where}: is a table separated by tabs; rename it, so that it ends in .tsv.")
+                if line == 1 and text.startswith('{"') and text.endswith("}"):
+                    raise UserError(f"{self.where}: holds JSON, an object a line; rename it, so that it ends in .jsonl.")
                 yield Row(line, (text,), self.name)
             return
         if not set(columns) <= set(header):
             first = self._first_object() if self.format in JSON else {}
             raise no_such_columns(self.key, self.name, header, columns, first)
+        if twice := [column for column in columns if header.count(column) > 1]:
+            raise UserError(f"{self.where}: has several columns {twice[0]}. Give each a name of its own.")
         if self.format == ".parquet":
             yield from _parquet_rows(self, columns)
         elif self.format in JSON:
@@ -187,8 +191,11 @@ class Source:
                 yield line, fields
             elif not fields:
                 yield line, BadRow("blank")
+            elif [field.strip() for field in fields] == header:
+                yield line, BadRow("the header again")
             elif len(fields) != len(header):
                 more = f"; it takes {count} lines, to line {line + count - 1}" if (count := spans(fields)) > 1 else ""
+                more += '; put a text that holds a separator in "quotes"' * (len(header) == 1)
                 yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)}){more}")
             else:
                 yield Row(line, tuple(fields[place] for place in places), self.name)
