@@ -10,11 +10,14 @@ from transformers import (
     AutoModel,
     BartConfig,
     BertConfig,
+    FNetConfig,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
+    LongformerConfig,
     MambaConfig,
     PreTrainedTokenizerFast,
+    SqueezeBertConfig,
     T5Config,
     XLNetConfig,
 )
@@ -57,6 +60,13 @@ def configuration(kind: str) -> Any:
             return MambaConfig(**sizes, hidden_size=32, num_hidden_layers=2, state_size=4)
         case "gemma-both-ways":
             return Gemma3TextConfig(**sizes, **named, **feed, head_dim=8, use_bidirectional_attention=True)
+        case "longformer":
+            return LongformerConfig(**sizes, **named, **feed, attention_window=4)
+        case "squeezebert":
+            groups = {f"{part}_groups": 1 for part in ("q", "k", "v", "post_attention", "intermediate", "output")}
+            return SqueezeBertConfig(**sizes, **named, **feed, **groups, embedding_size=32)
+        case "fnet":
+            return FNetConfig(**sizes, hidden_size=32, num_hidden_layers=2, **feed)
         case "bert-decoder":
             return BertConfig(**sizes, **named, **feed, is_decoder=True)
         case _:

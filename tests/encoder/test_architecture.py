@@ -23,6 +23,7 @@ from tests.conftest import Cli
 
 BOTH = ("bart", "t5")  # encoder and decoder
 TRAINED = (*BOTH, "xlnet")
+OTHERS = ("longformer", "squeezebert")  # with weights that no sentence reaches; that calls a pooler whether it has one or not
 DECODERS = ("gpt2", "llama", "bert-decoder", "mamba")
 # The pooler that reads what stands for the sentence, and its place among the tokens of a sentence.
 OWN = {"bart": ("cls", 0), "xlnet": ("last_token", -1)}
@@ -31,7 +32,7 @@ OWN = {"bart": ("cls", 0), "xlnet": ("last_token", -1)}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
-    kinds = (*TRAINED, *DECODERS, "bert", "gemma-both-ways")
+    kinds = (*TRAINED, *DECODERS, *OTHERS, "bert", "gemma-both-ways", "fnet")
     return {kind: save_model(folder / kind, kind) for kind in kinds}
 
 
@@ -56,7 +57,7 @@ def by_transformers(folder: Path) -> list[Tensor]:
     return states_alone(model.encoder if model.config.is_encoder_decoder else model, tokenizer)
 
 
-@pytest.mark.parametrize("kind", TRAINED)
+@pytest.mark.parametrize("kind", [*TRAINED, *OTHERS])
 def test_the_mean_is_that_of_the_encoders_states(models: dict[str, Path], kind: str) -> None:
     expected = torch.stack([states_LH.mean(0) for states_LH in by_transformers(models[kind])])
     torch.testing.assert_close(vectors(load(models[kind], "avg")), expected, rtol=0, atol=1e-5)
@@ -106,7 +107,7 @@ def test_layers_and_dropout_are_changed_in_the_encoder(models: dict[str, Path], 
     assert rates == {0.25}
 
 
-@pytest.mark.parametrize("kind", TRAINED)
+@pytest.mark.parametrize("kind", [*TRAINED, *OTHERS])
 def test_every_parameter_that_is_trained_has_a_gradient(models: dict[str, Path], kind: str) -> None:
     """Several devices wait for the gradient of each."""
     backbone, tokenizer = load_backbone(model_config(models[kind]), mlm=False)
@@ -256,3 +257,14 @@ def test_a_model_that_is_no_encoder_of_text_is_refused_in_a_line(tmp_path: Path)
     tokenizer_of("bert").save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"cannot be loaded: CLIPModel is no encoder of text"):
         load_backbone(model_config(tmp_path, pretrained=False), mlm=False)
+
+
+def test_a_model_that_reads_padding_is_refused_in_a_line(models: dict[str, Path]) -> None:
+    model, tokenizer = AutoModel.from_pretrained(models["fnet"]).eval(), tokenizer_of("bert")
+    batch = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        padded_LH = model(input_ids=batch["input_ids"]).last_hidden_state[1]
+    (alone_LH,) = states_alone(model, tokenizer, SENTENCES[1:2])
+    assert not torch.allclose(padded_LH[: len(alone_LH)], alone_LH, atol=0.1)
+    with pytest.raises(UserError, match=r"cannot be loaded: FNetModel gives a sentence another vector in each batch"):
+        load_backbone(model_config(models["fnet"]), mlm=False)

@@ -17,7 +17,15 @@ from simcse_lit.errors import UserError
 log = logging.getLogger(__name__)
 
 # Parameters that a single sentence never reaches, by the end of their names: they would be waited for on several devices.
-UNREACHED = {"xlnet": ("mask_emb", "seg_embed", "r_s_bias")}
+UNREACHED = {
+    "esm": ("contact_head.regression.weight", "contact_head.regression.bias"),
+    "led": ("_global.weight", "_global.bias"),
+    "longformer": ("_global.weight", "_global.bias"),
+    "pegasus": ("embed_positions.weight",),
+    "roformer": ("embed_positions.weight",),
+    "xlnet": ("mask_emb", "seg_embed", "r_s_bias"),
+}
+PADDING_COUNTS = ("canine", "fnet", "reformer", "yoso")  # models in which padding changes the states of a sentence's tokens
 ENCODER_PART = "encoder."  # the prefix of an encoder's weights in an encoder-decoder (T5, BART)
 
 
@@ -27,8 +35,10 @@ def text_encoder(model: PreTrainedModel) -> PreTrainedModel:
     The decoder is left out of training, exports and scores.
 
     Raises:
-        ValueError: the model has no hidden state for each token of a text.
+        ValueError: the model has no hidden state for each token of a text, or one that depends on padding.
     """
+    if model.config.model_type in PADDING_COUNTS:
+        raise ValueError(f"{type(model).__name__} gives a sentence another vector in each batch, since it reads the padding")
     if getattr(model.config, "hidden_size", None) is None:
         raise ValueError(f"{type(model).__name__} is no encoder of text: its configuration has no hidden_size")
     for name, parameter in model.named_parameters():

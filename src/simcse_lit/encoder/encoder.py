@@ -65,8 +65,9 @@ class SentenceEncoder(nn.Module):
             getattr(pooler_of_backbone, "activation", None), nn.Tanh
         )
         if pooler_of_backbone is not None:
-            # SimCSE never reads BERT's own pooler; its parameters would only take memory.
-            self.backbone.register_module("pooler", None)
+            # SimCSE never reads BERT's own pooler; its parameters would only take memory. SqueezeBERT calls it without
+            # asking whether it is there.
+            self.backbone.register_module("pooler", nn.Identity())
         self._first_token = FirstToken(self.backbone)
         self._packed_backbone: Callable[..., Any] | None = None  # compiled for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
