@@ -23,7 +23,7 @@ from tests.conftest import Cli
 
 BOTH = ("bart", "t5")  # encoder and decoder
 TRAINED = (*BOTH, "xlnet")
-OTHERS = ("longformer", "squeezebert")  # with weights that no sentence reaches; that calls a pooler whether it has one or not
+OTHERS = ("longformer", "squeezebert")  # has weights that no sentence reaches; calls a pooler whether it has one or not
 DECODERS = ("gpt2", "llama", "bert-decoder", "mamba")
 # The pooler that reads what stands for the sentence, and its place among the tokens of a sentence.
 OWN = {"bart": ("cls", 0), "xlnet": ("last_token", -1)}
@@ -138,10 +138,14 @@ def test_training_exports_what_every_way_of_loading_gives(
         torch.testing.assert_close(exported, torch.stack([one.mean(0) for one in states]), rtol=0, atol=1e-5)
 
 
-def test_what_torch_cannot_write_as_onnx_is_refused_in_two_lines(models: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"format=onnx: .*xlnet: torch cannot export it: [ -~]+\nUse format=transformers\.$"):
-        export_as(load(models["xlnet"], "avg"), tmp_path / "onnx", format="onnx", int8=False)
+@pytest.mark.parametrize("kind", ["xlnet", "longformer"])
+def test_what_torch_cannot_write_as_onnx_is_refused_in_two_lines(
+    models: dict[str, Path], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"format=onnx: .*: torch cannot export it: [ -~]+\nUse format=transformers\.$"):
+        export_as(load(models[kind], "avg"), tmp_path / "onnx", format="onnx", int8=False)
     assert not (tmp_path / "onnx").exists()
+    assert "def forward" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", BOTH)

@@ -8,7 +8,8 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -122,7 +123,8 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
     ids_NL = torch.full((2, 8), int(loaded.tokenizer.pad_token_id or 0))
     sizes = {0: torch.export.Dim("sentences"), 1: torch.export.Dim("length", max=loaded.max_length)}
     try:
-        with warnings.catch_warnings(), _quiet("onnxscript", logging.WARNING), torch.no_grad():
+        # torch prints the graph that it could not finish
+        with warnings.catch_warnings(), _quiet("onnxscript", logging.WARNING), torch.no_grad(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 graph,
@@ -136,7 +138,7 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps errors in classes of its own
-        reason = re.sub(r"\x1b\[\d+m", "", str(error).splitlines()[0])  # it has colours
+        reason = re.sub(r"\x1b\[\d+m", "", str(error.__cause__ or error).splitlines()[0])  # it has colours
         raise UserError(
             f"format=onnx: {loaded.source}: torch cannot export it: {reason}\nUse format=transformers."
         ) from error
