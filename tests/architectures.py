@@ -63,7 +63,9 @@ def configuration(kind: str) -> Any:
         case "longformer":
             return LongformerConfig(**sizes, **named, **feed, attention_window=4)
         case "squeezebert":
-            groups = {f"{part}_groups": 1 for part in ("q", "k", "v", "post_attention", "intermediate", "output")}
+            groups: dict[str, Any] = {
+                f"{part}_groups": 1 for part in ("q", "k", "v", "post_attention", "intermediate", "output")
+            }
             return SqueezeBertConfig(**sizes, **named, **feed, **groups, embedding_size=32)
         case "fnet":
             return FNetConfig(**sizes, hidden_size=32, num_hidden_layers=2, **feed)
