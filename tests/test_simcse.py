@@ -260,13 +260,18 @@ def test_search_gives_at_most_top_k_above_the_threshold(model: SimCSE, raw: str,
 def test_an_index_is_built_from_a_file_and_added_to(model: SimCSE, tmp_path: Path) -> None:
     file = tmp_path / "corpus.txt"
     file.write_text("A dog barks.\r\n\n  \nIt rains all day. \n", encoding="utf-8")
-    model.build_index(str(file))
+    for path in (str(file), file):
+        model.build_index(path)
     assert sorted(text for text, _ in model.search("A dog.", threshold=-1)) == ["A dog barks.", "It rains all day."]
     model.add_to_index(["A cat sleeps."])
     (best, *_) = model.search("A cat sleeps.")
     assert best == ("A cat sleeps.", pytest.approx(1, abs=1e-5))
     with pytest.raises(UserError, match=r"nowhere\.txt: cannot be read"):
         model.build_index(str(tmp_path / "nowhere.txt"))
+
+
+def test_a_model_is_named_by_a_path_too(raw: str) -> None:
+    assert SimCSE(Path(raw), "cpu", pooler="avg").encode("A dog.").ndim == 1
 
 
 @pytest.mark.parametrize(("count", "kind"), [(50, "exact"), (100, "ivf")])

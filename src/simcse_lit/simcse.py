@@ -81,7 +81,7 @@ class SimCSE:
 
     def __init__(
         self,
-        model_name_or_path: str,
+        model_name_or_path: str | Path,
         device: Device | Sequence[Device] | None = None,
         num_cells: int = 100,
         num_cells_in_search: int = 10,
@@ -91,6 +91,7 @@ class SimCSE:
         precision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
+        source = str(model_name_or_path)
         self._precision = precision or "32-true"
         if self._precision not in AUTOCAST:
             raise UserError(f"precision={precision}: not one of {', '.join(AUTOCAST)}.")
@@ -101,12 +102,12 @@ class SimCSE:
             "precision": self._precision,
             "trust_remote_code": trust_remote_code,
         }
-        with use_cache_when_unreachable(needs_hub([model_name_or_path])) as offline:
-            self._loaded = load_encoder(model_name_or_path, **reads)
+        with use_cache_when_unreachable(needs_hub([source])) as offline:
+            self._loaded = load_encoder(source, **reads)
         devices = list(device) if isinstance(device, (list, tuple)) else [device or "auto"]
         found = [find_device(str(name)) for name in devices]
         self._loaded.encoder.to(found[0])
-        self._pool = Pool(model_name_or_path, reads, found, offline=offline) if len(found) > 1 else None
+        self._pool = Pool(source, reads, found, offline=offline) if len(found) > 1 else None
         self.device = str(found[0])  # where `encode` works unless it is told; the first of several
         self.tokenizer = self._loaded.tokenizer
         self.num_cells = num_cells
@@ -195,7 +196,7 @@ class SimCSE:
 
     def build_index(
         self,
-        sentences_or_file_path: str | Sequence[str],
+        sentences_or_file_path: str | Path | Sequence[str],
         use_faiss: bool | None = None,
         faiss_fast: bool = False,
         device: Device | None = None,
@@ -223,7 +224,7 @@ class SimCSE:
         self.index = cast(ToolIndex, ToolIndex.build(vectors_NH, sentences, **kind))
 
     def add_to_index(
-        self, sentences_or_file_path: str | Sequence[str], device: Device | None = None, batch_size: int = 64
+        self, sentences_or_file_path: str | Path | Sequence[str], device: Device | None = None, batch_size: int = 64
     ) -> None:
         """Add sentences, or those of a text file, to the index.
 
@@ -278,9 +279,9 @@ def _checked(sentences: Sequence[str]) -> list[str]:
     return [str(text) for text in texts]  # numpy has strings of its own
 
 
-def _sentences(sentences_or_file_path: str | Sequence[str]) -> list[str]:
+def _sentences(sentences_or_file_path: str | Path | Sequence[str]) -> list[str]:
     """The sentences themselves, or the lines of a file that are not blank."""
-    if not isinstance(sentences_or_file_path, str):
+    if not isinstance(sentences_or_file_path, (str, Path)):
         return _checked(sentences_or_file_path)
     path = Path(sentences_or_file_path).expanduser()
     sentences = [line.rstrip() for line in lines_of(path, f"sentences_or_file_path: {path}") if line.strip()]

@@ -206,8 +206,16 @@ def test_a_set_of_ones_own_is_a_file_with_two_sentences_and_a_score(tmp_path: Pa
     with pytest.raises(UserError, match=r"tasks\.Own: .*unexpected keyword argument 'colums'"):
         make_task("Own", {**entry, "colums": []}, None)
     path.write_text('{"a": "x", "b": "y", "gold": 1}\n{"a": "x", "b": null, "gold": 1}\n')
-    with pytest.raises(UserError, match="line 2: a sentence is missing"):
+    with pytest.raises(UserError, match="line 2: b is missing"):
         make_task("Own", entry, None)
+    path.write_text('{"a": "\\ud83d", "b": "y", "gold": 1}\n')
+    with pytest.raises(UserError, match="line 1: a holds half of a surrogate pair"):
+        make_task("Own", entry, None)
+    with pytest.raises(UserError, match=r"tasks\.Own\.columns=\[a,b\]: must name three"):
+        make_task("Own", {**entry, "columns": ["a", "b"]}, None)
+    (tmp_path / "own.txt").write_text("x\ty\t1\n")
+    with pytest.raises(UserError, match=r"tasks\.Own\.path: .*own\.txt: a \.txt file has no columns"):
+        make_task("Own", {**entry, "path": str(tmp_path / "own.txt")}, None)
 
 
 def test_without_sentevals_files_training_takes_the_bundled_pairs_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

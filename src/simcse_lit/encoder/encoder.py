@@ -16,6 +16,7 @@ from simcse_lit.encoder.packing import Packing, first_position
 from simcse_lit.encoder.pooling import OF_FIRST_TOKEN, POOLERS
 
 CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: its encoder's model, adapter, pooler and projection
+CALL_THEIR_POOLER = ("layoutlm", "squeezebert")  # architectures that do not ask whether they have one
 
 
 class Projection(nn.Module):
@@ -65,9 +66,9 @@ class SentenceEncoder(nn.Module):
             getattr(pooler_of_backbone, "activation", None), nn.Tanh
         )
         if pooler_of_backbone is not None:
-            # SimCSE never reads BERT's own pooler; its parameters would only take memory. SqueezeBERT calls it without
-            # asking whether it is there.
-            self.backbone.register_module("pooler", nn.Identity())
+            # SimCSE never reads BERT's own pooler; its parameters would only take memory.
+            called = self.backbone.config.model_type in CALL_THEIR_POOLER
+            self.backbone.register_module("pooler", nn.Identity() if called else None)
         self._first_token = FirstToken(self.backbone)
         self._packed_backbone: Callable[..., Any] | None = None  # compiled for packed passes
         self.hidden = int(self.backbone.config.hidden_size)

@@ -19,7 +19,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.evaluation.geometry import SAME_COSINE, collapsed, cosines
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.task import Embed, Result
-from simcse_lit.text.rows import Row
+from simcse_lit.text.rows import Row, unusable
 from simcse_lit.text.sources import open_sources
 
 log = logging.getLogger(__name__)
@@ -203,13 +203,16 @@ def file(files: SentEval, name: str, *, path: str, columns: Sequence[str], in_av
     Raises:
         UserError: the file cannot be read, has no such columns, or a row is malformed.
     """
+    if len(columns) != 3:
+        raise UserError(f"tasks.{name}.columns=[{','.join(columns)}]: must name three: first sentence, second, score.")
     rows = []
     for source in open_sources(path, None, key=f"tasks.{name}.path"):
+        if source.header() is None:
+            raise UserError(f"{source.where}: a .txt file has no columns. Name a csv, tsv, jsonl or parquet file.")
         for row in source.rows(columns):
-            line, fields = (row.line, row.fields) if isinstance(row, Row) else row
+            line, reason = (row.line, unusable(row.fields[:2], columns)) if isinstance(row, Row) else row
             where = f"{source.name}, line {line}"
-            if not isinstance(row, Row) or not all(isinstance(text, str) for text in row.fields[:2]):
-                reason = "a sentence is missing" if isinstance(row, Row) else fields
+            if not isinstance(row, Row) or reason:
                 raise UserError(f"tasks.{name}.path: {where}: {reason}. Fix the row or leave it out.")
             rows.append(_Pair(row.fields[0], row.fields[1], str(row.fields[2]), where))
     return _task(name, rows, len(rows), in_average=in_average)
