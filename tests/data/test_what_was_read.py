@@ -143,6 +143,7 @@ REFUSED = {
     "one positive for all": (["sent0,sent1", *(f"a {n},b" for n in range(9))], (), "all 9 positives are one text"),
     "one anchor for all": (["sent0,sent1", *(f"a,b {n}" for n in range(9))], (), "all 9 anchors are one text"),
     "nothing for the tokenizer": (["\u200b" * n for n in range(1, 9)], (), "leaves nothing of any text"),
+    "unknown to the tokenizer": (["คนเล่น", "ในสวน สวย", "ฝนตก"], (), "leaves nothing of any text but unknown tokens"),
     "one followed sentence": (["one", "two", "", "three"], ("data.next_sentences=1",), "holds one example"),
 }
 
@@ -174,6 +175,8 @@ def test_a_corpus_from_which_nothing_can_be_learnt_is_refused(
         (["sent0,sent1,hard_neg", "a,b,c"], ("loss=sup",), "There is one example, so its hard negative"),
         (["one", "two", "three"], ("augmentation=crop",), "The augmentation changes none of the texts"),
         (["one two", "two", "three"], ("augmentation=crop",), None),
+        (["คนเล่น", "ในสวน", "ฝนตก", "one"], (), "nothing of 3 of 4 texts but unknown tokens"),
+        (["คนเล่น", "ในสวน", "two", "one"], (), None),
     ],
 )
 def test_a_corpus_from_which_little_can_be_learnt_is_announced(

@@ -58,6 +58,13 @@ def test_what_a_folder_lacks_is_said(folder: Path, remove: str, expected: str) -
         load_backbone(config(folder), mlm=False)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_named(folder: Path, file: str) -> None:
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    with pytest.raises(UserError, match=rf"{file}: is a pointer of Git LFS, not the file\. Fetch it with git lfs pull"):
+        load_backbone(config(folder), mlm=False)
+
+
 def test_weights_of_another_architecture_are_refused_instead_of_random(folder: Path) -> None:
     changed = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(changed | {"num_hidden_layers": 3}))

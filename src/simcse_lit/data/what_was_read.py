@@ -27,7 +27,7 @@ class Summary:
         examples: that were made of the others.
         duplicates: for each view, examples whose text an earlier example has.
         cut: texts that are longer than `max_length` tokens.
-        blank: texts of which the tokenizer leaves nothing.
+        blank: texts of which the tokenizer leaves nothing, or unknown tokens only.
         max_length: tokens of a text, with special tokens.
     """
 
@@ -106,7 +106,17 @@ def check(summary: Summary, examples: int) -> None:
             )
     texts = total * len(summary.duplicates)
     if summary.blank == texts:
-        raise UserError(f"{key}: the tokenizer leaves nothing of any text. Choose a model for the language of the texts.")
+        raise UserError(
+            f"{key}: the tokenizer leaves nothing of any text but unknown tokens.\n"
+            "Choose a model for the language of the texts."
+        )
+    if 2 * summary.blank > texts:
+        log.warning(
+            "The tokenizer leaves nothing of %s of %s texts but unknown tokens: to the model they are one text.\n"
+            "Choose a model for their language.",
+            f"{summary.blank:,}",
+            f"{texts:,}",
+        )
     if summary.cut == texts:
         log.warning(
             "Every text is longer than data.max_length=%d tokens, and cut there. Set it higher, or give a\nsentence a line.",

@@ -31,6 +31,7 @@ TOKENIZERS = (
     "spm.model",
     "sentencepiece.bpe.model",
 )
+POINTER = 1024  # bytes, more than Git LFS leaves in place of a file that it did not fetch
 # The settings in which architectures keep the dropout of hidden states and of attention.
 DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ALBERT, ELECTRA, DeBERTa
@@ -152,6 +153,9 @@ def _source(config: ModelConfig, key: str) -> str:
             f"{key}: {folder}: holds no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
             "Save it beside the weights: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         )
+    for path in (folder / file for file in (*WEIGHTS, *TOKENIZERS) if (folder / file).is_file()):
+        if path.stat().st_size < POINTER and path.read_bytes().startswith(b"version https://git-lfs."):
+            raise UserError(f"{key}: {path}: is a pointer of Git LFS, not the file. Fetch it with git lfs pull.")
     if config.sha256:
         weights = folder / "model.safetensors"
         digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no model.safetensors"

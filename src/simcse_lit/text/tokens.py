@@ -11,7 +11,7 @@ TEXT = "text"  # the column of a tokenised corpus that keeps the text
 
 @dataclass
 class TokenCounts:
-    """What the tokenizer did to texts: how many it cut at the greatest length, and of how many it left nothing."""
+    """What the tokenizer did to texts: how many it cut at the greatest length, and of how many it left nothing it knows."""
 
     cut: int = 0
     blank: int = 0
@@ -49,8 +49,8 @@ def _token_ids(
     )
     ids: list[list[int]] = list(encoded["input_ids"])
     if counts and encoded.encodings:
-        special = tokenizer.num_special_tokens_to_add()
-        counts.blank += sum(len(tokens) <= special for tokens in ids)
+        special = frozenset(tokenizer.all_special_ids)  # the unknown token is one of them
+        counts.blank += sum(map(special.issuperset, ids))
         full = (encoding for encoding, tokens in zip(encoded.encodings, ids, strict=True) if len(tokens) == max_length)
         counts.cut += sum(bool(encoding.overflowing) for encoding in full)
     return ids
