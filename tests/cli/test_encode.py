@@ -182,6 +182,10 @@ def test_bad_rows_stop_the_run_before_it_encodes_or_are_left_out(
         (["input=in.csv", "output=o.npy"], r"column: .*in\.csv has several: number, text\.\nName one: column=number"),
         (["input=in.csv", "output=o.npy", "column=txt"], "column=txt: .* has no such column; its columns are number, text"),
         (["input=in.txt", "output=o.npy", "column=txt"], "column=txt: .* is plain text"),
+        (
+            ["input=no-header.csv", "output=o.npy"],
+            r"line 1 is read as its header, 'A man plays\.'\.\n.*rename the file.*\.txt",
+        ),
         (["input=empty.txt", "output=o.npy"], r"empty\.txt: holds no usable rows"),
         (["input=none.txt", "output=o.npy"], r"input: none\.txt: there is no such file"),
         (["input=in.txt", "output=o.csv"], r"output=o\.csv: unknown format '\.csv'; known are \.npy"),
@@ -201,6 +205,7 @@ def test_a_mistake_is_named(
     write(tmp_path / "in.csv", TEXTS)
     write(tmp_path / "in.txt", TEXTS)
     write(tmp_path / "empty.txt", [])
+    (tmp_path / "no-header.csv").write_text("A man plays.\nRain.\n")
     with pytest.raises(UserError, match=message):
         encode(config(raw, *overrides))
     assert not any(path.name.startswith("o.") for path in tmp_path.iterdir())

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoTokenizer, BertConfig, BertModel, ElectraConfig, ElectraModel
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.errors import UserError
+from tests.architectures import save_model
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 
@@ -90,3 +92,19 @@ def test_a_fresh_language_modelling_head_is_announced(folder: Path, caplog: pyte
     model, _ = load_backbone(config(folder), mlm=True)
     assert model.base_model is not model
     assert "no language-modelling head" in caplog.text
+
+
+def test_electras_head_is_fresh_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The discriminators of ELECTRA come without one."""
+    sizes: dict[str, Any] = {"embedding_size": 16, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ElectraModel(ElectraConfig(**sizes, vocab_size=4096, intermediate_size=16)).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(TINY).save_pretrained(tmp_path)
+    load_backbone(config(tmp_path), mlm=True)
+    assert "no language-modelling head" in caplog.text
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no masked language model\.\nSet loss\.mlm_weight=0"):
+        load_backbone(config(save_model(tmp_path / "gpt2", "gpt2")), mlm=True)
+    with pytest.raises(UserError, match=r"cannot be loaded: .*attention_window"):
+        load_backbone(config(save_model(tmp_path / "longformer", "longformer"), num_layers=1), mlm=False)

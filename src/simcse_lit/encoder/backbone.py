@@ -32,6 +32,8 @@ TOKENIZERS = (
     "sentencepiece.bpe.model",
 )
 POINTER = 1024  # bytes, more than Git LFS leaves in place of a file that it did not fetch
+# What transformers raises for a model that it cannot load.
+ERRORS = (OSError, ValueError, AssertionError, ImportError, RuntimeError, SafetensorError, UnpicklingError)
 # The settings in which architectures keep the dropout of hidden states and of attention.
 DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ALBERT, ELECTRA, DeBERTa
@@ -41,8 +43,6 @@ DROPOUTS = (
     *("mlp_dropout", "embedding_dropout"),  # ModernBERT
     "dropout_rate",  # T5
 )
-# Masked-language-modelling heads of BERT, RoBERTa, DistilBERT and ALBERT.
-HEADS = ("cls.", "lm_head.", "vocab_", "predictions.")
 
 
 def load_backbone(
@@ -75,12 +75,17 @@ def load_backbone(
         _adapt(architecture, config)
         if config.pretrained:
             model, absent = given.trained(architecture, language_model=mlm, **attention)
-            _check_weights(absent, config.name_or_path, key, own_head)
+            head = [name for name in absent if mlm and not name.startswith(f"{model.base_model_prefix}.")]
+            _check_weights(absent, head, config.name_or_path, key, own_head)
             if own_pooler and any("pooler." in name for name in absent):
                 raise UserError(f"projection=mlp: {config.name_or_path} holds no trained pooler.dense; it would be random.")
         else:
             model = given.untrained(architecture, language_model=mlm, **attention)
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError, UnpicklingError, httpx.HTTPError) as error:
+    except (*ERRORS, httpx.HTTPError) as error:
+        if mlm and "AutoModelForMaskedLM" in str(error):
+            raise UserError(
+                f"{key}: {config.name_or_path}: is no masked language model.\nSet loss.mlm_weight=0, or name another model."
+            ) from error
         raise UserError(_explain(config.name_or_path, error, key)) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders usually have no padding token; the mask marks padding
@@ -214,16 +219,15 @@ def _checkpoint_activations(model: Any, name: str) -> None:
         raise UserError(f"model.gradient_checkpointing: {name}: {type(model).__name__} does not support it.") from error
 
 
-def _check_weights(absent: Sequence[str], name: str, key: str, own_head: bool) -> None:
-    heads = [tensor for tensor in absent if tensor.startswith(HEADS)]
-    if heads and own_head:
+def _check_weights(absent: Sequence[str], head: Sequence[str], name: str, key: str, own_head: bool) -> None:
+    if head and own_head:
         raise UserError(
             f"{key}: {name}: has no language-modelling head; a fresh one would be random.\n"
             f"Name a model that has one: {key}=HUB_ID_OR_FOLDER."
         )
-    if heads:
+    if head:
         log.warning("%s has no language-modelling head; loss.mlm_weight trains a fresh one.", name)
-    if lost := [tensor for tensor in absent if "pooler." not in tensor and tensor not in heads]:
+    if lost := [tensor for tensor in absent if "pooler." not in tensor and tensor not in head]:
         raise UserError(
             f"{key}: {name}: {some(lost)}.\n"
             "They would have been random; the checkpoint belongs to another architecture than its config.json says."

@@ -124,6 +124,11 @@ def _column(source: Source, column: str | None) -> str:
         return "text"
     if column is None and len(header) > 1:
         raise UserError(f"column: {source.name} has several: {', '.join(header)}.\nName one: column={header[0]}")
+    if column is None and " " in header[0] and source.format in (".csv", ".tsv"):
+        raise UserError(
+            f"column: {source.name}: line 1 is read as its header, {header[0]!r}.\n"
+            f"If that is a column's name: column='{header[0]}'. If it is a text, rename the file, so that it ends in .txt."
+        )
     if column is not None and column not in header:
         raise UserError(f"column={column}: {source.name} has no such column; its columns are {', '.join(header)}.")
     return column or header[0]
