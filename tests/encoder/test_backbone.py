@@ -67,6 +67,24 @@ def test_a_pointer_of_git_lfs_is_named(folder: Path, file: str) -> None:
         load_backbone(config(folder), mlm=False)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pad_token": None}, "neither a padding nor an end-of-text token"),
+        ({"pad_token": "<new>"}, r"pads with token 2,000, and the model has 2,000\.\n.*resize_token_embeddings"),
+    ],
+)
+def test_a_tokenizer_that_cannot_pad_for_the_model_is_refused(folder: Path, change: dict[str, Any], said: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for name, token in change.items():
+        setattr(tokenizer, name, token)
+    if change["pad_token"]:
+        tokenizer.add_special_tokens(change)
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match=said):
+        load_backbone(config(folder), mlm=False)
+
+
 def test_weights_of_another_architecture_are_refused_instead_of_random(folder: Path) -> None:
     changed = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(changed | {"num_hidden_layers": 3}))

@@ -117,7 +117,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
 
     def _rows(self, file: Source, bad: BadRows) -> Iterator[Row]:
         columns = self.config.columns
-        if len(columns) > 2 and labelled_columns(file.header()):
+        if len(columns) > 2 and labelled_columns(file.header):
             raise UserError(
                 f"{KEY}: {file.name}: triplets of labelled NLI are paired over the whole corpus, so they cannot be\n"
                 f"streamed. Use data=file, or train on the entailments alone: data.columns=[{','.join(columns[:2])}]"

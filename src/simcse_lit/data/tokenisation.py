@@ -160,7 +160,7 @@ def _write(
     bad.finish()
     if not written:
         pairing = ""
-        if len(config.columns) > 1 and labelled_columns(sources[0].header()):
+        if len(config.columns) > 1 and labelled_columns(sources[0].header):
             labels = config.nli_labels[: len(config.columns) - 1]
             pairing = f"\nOf labelled NLI an example needs a premise with a hypothesis of each of: {', '.join(labels)}."
         names = ", ".join(source.name for source in sources)

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -58,8 +59,8 @@ def load_backbone(
         key: the configuration key that names the backbone, for messages.
 
     Raises:
-        UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or altered, or the
-            checkpoint does not hold the weights of this architecture.
+        UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or altered, the
+            checkpoint does not hold the weights of this architecture, or the tokenizer cannot pad for it.
     """
     trusted = config.trust_remote_code is True  # a key without a value is not true
     given = Pretrained(_source(config, key), key, config.revision, trusted)
@@ -89,6 +90,15 @@ def load_backbone(
         raise UserError(_explain(config.name_or_path, error, key)) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders usually have no padding token; the mask marks padding
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{key}: {config.name_or_path}: its tokenizer has neither a padding nor an end-of-text token.")
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", sys.maxsize)
+    if tokenizer.pad_token_id >= rows:
+        raise UserError(
+            f"{key}: {config.name_or_path}: its tokenizer pads with token {tokenizer.pad_token_id:,}, and the model has "
+            f"{rows:,}.\n"
+            "Save the model that goes with it: model.resize_token_embeddings(len(tokenizer)), then save_pretrained."
+        )
     tokenizer.model_max_length = longest_input(model, tokenizer)  # not every tokenizer records it
     tokenizer.padding_side = "right"  # as in training; code on the card counts positions from the first token
     if config.gradient_checkpointing:
@@ -98,18 +108,16 @@ def load_backbone(
 
 def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Check that the model takes sentences of `data.max_length`, that the pooler can read it, and that its tokenizer has the
-    tokens that training needs.
+    mask token that MLM needs.
 
     Raises:
         UserError: the model takes fewer tokens, it is a decoder and the pooler reads its first token, or there is no
-            padding token, or no mask token with MLM.
+            mask token with MLM.
     """
     longest = longest_input(backbone, tokenizer)
     length, name = config.data.max_length, config.model.name_or_path
     if length > longest:
         raise UserError(f"data.max_length={length}: {name} takes {longest} tokens at most.")
-    if tokenizer.pad_token_id is None:
-        raise UserError(f"model.name_or_path: {name}: its tokenizer has neither a padding nor an end-of-text token.")
     if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
         raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set it to 0.")
     check_pooler(config.pooler.name, backbone, tokenizer, name)

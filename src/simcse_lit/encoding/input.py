@@ -117,7 +117,7 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 
 def _column(source: Source, column: str | None) -> str:
-    header = source.header()
+    header = source.header
     if header is None:
         if column is not None:
             raise UserError(f"column={column}: {source.name} is plain text, a text a line, without columns.")

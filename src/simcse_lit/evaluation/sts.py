@@ -207,7 +207,7 @@ def file(files: SentEval, name: str, *, path: str, columns: Sequence[str], in_av
         raise UserError(f"tasks.{name}.columns=[{','.join(columns)}]: must name three: first sentence, second, score.")
     rows = []
     for source in open_sources(path, None, key=f"tasks.{name}.path"):
-        if source.header() is None:
+        if source.header is None:
             raise UserError(f"{source.where}: a .txt file has no columns. Name a csv, tsv, jsonl or parquet file.")
         for row in source.rows(columns):
             line, reason = (row.line, unusable(row.fields[:2], columns)) if isinstance(row, Row) else row

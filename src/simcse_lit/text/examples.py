@@ -55,7 +55,7 @@ def read_examples(
             yield from _plain_rows(source, columns, bad)
         return
     for group in [[source] for source in sources] if len(columns) == 2 else [sources]:  # pairs are made row by row
-        labelled = [labelled_columns(source.header()) for source in group]
+        labelled = [labelled_columns(source.header) for source in group]
         if any(labelled):
             yield from _from_nli(group, labelled, columns, bad, nli_labels)
         else:
@@ -108,7 +108,7 @@ def _as_pairs(columns: Sequence[str]) -> str:
 
 
 def _warn_of_labels(source: Source, columns: Sequence[str]) -> None:
-    for name in judgements(source.header() or ()):
+    for name in judgements(source.header or ()):
         if name not in columns:
             _warn_of_label(source.name, name)
 

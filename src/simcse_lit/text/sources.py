@@ -116,16 +116,13 @@ class Source:
         what = "the stream broke" if self.url else "the file is damaged"
         return UserError(f"{self.where}, {place}: {what}: {remote.reason(error)}")
 
+    @cached_property
     def header(self) -> list[str] | None:
         """Column names, or None for plain text.
 
         Raises:
             UserError: the file is empty, in another encoding, or has no header.
         """
-        return self._header
-
-    @cached_property
-    def _header(self) -> list[str] | None:
         if self.format == ".txt":
             return None
         if self.format == ".parquet":
@@ -148,7 +145,7 @@ class Source:
         Raises:
             UserError: a column is missing, or the file is in another encoding or cannot be read to its end.
         """
-        header = self.header()
+        header = self.header
         if header is None:
             for line, text in enumerate(self._lines(), start=1):
                 if line == 1 and set(RAW_COLUMNS) <= set(text.split("\t")):
