@@ -120,10 +120,10 @@ def test_rows_that_were_safe_once_are_safe_until_the_end(
         if name in cut:
             assert cut[name] == whole
             return len(TEXTS)
-        if not {f"{name}.partial.json", f"{name}.partial"} <= cut.keys():
+        if not {f".{name}.simcse_lit.json", f".{name}.simcse_lit"} <= cut.keys():
             return 0
-        record = json.loads(cut[f"{name}.partial.json"])
-        assert len(cut[f"{name}.partial"]) >= 4 * record["rows"] * record["width"]
+        record = json.loads(cut[f".{name}.simcse_lit.json"])
+        assert len(cut[f".{name}.simcse_lit"]) >= 4 * record["rows"] * record["width"]
         return int(record["rows"])
 
     for way in zip(*seen.moments, strict=True):

@@ -41,6 +41,11 @@ def durable_replace(partial: Path, path: Path) -> None:
     fsync(path.parent)
 
 
+def unfinished(path: Path) -> Path:
+    """Where a file or folder is written before it is complete: a hidden name beside it, which no user's file has."""
+    return path.with_name(f".{path.name}.simcse_lit")
+
+
 def damage(path: Path) -> str | None:
     """Say what is wrong with a zip archive, as torch.save writes it; None if every part has its checksum.
 

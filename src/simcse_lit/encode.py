@@ -27,7 +27,7 @@ from simcse_lit.encoder.device import find_device
 from simcse_lit.encoding.embedding_cache import fingerprint
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.encoding.memory import give_back_freed_memory, keep_few_kernels
-from simcse_lit.encoding.output import VectorFile, writing
+from simcse_lit.encoding.output import VectorFile, beside, writing
 from simcse_lit.encoding.texts import Settings, vectors
 from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import load_encoder
@@ -47,7 +47,7 @@ def main(config: EncodeConfig) -> None:
     quiet_libraries()
     output = Path(str(config.output)).expanduser()
     with writing(output):
-        copy = output.with_name(f"{output.name}.partial.txt")  # of standard input
+        copy = beside(output, "txt")  # of standard input
         if config.input == STDIN:
             _copy_stdin(copy)
         _encode(config, _texts(config, copy), output)

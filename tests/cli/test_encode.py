@@ -151,10 +151,10 @@ def test_what_a_stopped_run_left_is_not_mixed_with_something_else(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(VectorFile, "finish", lambda *_: (_ for _ in ()).throw(Killed))
         encode(config(raw, f"input={file}", output))
-    with pytest.raises(UserError, match=r"out\.npy\.partial: is left by a run with another block, normalize"):
+    with pytest.raises(UserError, match=r"\.out\.npy\.simcse_lit: is left by a run with another block, normalize"):
         encode(config(raw, f"input={file}", output, "normalize=false", "block=5"))
     write(file, ["changed", *TEXTS[1:]])
-    with pytest.raises(UserError, match=r"with another input\.\n.*remove out\.npy\.partial\*"):
+    with pytest.raises(UserError, match=r"with another input\.\n.*remove \.out\.npy\.simcse_lit\*"):
         encode(config(raw, f"input={file}", output))
     write(file, TEXTS)
     encode(config(raw, f"input={file}", output))
@@ -216,7 +216,7 @@ def test_a_killed_command_goes_on(raw: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "in.txt", [f"{text} {place}" for place, text in enumerate(TEXTS * 400)])
     arguments = [f"checkpoint={raw}", "pooler=cls", "block=64", f"input={file}", f"output={tmp_path / 'killed.npy'}"]
     process = subprocess.Popen([sys.executable, "-m", "simcse_lit.encode", *arguments], stderr=subprocess.DEVNULL)
-    record = tmp_path / "killed.npy.partial.json"
+    record = tmp_path / ".killed.npy.simcse_lit.json"
     while not record.exists():
         assert process.poll() is None
         time.sleep(0.005)

@@ -138,18 +138,20 @@ def test_what_killed_processes_left_is_swept_at_the_next_start(
     folder = Path(config.cache_dir)
     folder.mkdir()
     dead, here = dead_process(), platform.node()
-    gone = [f"a-1.{dead}.partial", f"a-1.{dead}@{here}.partial", f"b-2.{dead}@other.host.partial", "c.99999999999.partial"]
+    ours = "a-0123456789abcdef"
+    gone = [f"{ours}.{dead}{more}.partial" for more in ("", f"@{here}", "@other.host")] + [f"{ours}.99999999999.partial"]
     kept = [
-        f"a-1.{os.getpid()}@{here}.partial",
-        f"a-1.{os.getppid()}.partial",
-        f"a-1.{dead}@other.partial",
+        f"{ours}.{os.getpid()}@{here}.partial",
+        f"{ours}.{os.getppid()}.partial",
+        f"{ours}.{dead}@other.partial",
         "mine.partial",
-        f"a.{dead}.partial.txt",
+        f"thesis.{dead}.partial",
+        f"{ours}.{dead}.partial.txt",
     ]
     for name in (*gone, *kept):
         (folder / name).touch()
     two_days_ago = time.time() - 2 * 86_400
-    os.utime(folder / f"b-2.{dead}@other.host.partial", (two_days_ago, two_days_ago))
+    os.utime(folder / f"{ours}.{dead}@other.host.partial", (two_days_ago, two_days_ago))
     tokenised_corpus(config, tokenizer)
     assert {path.name for path in folder.iterdir() if path.suffix != ".arrow"} == set(kept)
     tokenised_corpus(config, tokenizer)  # from the cache
@@ -157,7 +159,7 @@ def test_what_killed_processes_left_is_swept_at_the_next_start(
 
 
 def test_a_partial_file_of_a_running_process_is_known_by_its_name(tmp_path: Path) -> None:
-    partial = partial_name(tmp_path / "corpus-1234.arrow")
+    partial = partial_name(tmp_path / "corpus-0123456789abcdef.arrow")
     partial.touch()
     sweep(tmp_path)
     assert partial.exists()

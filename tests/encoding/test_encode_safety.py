@@ -132,12 +132,25 @@ def test_a_second_run_for_the_same_output_is_refused_and_harms_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy", "whole.npy"]
 
 
+@pytest.mark.parametrize(
+    "theirs", ["out.npy.partial", "out.npy.partial.json", "out.npy.partial.lock", "out.npy.partial.txt"]
+)
+def test_files_of_the_users_beside_the_output_stay(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    (tmp_path / theirs).write_text("three years")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\nanother\n")))
+    encode(config(raw, "input=-", f"output={tmp_path / 'out.npy'}"))
+    assert (tmp_path / theirs).read_text() == "three years"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", theirs]
+
+
 def test_rows_that_were_lost_are_not_replaced_by_zeros(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path / "in.txt", TEXTS)
-    partial = tmp_path / "out.npy.partial"
+    partial = tmp_path / ".out.npy.simcse_lit"
     asked = config(raw, f"input={file}", f"output={tmp_path / 'out.npy'}")
     for name, number in (("append", 3), ("finish", 1)):
-        with monkeypatch.context() as patch, pytest.raises(UserError, match=r"out\.npy\.partial: is shorter than"):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\.out\.npy\.simcse_lit: is shorter than"):
             after_calls(patch, name, number, lambda: os.truncate(partial, partial.stat().st_size - 1))
             encode(asked)
         assert not (tmp_path / "out.npy").exists()
@@ -189,7 +202,7 @@ def test_rows_that_were_changed_after_a_stop_are_encoded_again(
     file = write(tmp_path / "in.txt", TEXTS)
     asked = config(raw, f"input={file}", f"output={tmp_path / f'out{suffix}'}")
     stopped(monkeypatch, asked, 2)
-    partial = tmp_path / f"out{suffix}.partial"
+    partial = tmp_path / f".out{suffix}.simcse_lit"
     data = bytearray(partial.read_bytes())
     if damage == "another file of its size":
         data = bytearray(os.urandom(len(data)))
@@ -210,14 +223,17 @@ def test_rows_that_are_changed_during_the_run_do_not_reach_the_output(
 ) -> None:
     file = write(tmp_path / "in.txt", TEXTS)
     asked = config(raw, f"input={file}", f"output={tmp_path / f'out{suffix}'}")
-    partial = tmp_path / f"out{suffix}.partial"
+    partial = tmp_path / f".out{suffix}.simcse_lit"
 
     def flip() -> None:
         data = bytearray(partial.read_bytes())
         data[200] ^= 1
         partial.write_bytes(data)
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"\.partial: has been changed since it was written"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"\.simcse_lit: has been changed since it was written"),
+    ):
         after_calls(patch, "append", 3, flip)
         encode(asked)
     assert not (tmp_path / f"out{suffix}").exists()
@@ -232,7 +248,7 @@ def test_rows_of_a_version_that_kept_no_digest_are_encoded_again(
     file = write(tmp_path / "in.txt", TEXTS)
     asked = config(raw, f"input={file}", f"output={tmp_path / 'out.npy'}")
     stopped(monkeypatch, asked, 2)
-    record = tmp_path / "out.npy.partial.json"
+    record = tmp_path / ".out.npy.simcse_lit.json"
     kept = json.loads(record.read_text())
     del kept["sha256"]
     record.write_text(json.dumps(kept))

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LENGTH, DIGEST = 8, hashlib.sha256().digest_size
 DAY = 86_400.0  # seconds
-PARTIAL = re.compile(r"\.(\d+)(?:@(.+))?\.partial\Z")
+PARTIAL = re.compile(r"-[0-9a-f]{16}\.(\d+)(?:@(.+))?\.partial\Z")
 
 
 def partial_name(path: Path) -> Path:

@@ -1,9 +1,9 @@
 """Writes the vectors of N texts to a file, block by block, so that a killed run resumes where it stopped.
 
-Rows are appended to OUTPUT.partial. After each block, OUTPUT.partial.json records how many rows are safe on the disk, their
-sha256, and what they were made of. An npy or safetensors file is these rows behind a header. Parquet does not allow
-appending, so it is written from the rows at the end. The finished file appears under its name only when it is complete, and
-has the same bytes however often the run was stopped.
+Rows are appended to the hidden file .OUTPUT.simcse_lit. After each block, .OUTPUT.simcse_lit.json records how many rows are
+safe on the disk, their sha256, and what they were made of. An npy or safetensors file is these rows behind a header. Parquet
+does not allow appending, so it is written from the rows at the end. The finished file appears under its name only when it is
+complete, and has the same bytes however often the run was stopped.
 
 Shapes: N texts, B texts of a block, H hidden.
 """
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from simcse_lit.disk import durable_replace, fsync
+from simcse_lit.disk import durable_replace, fsync, unfinished
 from simcse_lit.errors import UserError
 from simcse_lit.one_writer import only_writer
 from simcse_lit.text.rows import Row
@@ -41,7 +41,7 @@ class VectorFile:
         made_of: everything that decides the bytes, by configuration key. A run resumes only if all of it is the same.
 
     Raises:
-        UserError: OUTPUT.partial was made of something else, or its record is damaged.
+        UserError: the unfinished file was made of something else, or its record is damaged.
     """
 
     def __init__(self, path: Path, rows: int, made_of: Mapping[str, Any]) -> None:
@@ -51,8 +51,8 @@ class VectorFile:
         self._made_of = dict(made_of)
         self._width: int | None = None
         self._digest = hashlib.sha256()  # of the header and the rows that are done
-        self._partial = path.with_name(f"{path.name}.partial")
-        self._record = path.with_name(f"{path.name}.partial.json")
+        self._partial = unfinished(path)
+        self._record = beside(path, "json")
         with _explained(path):
             if self._record.is_file() and self._partial.is_file():
                 self._go_on()
@@ -101,7 +101,7 @@ class VectorFile:
                     "Run the command again; it starts anew."
                 )
             if self.path.suffix == ".parquet":
-                whole = self.path.with_name(f"{self.path.name}.partial.parquet")
+                whole = beside(self.path, "parquet")
                 self._write_parquet(whole, rows, block, check)
                 durable_replace(whole, self.path)
                 self._partial.unlink()
@@ -119,7 +119,7 @@ class VectorFile:
         if differing:
             raise UserError(
                 f"output: {self._partial}: is left by a run with another {', '.join(differing)}.\n"
-                f"Run that one again to go on with it, or remove {self.path.name}.partial* to start anew."
+                f"Run that one again to go on with it, or remove {self._partial.name}* to start anew."
             )
         self._width = width
         digest = self._digest_of(done)
@@ -130,7 +130,7 @@ class VectorFile:
             log.warning("%s: is not what was written to it; starting anew.", self._partial)
 
     def _digest_of(self, rows: int) -> Any:
-        """The sha256 of the header and so many rows as they stand in OUTPUT.partial."""
+        """The sha256 of the header and so many rows as they stand in the unfinished file."""
         digest, left = hashlib.sha256(), self._size(rows)
         with self._partial.open("rb") as file:
             while left and (part := file.read(min(left, 1 << 20))):
@@ -184,6 +184,11 @@ class VectorFile:
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=block)
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """A file that is kept beside an output until that is complete."""
+    return unfinished(path).with_name(f"{unfinished(path).name}.{suffix}")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Hold the output's write lock, creating its folder if needed.
@@ -195,7 +200,7 @@ def writing(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(only_writer(path.with_name(f"{path.name}.partial.lock"), f"output: {path}"))
+            stack.enter_context(only_writer(beside(path, "lock"), f"output: {path}"))
         _refuse_to_replace(path)  # another process may just have finished it
         yield
 
@@ -207,7 +212,7 @@ def _refuse_to_replace(path: Path) -> None:
         UserError: it exists.
     """
     if path.exists():
-        raise UserError(f"output: {path}: is there already. Remove it, or name another file.")
+        raise UserError(f"output: {path}: is there already. Remove it, or name another file: output=FILE")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from simcse_lit.disk import fsync
+from simcse_lit.disk import fsync, unfinished
 from simcse_lit.errors import UserError
 from simcse_lit.one_writer import only_writer
 
@@ -57,7 +57,7 @@ def refuse_to_replace(folder: Path) -> None:
         UserError: it exists.
     """
     if folder.exists():
-        raise UserError(f"output: {folder}: is there already. Remove it, or name another folder.")
+        raise UserError(f"output: {folder}: is there already. Remove it, or name another folder: output=FOLDER")
 
 
 def recover(folder: Path) -> None:
@@ -68,19 +68,15 @@ def recover(folder: Path) -> None:
         OSError: it cannot be renamed.
     """
     folder = folder.resolve()
-    if not folder.exists() and (_work(folder) / "old").is_dir():
+    if not folder.exists() and (unfinished(folder) / "old").is_dir():
         with _working(folder):
             pass
-
-
-def _work(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.simcse_lit")
 
 
 @contextmanager
 def _working(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Hold the folder's lock; before and after the block, end what a writer has left."""
-    work = _work(folder)
+    work = unfinished(folder)
     new, old = work / "new", work / "old"
     with only_writer(work.with_name(f"{work.name}.lock"), f"output: {folder}"):
         _tidy(folder, new, old)

@@ -40,4 +40,4 @@ def _check_paths(checkpoint: str | None, output: str | None) -> None:
     if not output:
         raise UserError("output: has no value. Name a new folder: output=FOLDER")
     if Path(output).expanduser().exists():
-        raise UserError(f"output: {output}: is there already. Remove it, or name another folder.")
+        raise UserError(f"output: {output}: is there already. Remove it, or name another folder: output=FOLDER")
