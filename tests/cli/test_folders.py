@@ -77,9 +77,9 @@ def test_no_other_verb_writes_into_the_folder_of_a_run(warm_cli: Cli, finished: 
     scored = ("checkpoint=r/export", "tasks=samples", "hydra.run.dir=r")
     refused(warm_cli(*scored, command="evaluate"), "hydra.run.dir=r: holds a finished training", "hydra.run.dir=DIR")
     indexed = ("checkpoint=r/export", "input=x.txt", "folder=r")
-    refused(warm_cli(*indexed, command="index"), "index: r: holds other files, e.g. .hydra")
+    refused(warm_cli(*indexed, command="index"), "folder: r: holds other files, e.g. .hydra", "folder=DIR")
     refused(warm_cli("r", "out=r", command="report"), "out=r: holds a finished training")
-    refused(warm_cli("checkpoint=r/export", "output=r", command="export"), "output: r: is there already")
+    refused(warm_cli("checkpoint=r/export", "output=r", command="export"), "output: r: is there already", "output=FOLDER")
     refused(warm_cli("r/export", "out=r/export", command="report"), "no run of simcse_lit.train")
     assert contents(finished) == before
 

@@ -232,7 +232,7 @@ def test_a_folder_that_is_missing_damaged_or_something_else_is_named(tmp_path: P
             (folder / name).unlink(missing_ok=True)
             if content is not None:
                 (folder / name).write_bytes(content)
-            with pytest.raises(UserError, match=r"index: "):
+            with pytest.raises(UserError, match=r"folder: "):
                 Index.load(folder)
         (folder / name).write_bytes(whole)
     assert len(Index.load(folder)) == N

@@ -99,9 +99,9 @@ class Structure:
         try:
             native = faiss.read_index(str(path), flag)
         except RuntimeError as error:
-            raise UserError(f"index: {path}: is missing or damaged. Build the index again.") from error
+            raise UserError(f"folder: {path}: is missing or damaged. Build the index again.") from error
         if (native.ntotal, native.d) != (len(rows), rows.width):
-            raise UserError(f"index: {path}: is of other sentences. Build the index again.")
+            raise UserError(f"folder: {path}: is of other sentences. Build the index again.")
         if config.kind != "hnsw":
             faiss.downcast_InvertedLists(native.invlists).prefetch_nthread = 0  # 32 threads a query cost more than they win
         return cls(native, rows, config, path)
@@ -138,7 +138,7 @@ class Structure:
         UserError: the file that it is mapped from is gone.
         """
         if self.path is not None and not self.path.is_file():
-            raise UserError(f"index: {self.path}: is gone: the index was written anew since it was opened. Open it again.")
+            raise UserError(f"folder: {self.path}: is gone: the index was written anew since it was opened. Open it again.")
 
     def nearest(self, queries_QH: Tensor, k: int, alive_N: np.ndarray) -> tuple[Tensor, Tensor]:
         """As `Rows.nearest`, but of the candidates that the structure proposes; a place is -1 where there is none."""

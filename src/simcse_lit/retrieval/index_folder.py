@@ -62,7 +62,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             with explained(folder):
-                stack.enter_context(only_writer(folder / LOCK, f"index: {folder}"))
+                stack.enter_context(only_writer(folder / LOCK, f"folder: {folder}"))
             held.add(own)
             try:
                 yield
@@ -152,7 +152,7 @@ def read_index(folder: Path) -> tuple[Parts, str]:
                 continue
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"index: {folder}: is damaged: {error}. Build the index again.") from error
+            raise UserError(f"folder: {folder}: is damaged: {error}. Build the index again.") from error
 
 
 def check_is_index(folder: Path) -> None:
@@ -162,9 +162,9 @@ def check_is_index(folder: Path) -> None:
         UserError: the folder does not exist, or holds no index.
     """
     if not folder.is_dir():
-        raise UserError(f"index: {folder}: there is no such folder (looked in {folder.absolute().parent}).")
+        raise UserError(f"folder: {folder}: there is no such folder (looked in {folder.absolute().parent}).")
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"index: {folder}: is no index (no index.json). Build one: python -m simcse_lit.index")
+        raise UserError(f"folder: {folder}: is no index (no index.json). Name that of one: folder=INDEX")
 
 
 def check_unchanged(folder: Path, manifest: str) -> None:
@@ -176,7 +176,7 @@ def check_unchanged(folder: Path, manifest: str) -> None:
     path = folder / MANIFEST
     if path.is_file() and path.read_text(encoding="utf-8") != manifest:
         raise UserError(
-            f"index: {folder}: was written to by another since it was read from there, and that would be lost.\n"
+            f"folder: {folder}: was written to by another since it was read from there, and that would be lost.\n"
             "Load it again and make the change again, or save to another folder."
         )
 
@@ -188,7 +188,7 @@ def new_path(folder: Path, name: str, suffix: str) -> Path:
 
 def _opened(folder: Path, about: dict[str, Any]) -> Parts:
     if about["schema"] != SCHEMA:
-        raise UserError(f"index: {folder}: is of schema {about['schema']}, not {SCHEMA}. Build the index again.")
+        raise UserError(f"folder: {folder}: is of schema {about['schema']}, not {SCHEMA}. Build the index again.")
     config = IndexConfig(**about["settings"])
     rows = Rows(about["width"])
     for name in about["rows"]:
@@ -197,7 +197,7 @@ def _opened(folder: Path, about: dict[str, Any]) -> Parts:
     if about["deleted"]:
         deleted_N[np.load(folder / about["deleted"], allow_pickle=False)] = True
     if (held := int((~deleted_N).sum())) != about["sentences"]:
-        raise UserError(f"index: {folder}: says {about['sentences']:,} sentences and holds {held:,}. Build it again.")
+        raise UserError(f"folder: {folder}: says {about['sentences']:,} sentences and holds {held:,}. Build it again.")
     structure = None
     if about["structure"] and (faiss := find_faiss()):
         structure = Structure.load(faiss, rows, config, folder / about["structure"])
@@ -208,14 +208,16 @@ def _opened(folder: Path, about: dict[str, Any]) -> Parts:
 def _make(folder: Path) -> None:
     """Create the folder if needed; refuse one that holds other files than an index's."""
     if folder.is_file():
-        raise UserError(f"index: {folder}: is a file; name a folder.")
+        raise UserError(f"folder: {folder}: is a file; name a folder: folder=DIR")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()} - {MANIFEST, PARTIAL, LOCK}
     except OSError as error:
-        raise UserError(f"index: {folder}: cannot be made: {error.strerror or error}.") from error
+        raise UserError(f"folder: {folder}: cannot be made: {error.strerror or error}.") from error
     if other := sorted(name for name in names if not OURS.fullmatch(name)):
-        raise UserError(f"index: {folder}: holds other files, e.g. {other[0]}. Name a new folder, or that of an index.")
+        raise UserError(
+            f"folder: {folder}: holds other files, e.g. {other[0]}.\nName a new folder, or that of an index: folder=DIR"
+        )
 
 
 def _remove_unused(folder: Path) -> None:

@@ -159,9 +159,9 @@ def open_segment(path: Path, width: int) -> Segment:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         blocks = [reader.get_batch(number) for number in range(reader.num_record_batches)]
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"index: {path}: cannot be read: {str(error).splitlines()[0]}\nBuild the index again.") from error
+        raise UserError(f"folder: {path}: cannot be read: {str(error).splitlines()[0]}\nBuild the index again.") from error
     if reader.schema != _schema(width):
-        raise UserError(f"index: {path}: does not hold ids, texts and vectors of width {width}. Build the index again.")
+        raise UserError(f"folder: {path}: does not hold ids, texts and vectors of width {width}. Build the index again.")
     return Segment(blocks, path)
 
 
@@ -216,7 +216,7 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # faiss raises the latter
-        raise UserError(f"index: {folder}: cannot be written: {str(error).splitlines()[0]}") from error
+        raise UserError(f"folder: {folder}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def _schema(width: int) -> pa.Schema:
