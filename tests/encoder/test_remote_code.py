@@ -100,6 +100,21 @@ def test_an_architecture_that_transformers_knows_is_loaded_by_its_code_alone(tmp
     assert type(AutoModel.from_pretrained(tmp_path / "export")) is BertModel
 
 
+@pytest.mark.parametrize("classes", [None, [], ["AutoConfig"], 7, "AutoConfig", {"AutoConfig": None}, {"AutoModel": 7}])
+@pytest.mark.parametrize("model_type", ["mine", "bert"])
+def test_a_malformed_auto_map_is_refused_or_not_read(tmp_path: Path, classes: Any, model_type: str) -> None:
+    folder, mark = own_model(tmp_path / "mine", model_type=model_type)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": classes}))
+    try:
+        load(folder, "avg")
+    except UserError as error:
+        assert str(error).startswith(f"checkpoint: {folder}: ")
+    else:
+        assert model_type == "bert"
+    assert not mark.exists()
+
+
 def test_a_tokenizer_of_its_own_is_refused(tmp_path: Path) -> None:
     folder, mark = own_model(tmp_path / "mine", model_type="bert")
     (folder / "tokenization_mine.py").write_text(CODE.replace("MARK", repr(str(mark))))

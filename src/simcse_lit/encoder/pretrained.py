@@ -49,7 +49,7 @@ class Pretrained:
 
     def config(self) -> PretrainedConfig:
         """Read the configuration."""
-        with self._own_code_refused():
+        with self._explained():
             return cast(PretrainedConfig, AutoConfig.from_pretrained(self.source, **self._options))
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -58,7 +58,7 @@ class Pretrained:
         Raises:
             UserError: it is not a fast one.
         """
-        with self._own_code_refused():
+        with self._explained():
             tokenizer = AutoTokenizer.from_pretrained(self.source, **self._options)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise UserError(f"{self.key}: {self.source}: has no fast tokenizer (tokenizer.json), which simcse-lit needs.")
@@ -67,7 +67,7 @@ class Pretrained:
     def untrained(self, config: PretrainedConfig, *, language_model: bool = False, **options: Any) -> PreTrainedModel:
         """Make a model of this configuration with random weights, in float32; see `trained`."""
         auto = AutoModelForMaskedLM if language_model else AutoModel
-        with self._own_code_refused():
+        with self._explained():
             model = auto.from_config(config, dtype=torch.float32, trust_remote_code=self.trust_remote_code, **options)
         return model if language_model else text_encoder(model)
 
@@ -85,7 +85,7 @@ class Pretrained:
             The model, and the names of its weights that the files lack or hold in another shape. These are random.
         """
         auto = AutoModelForMaskedLM if language_model else AutoModel
-        with self._own_code_refused(), _quiet():
+        with self._explained(), _quiet():
             whole, report = auto.from_pretrained(
                 self.source,
                 config=config,
@@ -104,14 +104,20 @@ class Pretrained:
         return {"trust_remote_code": self.trust_remote_code, **({"revision": self.revision} if self.revision else {})}
 
     @contextmanager
-    def _own_code_refused(self) -> Iterator[None]:
-        """Name the key that allows a model's own code, where transformers names an argument."""
+    def _explained(self) -> Iterator[None]:
+        """Name the key that allows a model's own code, where transformers names an argument; raise a ValueError for whatever
+        transformers raises when a value in the model's files has the wrong type.
+        """
         try:
             yield
         except ValueError as error:
             if self.trust_remote_code or "trust_remote_code" not in str(error):
                 raise
             raise UserError(own_code(self.source, self.key, self.own_classes())) from error
+        except (TypeError, AttributeError, LookupError) as error:
+            raise ValueError(
+                f"config.json or the tokenizer's files hold a value that transformers cannot use: {error!r}"
+            ) from error
 
     def own_classes(self) -> list[str]:
         """The classes of the model's own that its configuration and its tokenizer name: [OWNER/NAME--]MODULE.CLASS."""
