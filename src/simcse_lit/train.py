@@ -16,7 +16,7 @@ import logging
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ from simcse_lit.formats.export import Provenance, export
 from simcse_lit.launch import ranks
 from simcse_lit.reporting.run import console, curves, figures, run_folder
 from simcse_lit.scores import Scores, by_task, dev_score, read_scores, write_scores
-from simcse_lit.text.sources import open_sources
 from simcse_lit.training.build import Built, build
 from simcse_lit.training.checkpoints import LastCheckpoint, chosen_on, steps_of
 from simcse_lit.training.module import SimCSEModule
@@ -80,9 +79,9 @@ def main(config: TrainConfig) -> float:
         if trainer.is_global_zero:
             finish(config, module, built, scores)
             write_scores(run_dir, scores)
-            close_loggers(loggers, config, scores)
+            close_loggers(loggers, config, scores, built.data.digests())
     except BaseException as error:
-        close_loggers(loggers, config, None)
+        close_loggers(loggers, config, None, {})
         if isinstance(error, SIGTERMException):
             callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
             by = next((each.asked for each in callbacks if isinstance(each, LastCheckpoint)), None) or signal.SIGTERM
@@ -138,24 +137,21 @@ def open_loggers(loggers: Sequence[Logger], config: TrainConfig, steps: int) -> 
             logger.log_hyperparams(asdict(config))
 
 
-def close_loggers(loggers: Sequence[Logger], config: TrainConfig, scores: Scores | None) -> None:
+def close_loggers(loggers: Sequence[Logger], config: TrainConfig, scores: Scores | None, digests: Mapping[str, str]) -> None:
     """Give loggers what a finished run leaves, and close their runs.
 
     Args:
         loggers: of the run.
         config: of the run.
         scores: of the run; None if it failed.
+        digests: sha256 of the training files, by name.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             from simcse_lit.reporting.run import wandb  # a second of imports that most runs have no use for
 
             if scores is not None:
-                read = (
-                    [] if config.data.streaming else open_sources(config.data.train_file, config.data.revision, key="data")
-                )
-                files = [file.path for file in read]
-                wandb.log_end(logger, by_task(scores), Path(config.run_dir), asdict(config), files)
+                wandb.log_end(logger, by_task(scores), Path(config.run_dir), asdict(config), digests)
             wandb.finish(logger, failed=scores is None)
 
 

@@ -1,5 +1,6 @@
 """What is said of a corpus, against counts made here line by line; and what is refused, since it holds nothing to learn."""
 
+import hashlib
 import json
 import logging
 import random
@@ -221,3 +222,19 @@ def test_a_stream_of_one_text_is_refused_with_its_first_batch(
 def test_a_record_of_a_summary_is_json(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     read = summary(tokenizer, write(tmp_path, ["one two", "three four", "one two"]), "augmentation=crop")
     assert json.loads(json.dumps(read)) == read
+
+
+def test_another_process_opens_what_was_prepared_and_does_not_read_the_files_again(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """Files behind a URL would be fetched once a process."""
+    file = write(tmp_path, [f"line {number}" for number in range(20)])
+    url = ("data.train_file=" + file.as_uri(), f"data.cache_dir={tmp_path}/cache")
+    first, second = module(tokenizer, file, *url), module(tokenizer, file, *url)
+    made = first.prepare_corpus()
+    file.unlink()
+    assert made is not None
+    second.open_corpus(**made)
+    assert second.state_dict() == first.state_dict()
+    assert second.digests() == {file.as_uri(): hashlib.sha256(b"".join(b"line %d\n" % n for n in range(20))).hexdigest()}
+    assert second.corpus.dataset["view0"][:] == first.corpus.dataset["view0"][:]

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from simcse_lit.config import CONF_DIR
+from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
 from simcse_lit.reporting.run import wandb as reporting
 from tests.conftest import LIMIT_S, Cli, metrics
@@ -142,7 +143,7 @@ def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_image
         metadata = json.loads(artifact.metadata)
         assert metadata["config"]["loss"]["temperature"] == 0.07
         ((data, digest),) = metadata["data_sha256"].items()
-        assert digest == hashlib.sha256(Path(data).read_bytes()).hexdigest()
+        assert digest == hashlib.sha256(local_path(data, "test").read_bytes()).hexdigest()
         assert {"model.safetensors", "config.json"} <= {entry.path for entry in artifact.manifest.contents}
         digests.add(artifact.digest)
     assert len(digests) == 2

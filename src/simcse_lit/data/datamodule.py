@@ -6,10 +6,12 @@ Every stage is prepared on its own, so that a wrong STS folder shows before a co
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from datasets import Dataset, DatasetInfo
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
@@ -78,18 +80,29 @@ class SimCSEDataModule(pl.LightningDataModule):
         assert self._corpus is not None
         return self._corpus
 
-    def prepare_corpus(self) -> None:
+    def prepare_corpus(self) -> dict[str, Any] | None:
         """Make the tokenised corpus, or find it in the cache; one process of a machine does it for all.
 
         Of a stream only see that it can be opened.
+
+        Returns:
+            The arguments of `open_corpus` for the other processes; None for a stream.
 
         Raises:
             UserError: the text cannot be used.
         """
         if self.config.streaming:
             StreamedBatches(self.config, self.tokenizer, seed=self.seed, augment=self._augment)
-            return
-        dataset = tokenised_corpus(self.config, self.tokenizer, keep_text=self._augment is not None)
+            return None
+        self._use(tokenised_corpus(self.config, self.tokenizer, keep_text=self._augment is not None))
+        return {"name": Path(self.corpus.dataset.cache_files[0]["filename"]).name, "digests": self.digests()}
+
+    def open_corpus(self, name: str, digests: dict[str, str]) -> None:
+        """Open the tokenised corpus that another process of this machine has prepared, without reading its files again."""
+        path = Path(self.config.cache_dir).expanduser() / name
+        self._use(Dataset.from_file(str(path), info=DatasetInfo(download_checksums=digests)))
+
+    def _use(self, dataset: Dataset) -> None:
         if self._augment:
             length = self.config.max_length
             self._corpus = AugmentedCorpus(dataset, self.tokenizer, self._augment, max_length=length, seed=self.seed)
@@ -119,6 +132,10 @@ class SimCSEDataModule(pl.LightningDataModule):
                 log.warning("The augmentation changes none of the texts: anchor and positive are the same text.")
         return found
 
+    def digests(self) -> dict[str, str]:
+        """The sha256 of each file of the corpus, by the name that the user gave it; nothing of a stream."""
+        return {} if self.config.streaming else dict(self.corpus.dataset.info.download_checksums)
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the corpus: digests of its files, its length, and the examples of an epoch's last batch
         if that is not full. Nothing of a stream.
@@ -128,8 +145,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         batches = RankBatches(
             self.corpus.order, self.config.batch_size, drop_last=self.config.drop_last, rank=0, processes=world()[1], done=0
         )
-        files = self.corpus.dataset.info.download_checksums
-        return {"files": files, "examples": len(self.corpus), "rest": batches.rest}
+        return {"files": self.digests(), "examples": len(self.corpus), "rest": batches.rest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See that a run goes on with the corpus that it began with. Lightning calls this if the checkpoint keeps one.

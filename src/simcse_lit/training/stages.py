@@ -30,10 +30,12 @@ def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> di
     Raises:
         UserError: the text cannot be used, does not fill a batch, or holds nothing to learn.
     """
-    together(lambda: built.data.prepare_corpus() if trainer.local_rank == 0 else None)
-    if config.data.streaming:
+    made = together(lambda: built.data.prepare_corpus() if trainer.local_rank == 0 else None)[0]
+    if made is None:
         return None
-    examples = together(lambda: len(built.data.corpus))[0]  # the other processes find it in the cache
+    if trainer.local_rank:
+        built.data.open_corpus(**made)
+    examples = len(built.data.corpus)
     if config.data.drop_last and examples < config.data.batch_size:
         raise UserError(
             f"data.drop_last: the {examples} examples are less than one batch of {config.data.batch_size}.\n"

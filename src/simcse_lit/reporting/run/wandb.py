@@ -2,11 +2,10 @@
 export with its provenance.
 """
 
-import hashlib
 import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -180,7 +179,7 @@ def log_end(
     scores: Mapping[str, Mapping[str, float]],
     run_dir: Path,
     config: Mapping[str, Any],
-    data: Sequence[Path],
+    digests: Mapping[str, str],
 ) -> None:
     """Log a table of scores for each family of tasks, the figures as images and the export as an artifact.
 
@@ -189,7 +188,7 @@ def log_end(
         scores: "before" and "after" to task to score.
         run_dir: holds the figures and `export/`.
         config: the resolved configuration, for the artifact's metadata.
-        data: files that were trained on, whose sha256 go into the metadata.
+        digests: sha256 of the files that were trained on, by name, for the metadata.
     """
     for family, rows in by_family(scores.items(), {}).items():
         columns = ordered(name for _, row in rows for name in row)
@@ -198,19 +197,11 @@ def log_end(
     run = logger.experiment
     for figure in sorted(run_dir.glob("*.png")):
         run.log({f"figures/{figure.stem}": wandb.Image(str(figure))})
-    digests = {str(path): sha256(path) for path in data}
-    artifact = wandb.Artifact(f"export-{run.id}", type="model", metadata={"config": dict(config), "data_sha256": digests})
+    artifact = wandb.Artifact(
+        f"export-{run.id}", type="model", metadata={"config": dict(config), "data_sha256": dict(digests)}
+    )
     artifact.add_dir(str(run_dir / "export"), policy="immutable")  # uploaded without a copy
     run.log_artifact(artifact)
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def finish(logger: WandbLogger, *, failed: bool) -> None:
