@@ -200,6 +200,33 @@ def test_keys_of_no_known_type_are_text_where_hydra_cannot_read_them() -> None:
     assert for_hydra("train", ["logger.wandb.name=a-b", "tasks={}"]) == ["logger.wandb.name=a-b", "tasks={}"]
 
 
+def test_an_argument_of_what_a_target_names_is_text_where_its_annotation_says_so(tmp_path: Path) -> None:
+    for key in ("logger.wandb.name", "+callbacks.checkpoint.filename", "dev.Pairs-dev.half"):
+        for typed in ("1e5", "2024_10", "true", "12"):
+            assert for_hydra("train", [f"{key}={typed}"]) == [f"{key}='{typed}'"]
+    kept = [
+        "callbacks.checkpoint.save_top_k=3",
+        "logger.wandb.name=null",
+        "logger.wandb.name=${seed}",
+        "logger.csv.version=7",
+    ]
+    kept += [
+        "+trainer.extra.limit_train_batches=1_0",
+        "+logger.wandb.other=1e5",
+        "+callbacks.none.x=1e5",
+        "tasks.STS12.pairs=1_0",
+    ]
+    assert for_hydra("train", kept) == kept
+    assert for_hydra("train", ["-m", "logger.wandb.name=1e5,b"]) == ["-m", "logger.wandb.name='1e5',b"]
+    assert for_hydra("train", ["logger.wandb.tags=[1e5,b]"]) == ["logger.wandb.tags=['1e5',b]"]
+    own = ["+tasks.mine._target_=simcse_lit.evaluation.sts.file", "+tasks.mine.path=2024_10", "+tasks.mine.columns=[1,2,3]"]
+    assert for_hydra("evaluate", own)[1:] == ["+tasks.mine.path='2024_10'", "+tasks.mine.columns=['1','2','3']"]
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "x.yaml").write_text("mine: {_target_: simcse_lit.evaluation.sts.file, path: a.csv}\n")
+    for option in (["--config-dir", str(tmp_path)], [f"--config-dir={tmp_path}"]):
+        assert for_hydra("train", [*option, "dev.mine.path=2024_10"])[-1] == "dev.mine.path='2024_10'"
+
+
 def test_the_values_of_hydras_options_are_left_alone() -> None:
     words = ["--config-dir", "my conf (1)/a=b", "-cd=x y", "--cfg", "job"]
     assert for_hydra("train", words) == words

@@ -1,22 +1,25 @@
 """What the words of a command line mean: texts, paths and lists of them are taken as they stand.
 
 Hydra reads every value by its own grammar, and OmegaConf then replaces `${...}` in it. The types of `schema.py` say which
-keys hold text; `for_hydra` quotes their values, so that both leave them alone. Other values are read as Hydra reads them.
+keys hold text, and the annotations of what a `_target_` names say it of its arguments; `for_hydra` quotes their values, so
+that both leave them alone. Other values are read as Hydra reads them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from glob import glob
+from inspect import signature
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString, Sweep
 from hydra.errors import HydraException
+from hydra.utils import get_object
 
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.schema import HOLDS, NUMBERS, SCHEMAS, SENTENCE, TEXTS
@@ -26,6 +29,7 @@ MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 # Hydra's options that take a value as the next word.
 VALUED = re.compile(r"--(cfg|package|config-(path|name|dir))|-(c|p|cp|cn|cd)")
 SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)")  # what Hydra sweeps over, beside a,b
+TASKS = {"dev": "tasks", "analysed": "tasks"}  # keys that are filled from the group of another name
 UNREADABLE = object()
 IN_QUOTES = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 PART = re.compile(rf"\s*(?:{IN_QUOTES}|\[[^\]]*\])\s*(?=,|$)|[^,]*")  # of a list: up to a comma outside quotes and brackets
@@ -107,9 +111,11 @@ def for_hydra(verb: str, arguments: Sequence[str], earlier: Sequence[str] = ()) 
             if key == f"+{name}" and (name in known or name in grouped):
                 key = name  # it is there already, and Hydra would refuse to add it
             if kind := known.get(name):
-                value = _value(value, kind, swept)
+                value = _value(value, kind, swept and not name.startswith("hydra."))  # Hydra's own keys are never swept
             elif name.partition("@")[0] in grouped:
                 value = ",".join(map(_option, parts(value))) if swept and not SWEEP.fullmatch(value) else _option(value)
+            elif kind := _argument(verb, name, value, [*earlier, *arguments]):
+                value = _value(value, kind, swept)
             else:
                 value = _untyped(value, swept)
             words.append(f"{key}={value}")
@@ -155,7 +161,7 @@ def _of_hydra() -> dict[str, Kind]:
 
 
 def _value(value: str, kind: Kind, swept: bool) -> str:
-    if not swept or kind.interpolates:  # Hydra's own keys are never swept
+    if not swept:
         return _one(value, kind)
     if SWEEP.fullmatch(value) or not kind.text:
         return value
@@ -212,6 +218,54 @@ def _is_there(path: str) -> bool:
 
 def _matches(pattern: str) -> bool:
     return any(character in pattern for character in "*?[") and bool(glob(pattern))  # noqa: PTH207  # takes no absolute one
+
+
+def _argument(verb: str, key: str, value: str, words: Sequence[str]) -> Kind | None:
+    """What `logger.NAME.ARGUMENT` and its like hold, by the annotation of that argument of what `_target_` names. None: that
+    is not known, or the value is the same text either way.
+
+    What `_target_` names is imported, so this is looked up only for a value that Hydra takes for a number or a truth value.
+    """
+    entry, _, argument = key.rpartition(".")
+    group, _, name = entry.partition(".")
+    free = {field.name for field in fields(SCHEMAS[verb]) if field.type == dict[str, Any]}
+    typed = parts(value.removeprefix("[").removesuffix("]"))
+    if group not in free or not name or not any(isinstance(_read_by_hydra(part), (int, float)) for part in typed):
+        return None
+    try:
+        annotation = signature(get_object(_target(group, name, words))).parameters[argument].annotation
+    except Exception:  # whatever importing it raises, and what is missing, is said when it is used
+        return None
+    union = get_origin(annotation) in (Union, UnionType)
+    held = set(get_args(annotation) if union else (annotation,))
+    lists = {each for each in held if get_origin(each) in (list, tuple, Sequence) and str in get_args(each)}
+    if held - lists - {str, Path, NoneType}:
+        return None
+    return Kind(listed=bool(lists), bare=bool(held & {str, Path}), optional=NoneType in held, interpolates=True)
+
+
+def _target(group: str, name: str, words: Sequence[str]) -> str:
+    """The `_target_` of an entry: as typed, or as a file of configuration says.
+
+    Raises:
+        KeyError: nobody says it.
+    """
+    found = {key_of(word): unquoted(word.partition("=")[2]) for word in words}
+    if target := found.get(f"{group}.{name}._target_"):
+        return target
+    for folder in (*_config_dirs(words), CONF_DIR):
+        for file in sorted((folder / TASKS.get(group, group)).glob("*.yaml")):
+            entry = (yaml.load(file.read_text(encoding="utf-8"), Loader=YAML) or {}).get(name)
+            if isinstance(entry, dict):
+                return str(entry["_target_"])
+    raise KeyError(name)
+
+
+def _config_dirs(words: Sequence[str]) -> Iterator[Path]:
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            yield Path(value if equals else words[place + 1])
 
 
 def _option(value: str) -> str:
