@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from simcse_lit.config import folders, signature
+from simcse_lit.config.resume import earlier_words
 from simcse_lit.errors import UserError
 from simcse_lit.scores import read_scores
 from tests.cli.test_resume import interrupted, outcome, run
@@ -314,6 +315,18 @@ def test_a_sweep_by_another_launcher_spares_what_its_folder_holds(warm_cli: Cli,
     words = ("-m", *QUICK, "hydra/launcher=basic", "hydra.sweep.dir=sweep", "seed=3")
     refused(warm_cli(*words), "hydra.sweep.dir=", "finished training")
     assert contents(tmp_path / "sweep" / "0") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("overrides.yaml", content) for content in ("", "a", "3", "{a: b}")]
+    + [("hydra.yaml", content) for content in ("", "[]", "hydra:", "{hydra: {job: 1, runtime: 2, overrides: 3}}")],
+)
+def test_a_damaged_record_of_a_run_is_named(tmp_path: Path, name: str, content: str) -> None:
+    folder = foreign(tmp_path / "theirs")
+    (folder / ".hydra" / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name}: cannot be read: "):
+        earlier_words([f"resume={folder}"])
 
 
 def test_scores_of_a_damaged_file_are_not_replaced(tmp_path: Path) -> None:

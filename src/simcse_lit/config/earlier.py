@@ -47,7 +47,10 @@ def read_overrides(folder: Path) -> list[str]:
     Raises:
         UserError: the file is missing or cannot be read.
     """
-    overrides = read_yaml(folder / ".hydra" / "overrides.yaml")
+    path = folder / ".hydra" / "overrides.yaml"
+    overrides = read_yaml(path)
+    if not isinstance(overrides, list):
+        raise UserError(f"{path}: cannot be read: it holds no list of what was typed ([] if nothing was).")
     words = (str(override).partition("=") for override in overrides)
     now = [f"{key}{equals}{targets_now({'_target_': value})['_target_']}" for key, equals, value in words]
     if not AVERAGES.isdisjoint(now) and not any(word.startswith(("projection=", "projection.")) for word in now):

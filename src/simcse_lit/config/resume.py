@@ -109,18 +109,16 @@ def earlier_words(arguments: Sequence[str]) -> list[str]:
 def _configuration_files(folder: Path) -> list[str]:
     """The options by which a run named configuration files of the user's: --config-dir, --config-path, --config-name."""
     path = folder / ".hydra" / "hydra.yaml"
-    hydra = (read_yaml(path) or {}).get("hydra", {})
-    if not {"runtime", "job", "overrides"} <= set(hydra):
-        raise UserError(f"{path}: cannot be read: Hydra's record is not complete.")
-    found = []
-    for source in hydra["runtime"]["config_sources"]:
-        if source["provider"] == "command-line":
-            found.append(f"--config-dir={source['path']}")
-        elif source["provider"] == "main" and not _is_own(Path(source["path"])):
-            found.append(f"--config-path={source['path']}")
-    if hydra["job"]["config_name"] != "train":
-        found.append(f"--config-name={hydra['job']['config_name']}")
-    return found + [word for word in hydra["overrides"]["hydra"] if key_of(word) == "hydra.searchpath"]
+    try:
+        hydra = read_yaml(path)["hydra"]
+        name, words = hydra["job"]["config_name"], list(hydra["overrides"]["hydra"])
+        sources = [(source["provider"], source["path"]) for source in hydra["runtime"]["config_sources"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read: Hydra's record is not complete.") from error
+    found = [f"--config-dir={folder}" for provider, folder in sources if provider == "command-line"]
+    found += [f"--config-path={folder}" for provider, folder in sources if provider == "main" and not _is_own(Path(folder))]
+    found += [f"--config-name={name}"] if name != "train" else []
+    return found + [word for word in words if key_of(word) == "hydra.searchpath"]
 
 
 def _is_own(conf: Path) -> bool:
