@@ -335,6 +335,18 @@ def test_scores_of_a_damaged_file_are_not_replaced(tmp_path: Path) -> None:
         folders.check_free(tmp_path, "hydra.run.dir", "train")
 
 
+@pytest.mark.parametrize(("verb", "theirs"), [(verb, name) for verb, names in folders.WRITES.items() for name in names])
+def test_files_of_the_users_own_are_not_written_over(tmp_path: Path, verb: str, theirs: str) -> None:
+    """Nor a folder `export/`, which the end of a training would replace."""
+    (tmp_path / theirs).mkdir() if "." not in theirs else (tmp_path / theirs).write_text("three years")
+    (tmp_path / "notes.txt").write_text("no verb writes this")
+    with pytest.raises(UserError, match=f"out=.*: holds {theirs} already"):
+        folders.check_free(tmp_path, "out", verb)
+    if (tmp_path / theirs).is_file():
+        (tmp_path / theirs).unlink()
+        folders.check_free(tmp_path, "out", verb)
+
+
 def test_the_message_is_one_screen_and_can_be_copied(tmp_path: Path) -> None:
     folder = tmp_path / "it's (1)"
     (folder / "checkpoints").mkdir(parents=True)

@@ -16,6 +16,12 @@ LAST = Path("checkpoints", "last.ckpt")  # where callbacks.last of conf/ keeps i
 OVERRIDES = Path(".hydra", "overrides.yaml")
 INDEX, RESULTS, WEIGHTS = "index.json", "results.json", "model.safetensors"
 # What a training leaves that has kept nothing yet. The next one in this folder must not take it for its own.
+# What a verb writes over in its folder. Where the verb has left no record of itself, such files are the user's own.
+WRITES = {
+    "train": ("config.yaml", "environment.json", "metrics.csv", "export", "checkpoints"),
+    "evaluate": ("config.yaml", "environment.json", "results.csv", "table.md", "table.tex"),
+    "report": ("report.html", "report.md", "report.tex", "results.csv", "figures"),
+}
 LEFTOVERS = ("scores.json", "metrics.csv", "error.txt", "nonfinite_batch.json", "checkpoints/.*.partial")
 
 
@@ -25,7 +31,7 @@ def holding(folder: Path) -> tuple[str, str] | None:
     A training that has kept nothing yet, neither a checkpoint nor a score, leaves its folder free.
     """
     if (folder / INDEX).is_file():
-        return "an index", "Add to it: add=FILE."
+        return "an index", f"Add to it: simcse-lit index {shlex.quote(f'folder={folder}')} add=FILE."
     if (folder / RESULTS).is_file():
         return "the results of an evaluation", ""
     if finished := _finished(folder):
@@ -47,11 +53,15 @@ def check_free(folder: Path, key: str, verb: str) -> None:
         verb: that would write.
 
     Raises:
-        UserError: the folder holds what a verb wrote, or is the run folder of another verb.
+        UserError: the folder holds what a verb wrote, is the run folder of another verb, or holds files of the user's by
+            names that would be written over.
     """
     held, other = holding(folder), verb_of(folder)
+    theirs = [name for name in WRITES.get(verb, ()) if (folder / name).exists()]
     if held is None and other not in (None, verb):
         held = f"a run of {other}", ""
+    if held is None and theirs and other is None and not (verb == "report" and _is_report(folder)):
+        held = theirs[0], f"It is no file of {verb}'s, and would be written over."
     if held:
         what, way_on = held
         raise UserError(f"{key}={folder}: holds {what} already.\n{way_on and f'{way_on} '}Use another folder: {key}=DIR")
@@ -89,6 +99,12 @@ def verb_of(folder: Path) -> str | None:
         return str(hydra["job"]["config_name"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether `report` has written to a folder: its page names its maker."""
+    page = folder / "report.html"
+    return page.is_file() and "simcse_lit" in page.read_text(encoding="utf-8", errors="replace")
 
 
 def _finished(folder: Path) -> str | None:

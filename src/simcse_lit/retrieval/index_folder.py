@@ -51,7 +51,7 @@ def writing(folder: Path) -> Iterator[None]:
     again.
 
     Raises:
-        UserError: another writer holds the lock, the folder cannot be made, or it holds other files than an index's.
+        UserError: another writer holds the lock, the folder cannot be made, or it holds files and no index.
     """
     held: set[Path] = _held.__dict__.setdefault("folders", set())
     if (own := folder.resolve()) in held:
@@ -206,7 +206,7 @@ def _opened(folder: Path, about: dict[str, Any]) -> Parts:
 
 
 def _make(folder: Path) -> None:
-    """Create the folder if needed; refuse one that holds other files than an index's."""
+    """Create the folder if needed; refuse one that holds files and no index."""
     if folder.is_file():
         raise UserError(f"folder: {folder}: is a file; name a folder: folder=DIR")
     try:
@@ -214,7 +214,8 @@ def _make(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()} - {MANIFEST, PARTIAL, LOCK}
     except OSError as error:
         raise UserError(f"folder: {folder}: cannot be made: {error.strerror or error}.") from error
-    if other := sorted(name for name in names if not OURS.fullmatch(name)):
+    other = sorted(name for name in names if not OURS.fullmatch(name))
+    if other and not (folder / MANIFEST).is_file():
         raise UserError(
             f"folder: {folder}: holds other files, e.g. {other[0]}.\nName a new folder, or that of an index: folder=DIR"
         )
