@@ -248,6 +248,13 @@ def test_a_run_folder_may_be_named_by_other_keys_and_by_any_text() -> None:
     assert for_hydra("train", ["hydra.run.dir=2024_10"]) == ["hydra.run.dir='2024_10'"]
 
 
+def test_a_home_folder_is_meant_where_a_run_folder_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell replaces no ~ in the middle of a word, and Hydra would make a folder of that name."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert for_hydra("train", ["hydra.run.dir=~/r"]) == ["hydra.run.dir=/home/me/r"]
+    assert for_hydra("train", ["-m", "hydra.sweep.dir='~/r 1'"]) == ["-m", "hydra.sweep.dir=/home/me/r 1"]
+
+
 def test_literal_survives_instantiation() -> None:
     node = {"a": "${b}", "c": [r"\${d}", 1, None], "e": {"f": "x"}}
     assert OmegaConf.to_container(OmegaConf.create(literal(node)), resolve=True) == node

@@ -117,5 +117,25 @@ def test_a_key_without_a_value() -> None:
     assert explain(error, "train") == "loss.temperature: no value. Give it one: loss.temperature=VALUE"
 
 
+def test_what_the_file_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.setattr("sys.argv", ["encode", "input=x.txt", "output=~nobody9/v.npy"])
+    told = []
+    for refused in (
+        lambda: (tmp_path / "file" / "a").mkdir(),
+        lambda: (tmp_path / ("x" * 300)).touch(),
+        lambda: (tmp_path / "loop").resolve(strict=True),
+        lambda: Path("~nobody9/v.npy").expanduser(),
+    ):
+        with pytest.raises((OSError, RuntimeError)) as error:
+            refused()
+        told.append(explain(error.value, "encode") or "")
+    assert told[0].startswith(f"{tmp_path / 'file' / 'a'}: cannot be written or read: Not a directory.")
+    assert "File name too long" in told[1]
+    assert str(tmp_path / "loop") in told[2]
+    assert told[3].startswith("output=~nobody9/v.npy: ") and "in full" in told[3]
+
+
 def test_what_the_user_cannot_mend_has_no_message() -> None:
     assert explain(RuntimeError("a bug"), "train") is None

@@ -5,13 +5,14 @@ import sys
 from importlib import import_module
 
 from simcse_lit.cli.verbs import about
-from simcse_lit.errors import UserError
+from simcse_lit.config.hydra_words import explain
 
 
 def run(verb: str) -> None:
     """Read the arguments of this process, then import the verb's file and call its `main` with them.
 
-    Exits with 1 and a message on standard error for a `UserError`, and with argparse's 2 for wrong arguments.
+    Exits with 1 and a message on standard error for a mistake that the user can mend, and with argparse's 2 for wrong
+    arguments.
     """
     parser = argparse.ArgumentParser(
         prog=f"simcse-lit {verb}", description=about(verb), formatter_class=argparse.RawDescriptionHelpFormatter
@@ -30,6 +31,9 @@ def run(verb: str) -> None:
     given = vars(parser.parse_args(words))
     try:
         import_module(f"simcse_lit.{verb}").main(**given)
-    except UserError as error:
-        print(f"\nError: {error}", file=sys.stderr)
+    except Exception as error:
+        message = explain(error, verb)
+        if message is None:
+            raise
+        print(f"\nError: {message}", file=sys.stderr)
         sys.exit(1)

@@ -5,6 +5,7 @@ keys hold text, and the annotations of what a `_target_` names say it of its arg
 that both leave them alone. Other values are read as Hydra reads them.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -108,6 +109,8 @@ def for_hydra(verb: str, arguments: Sequence[str], earlier: Sequence[str] = ()) 
             words.append(argument)
         else:
             name = key.lstrip("+")
+            if name in ("hydra.run.dir", "hydra.sweep.dir"):
+                value = os.path.expanduser(unquoted(value))  # noqa: PTH111  # Path would raise for nobody's name
             if key == f"+{name}" and (name in known or name in grouped):
                 key = name  # it is there already, and Hydra would refuse to add it
             if kind := known.get(name):

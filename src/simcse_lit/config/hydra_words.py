@@ -1,9 +1,10 @@
-"""Turns Hydra's and OmegaConf's errors into one screen for a person.
+"""Turns the errors of Hydra, of OmegaConf and of the file system into one screen for a person.
 
 Where the kind of an error does not say enough, its English is matched: all of it here, by the names below.
 `tests/config/test_hydra_words.py` provokes each, and fails when a new version words it in another way.
 """
 
+import errno
 import re
 import sys
 from difflib import get_close_matches
@@ -26,6 +27,13 @@ NO_LOG_FILE = "Unable to configure handler"
 NULL_GROUP = "Config group override must be"
 NO_GROUP = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
 OPTIONS_OF = re.compile(r"Available options in '(.+)'")
+NO_HOME = "Could not determine home directory"  # pathlib, of ~ and ~NAME
+LINK_TO_ITSELF = re.compile(r"Symlink loop from '(.*)'")  # pathlib
+# What a file system refuses for reasons that only the user can mend.
+REFUSED = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
 NO_OPTION_OF_A_LIST = re.compile(r"Could not load '(\w+)/([^/']+)'")  # one of GROUP=[a,b]; Hydra lists no options then
 IN_A_WORKER = f"{UserError.__module__}.UserError: "  # a data loader's worker puts its stack before our message
 
@@ -48,7 +56,9 @@ def explain(error: Exception, verb: str) -> str | None:
     if isinstance(error, MissingConfigException):  # an OSError too, so it comes first
         return _missing_option(error)
     if isinstance(error, OSError):
-        return _run_folder(error)
+        return _run_folder(error) or _file_system(error)
+    if isinstance(error, RuntimeError) and (found := _unresolved(str(error))):
+        return found
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
         return unknown_key(cause.full_key, _valid_keys(verb))
     for value_error in (cause, error):
@@ -100,6 +110,22 @@ def _run_folder(error: OSError) -> str | None:
         f"hydra.run.dir: the run folder cannot be written: {error.strerror or error}: {error.filename}\n"
         "Choose another one: hydra.run.dir=DIR (a multirun: hydra.sweep.dir=DIR)."
     )
+
+
+def _file_system(error: OSError) -> str | None:
+    if error.errno not in REFUSED:
+        return None
+    return f"{error.filename or 'A file'}: cannot be written or read: {error.strerror}.\nMend that, or name another place."
+
+
+def _unresolved(text: str) -> str | None:
+    """A path that pathlib cannot resolve: `~NAME` of no user, or a link that leads to itself."""
+    if loop := LINK_TO_ITSELF.search(text):
+        return f"{loop[1]}: is a link that leads to itself. Name another place."
+    if NO_HOME in text:
+        words = [word for word in sys.argv[1:] if re.search(r"(^|[=\[,'\"])~", word)]
+        return f"{' '.join(words) or 'A path that begins with ~'}: ~ is no folder of a user here. Write the path in full."
+    return None
 
 
 def explain_value(error: OmegaConfBaseException) -> str:
