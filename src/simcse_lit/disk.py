@@ -4,6 +4,7 @@ an archive is tested before it is used.
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -39,6 +40,12 @@ def durable_replace(partial: Path, path: Path) -> None:
     fsync(partial)
     partial.replace(path)
     fsync(path.parent)
+
+
+def discard(path: Path) -> None:
+    """Remove an unfinished file if it is there and can be removed: what kept it from being finished is to be said."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def unfinished(path: Path) -> Path:

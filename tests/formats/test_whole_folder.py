@@ -103,7 +103,7 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path: Path, monkeyp
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuses)
-    with pytest.raises(OSError, match="disk"):
+    with pytest.raises(UserError, match=r"out.*: cannot be written: disk\. Nothing was changed"):
         write(folder, "new")
     assert content(folder) == "old" and [path.name for path in tmp_path.iterdir()] == ["export"]
 

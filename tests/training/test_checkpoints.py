@@ -1,13 +1,17 @@
 """Checkpoints that were deleted, cut or changed are refused before they are used, with the way on."""
 
 import random
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from simcse_lit.config.hydra_words import explain
 from simcse_lit.config.resume import earlier_words
 from simcse_lit.disk import damage
 from simcse_lit.errors import UserError
@@ -29,6 +33,27 @@ def equal(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(equal, one, other))
     return bool(one == other)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 9 kB, which is refused as a full disk is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_the_old_checkpoint_alone(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    RunCheckpointIO().save_checkpoint({"numbers": torch.arange(9)}, path)
+    before = path.read_bytes()
+    with full_disk(), pytest.raises(Exception) as error:  # torch's own, behind the disk's
+        RunCheckpointIO().save_checkpoint({"numbers": torch.arange(40_000)}, path)
+    assert "cannot be written or read: File too large" in (explain(error.value, "train") or "")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("last.ckpt", before)]
 
 
 def test_a_bit_that_is_flipped_anywhere_is_found_or_changes_nothing(folder: Path) -> None:

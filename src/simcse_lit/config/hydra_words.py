@@ -29,9 +29,10 @@ NO_GROUP = re.compile(r"Could not override '([^']+)'\. No match in the defaults 
 OPTIONS_OF = re.compile(r"Available options in '(.+)'")
 NO_HOME = "Could not determine home directory"  # pathlib, of ~ and ~NAME
 LINK_TO_ITSELF = re.compile(r"Symlink loop from '(.*)'")  # pathlib
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What a file system refuses for reasons that only the user can mend.
 REFUSED = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(*FULL, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 }
 NO_OPTION_OF_A_LIST = re.compile(r"Could not load '(\w+)/([^/']+)'")  # one of GROUP=[a,b]; Hydra lists no options then
@@ -57,6 +58,8 @@ def explain(error: Exception, verb: str) -> str | None:
         return _missing_option(error)
     if isinstance(error, OSError):
         return _run_folder(error) or _file_system(error)
+    if isinstance(error.__context__, OSError) and error.__context__.errno in FULL:  # torch.save ends in another error then
+        return _file_system(error.__context__)
     if isinstance(error, RuntimeError) and (found := _unresolved(str(error))):
         return found
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.full_key:
@@ -107,7 +110,7 @@ def _run_folder(error: OSError) -> str | None:
     if start is None or any(Path(frame.co_filename).is_relative_to(_PACKAGE) for frame in frames[start:]):
         return None
     return (
-        f"hydra.run.dir: the run folder cannot be written: {error.strerror or error}: {error.filename}\n"
+        f"hydra.run.dir: the run folder cannot be written: {error.strerror or error}: {error.filename or 'disk'}\n"
         "Choose another one: hydra.run.dir=DIR (a multirun: hydra.sweep.dir=DIR)."
     )
 
@@ -115,7 +118,8 @@ def _run_folder(error: OSError) -> str | None:
 def _file_system(error: OSError) -> str | None:
     if error.errno not in REFUSED:
         return None
-    return f"{error.filename or 'A file'}: cannot be written or read: {error.strerror}.\nMend that, or name another place."
+    where = f"{error.filename}: " if error.filename else ""  # none if the disk is full
+    return f"{where}cannot be written or read: {error.strerror}.\nMend that, or name another place."
 
 
 def _unresolved(text: str) -> str | None:

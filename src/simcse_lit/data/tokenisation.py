@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
 from simcse_lit.data.what_was_read import Counting, Summary
-from simcse_lit.disk import durable_replace
+from simcse_lit.disk import discard, durable_replace
 from simcse_lit.errors import UserError
 from simcse_lit.text.examples import counter, read_examples
 from simcse_lit.text.nli import labelled_columns
@@ -77,7 +77,7 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, 
         where = error.filename or folder
         raise UserError(f"data.cache_dir={folder}: {where}: {error.strerror or error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        discard(partial)
     return Dataset.from_file(str(path), info=info)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from simcse_lit.disk import durable_replace
+from simcse_lit.disk import discard, durable_replace
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.formats.loading import LoadedEncoder
@@ -74,7 +74,7 @@ class EmbeddingCache:
         except (OSError, SafetensorError) as error:  # safetensors wraps errors of the disk
             raise UserError(f"embedding_cache={self._path.parent}: cannot be written: {error}.") from error
         finally:
-            partial.unlink(missing_ok=True)
+            discard(partial)
 
 
 def _digest(sentence: str) -> bytes:

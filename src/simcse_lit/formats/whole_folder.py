@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from simcse_lit.disk import fsync, unfinished
 from simcse_lit.errors import UserError
 from simcse_lit.one_writer import only_writer
@@ -25,10 +27,18 @@ def whole_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
         replace: whether it may exist.
 
     Raises:
-        UserError: another process is writing it, or it exists and must not.
-        OSError: it cannot be written.
+        UserError: another process is writing it, it exists and must not, or it cannot be written.
     """
-    folder = folder.resolve()  # a link stays one
+    try:
+        with _replaced(folder.resolve(), replace=replace) as new:  # a link stays one
+            yield new
+    except (OSError, SafetensorError) as error:  # safetensors wraps errors of the disk
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"output: {folder}: cannot be written: {reason}. Nothing was changed.") from error
+
+
+@contextmanager
+def _replaced(folder: Path, *, replace: bool) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _working(folder) as (new, old):
         if not replace:

@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from simcse_lit.config.resume import instead_of
-from simcse_lit.disk import damage, durable_replace
+from simcse_lit.disk import damage, discard, durable_replace
 from simcse_lit.distributed import sum_over_ranks, world
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION
 from simcse_lit.errors import UserError
@@ -40,9 +40,12 @@ class RunCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            torch.save(_with_paths(checkpoint, lambda name: os.path.relpath(name, path.parent)), file)
-        durable_replace(partial, path)
+        try:
+            with partial.open("wb") as file:
+                torch.save(_with_paths(checkpoint, lambda name: os.path.relpath(name, path.parent)), file)
+            durable_replace(partial, path)
+        finally:
+            discard(partial)  # of a full disk
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint with the paths that it has where it lies now.
