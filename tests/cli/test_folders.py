@@ -329,6 +329,18 @@ def test_a_damaged_record_of_a_run_is_named(tmp_path: Path, name: str, content: 
         earlier_words([f"resume={folder}"])
 
 
+def test_variables_that_are_empty_or_relative_put_nothing_into_the_folder_of_the_user(warm_cli: Cli, tmp_path: Path) -> None:
+    env = {"SIMCSE_CACHE": "", "XDG_STATE_HOME": "here", "HOME": str(tmp_path / "home")}
+    succeeded(warm_cli(*QUICK, "hydra.run.dir=r", env=env))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "r"]
+
+
+def test_one_of_the_runs_of_a_sweep_is_named_for_the_sweep(tmp_path: Path) -> None:
+    foreign(tmp_path / "sweep" / "0")
+    with pytest.raises(UserError, match=f"Name one of the runs in it: resume={tmp_path / 'sweep' / '0'}"):
+        earlier_words([f"resume={tmp_path / 'sweep'}"])
+
+
 def test_scores_of_a_damaged_file_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text("{")
     with pytest.raises(UserError, match=r"scores\.json is damaged"):

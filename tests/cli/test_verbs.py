@@ -65,3 +65,11 @@ def test_every_verb_says_how_it_is_called(verb: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"simcse-lit {verb}" in done.stdout
     assert about(verb).splitlines()[0] in done.stdout
+
+
+def test_a_multirun_of_a_verb_that_makes_none_is_refused_in_one_line() -> None:
+    done = python("simcse_lit", "encode", "-m", "checkpoint=a,b", "input=x.txt", "output=v.npy")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "Error: -m: encode makes no multirun; train and evaluate do. Run the command once for each value."
+    )

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from simcse_lit.config.checks.train import validate
 from simcse_lit.config.hydra_words import explain
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
+from tests.conftest import evaluate_config
 
 Values = dict[str, Any]
 
@@ -418,3 +420,13 @@ def test_what_validation_returns_is_typed_and_resolved() -> None:
     config = changed("sup", {})
     assert isinstance(config, TrainConfig)
     assert (config.name, config.data.columns) == ("sup", ["sent0", "sent1", "hard_neg"])  # ${loss.name}, ${loss.columns}
+
+
+def test_a_pattern_of_encoders_is_a_path_if_that_is_there_and_may_begin_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("br[ack]et", "10", "2"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert evaluate_config(f"checkpoint='{tmp_path}/br[ack]et'").checkpoint == [f"{tmp_path}/br[ack]et"]
+    assert evaluate_config("checkpoint='~/[0-9]*'").checkpoint == [f"{tmp_path}/2", f"{tmp_path}/10"]

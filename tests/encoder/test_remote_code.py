@@ -23,7 +23,7 @@ from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 from simcse_lit.formats.paper_checkpoint import read_paper_checkpoint
 from tests.architectures import SENTENCES, save_model
 from tests.cli.test_folders import foreign
-from tests.conftest import Cli, train_config
+from tests.conftest import OLD, Cli, train_config
 
 CODE = """
 from pathlib import Path
@@ -113,6 +113,24 @@ def test_a_malformed_auto_map_is_refused_or_not_read(tmp_path: Path, classes: An
     else:
         assert model_type == "bert"
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("hidden_size", "x"), ("num_attention_heads", 0), ("hidden_act", "nope"), ("simcse", {"pooler": []})]
+)
+def test_a_value_of_a_wrong_type_in_an_export_is_refused_in_one_line(tmp_path: Path, key: str, value: Any) -> None:
+    shutil.copytree(OLD / "export", tmp_path / "export")
+    path = tmp_path / "export" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(UserError, match="export"):
+        load(tmp_path / "export")
+
+
+def test_an_export_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(OLD / "export", tmp_path / "export")
+    (tmp_path / "export" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        load(tmp_path / "export")
 
 
 def test_a_tokenizer_of_its_own_is_refused(tmp_path: Path) -> None:

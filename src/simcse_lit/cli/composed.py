@@ -21,10 +21,11 @@ from simcse_lit.cli import help
 from simcse_lit.cli.own_folder import Refused
 from simcse_lit.cli.tasks import task_of
 from simcse_lit.config import CONF_DIR, resolvers, schema
-from simcse_lit.config.as_typed import for_hydra
+from simcse_lit.config.as_typed import MULTIRUN, for_hydra
 from simcse_lit.config.hydra_words import explain
 from simcse_lit.config.resume import earlier_words
 from simcse_lit.config.signature import sign
+from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, processes, ranks
 from simcse_lit.launch.command import started_module
 from simcse_lit.launch.launcher import JobFailed
@@ -32,6 +33,7 @@ from simcse_lit.launch.launcher import JobFailed
 log = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], Any]
+VARIABLES = ("SIMCSE_DATA", "SIMCSE_CACHE", "WANDB_PROJECT")  # that conf/ reads
 
 
 def run(verb: str, task: Task | None = None) -> None:
@@ -42,8 +44,9 @@ def run(verb: str, task: Task | None = None) -> None:
     """
     schema.register()
     resolvers.register()
-    if not os.environ.get("SIMCSE_DATA"):
-        os.environ.pop("SIMCSE_DATA", None)  # set and empty is not set, here and in the jobs of a sweep
+    for name in VARIABLES:
+        if not os.environ.get(name):
+            os.environ.pop(name, None)  # set and empty is not set, here and in the jobs of a sweep
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
     ending = Ending(verb, ranks.rank() if verb == "train" else None, handover.take())
     if ending.parent:
@@ -65,8 +68,16 @@ def run(verb: str, task: Task | None = None) -> None:
 
 
 def _arguments(verb: str, ending: "Ending") -> list[str]:
-    """The arguments of this process as Hydra is to read them; a parent's are complete."""
+    """The arguments of this process as Hydra is to read them; a parent's are complete.
+
+    Raises:
+        UserError: a multirun of a verb that makes none; or as `earlier_words`.
+    """
     arguments = sys.argv[1:]
+    if ending.verb not in ("train", "evaluate") and (many := sorted(MULTIRUN & set(arguments))):
+        raise UserError(
+            f"{many[0]}: {ending.verb} makes no multirun; train and evaluate do. Run the command once for each value."
+        )
     if not ending.parent:
         arguments = for_hydra(verb, arguments, earlier_words(arguments) if verb == "train" else ())
     return ranks.silenced(arguments) if ending.rank else arguments

@@ -91,7 +91,9 @@ def earlier_words(arguments: Sequence[str]) -> list[str]:
     folder = run_folder(asked)
     checkpoint = checkpoint_of(asked, folder)
     if not (folder / OVERRIDES).is_file():
-        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {OVERRIDES}.")
+        run = next(iter(sorted(folder.glob("*/.hydra/overrides.yaml"))), None)
+        way = f" Name one of the runs in it: resume={run.parents[1]}" if run else ""
+        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {OVERRIDES}.{way}")
     if not checkpoint.is_file():
         way = f" Its last: resume={folder}" if (folder / LAST).is_file() else instead_of(checkpoint)
         raise UserError(f"resume={asked}: no run to continue: {folder} holds no {checkpoint.relative_to(folder)}.{way}")

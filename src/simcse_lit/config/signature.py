@@ -46,7 +46,8 @@ def _key() -> bytes:
     Raises:
         OSError: it cannot be read or made.
     """
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    state = os.environ.get("XDG_STATE_HOME", "")
+    state = state if Path(state).is_absolute() else "~/.local/state"  # a relative one does not count, by XDG's rules
     path = Path(state, "simcse_lit", "key").expanduser()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

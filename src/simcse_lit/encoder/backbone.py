@@ -17,21 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import ModelConfig, TrainConfig
 from simcse_lit.encoder.architecture import check_pooler, longest_input
-from simcse_lit.encoder.pretrained import Pretrained, some
+from simcse_lit.encoder.pretrained import TOKENIZERS, Pretrained, some
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZERS = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-)
 POINTER = 1024  # bytes, more than Git LFS leaves in place of a file that it did not fetch
 # What transformers raises for a model that it cannot load.
 ERRORS = (OSError, ValueError, AssertionError, ImportError, RuntimeError, SafetensorError, UnpicklingError)
@@ -160,11 +151,6 @@ def _source(config: ModelConfig, key: str) -> str:
         raise UserError(
             f"{key}: {folder}: holds no weights (none of {', '.join(WEIGHTS)}).\n"
             "Save them with save_pretrained, or train from random weights: model.pretrained=false."
-        )
-    if not any((folder / file).is_file() for file in TOKENIZERS):
-        raise UserError(
-            f"{key}: {folder}: holds no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
-            "Save it beside the weights: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         )
     for path in (folder / file for file in (*WEIGHTS, *TOKENIZERS) if (folder / file).is_file()):
         if path.stat().st_size < POINTER and path.read_bytes().startswith(b"version https://git-lfs."):

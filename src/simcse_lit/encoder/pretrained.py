@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import (
     AutoConfig,
@@ -29,6 +31,15 @@ from simcse_lit.encoder.architecture import ENCODER_PART, text_encoder
 from simcse_lit.errors import UserError
 
 NAMED = 3  # weights that a message names
+TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +67,14 @@ class Pretrained:
         """Load the tokenizer.
 
         Raises:
-            UserError: it is not a fast one.
+            UserError: it is not a fast one, or a folder holds none: transformers would make one without words.
         """
+        folder = Path(self.source)
+        if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZERS):
+            raise UserError(
+                f"{self.key}: {folder}: holds no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
+                "Save it beside the weights: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
+            )
         with self._explained():
             tokenizer = AutoTokenizer.from_pretrained(self.source, **self._options)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -114,7 +131,7 @@ class Pretrained:
             if self.trust_remote_code or "trust_remote_code" not in str(error):
                 raise
             raise UserError(own_code(self.source, self.key, self.own_classes())) from error
-        except (TypeError, AttributeError, LookupError) as error:
+        except (TypeError, AttributeError, LookupError, ArithmeticError, StrictDataclassError) as error:
             raise ValueError(
                 f"config.json or the tokenizer's files hold a value that transformers cannot use: {error!r}"
             ) from error

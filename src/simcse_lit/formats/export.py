@@ -187,7 +187,7 @@ def load_export(folder: str | Path, *, trust_remote_code: bool = False) -> tuple
     given = Pretrained(str(folder), "checkpoint", trust_remote_code=trust_remote_code)
     try:
         pooler, projection = recorded["pooler"], recorded["projection"]
-        if pooler not in POOLERS:
+        if str(pooler) not in POOLERS:
             raise UserError(f"{folder}: was exported with pooler={pooler}. Install the package that brings this pooler.")
         backbone, absent = given.trained()
         _check_whole(folder / "model.safetensors", [name for name in absent if "pooler." not in name])

@@ -2,6 +2,7 @@
 
 import re
 from glob import glob
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -70,8 +71,9 @@ def _names(value: Any, key: str) -> list[str]:
         raise UserError(f"{key}={value}: must be a folder, a file, a pattern or a Hub id, or a list of these.")
     found = []
     for name in values:
-        if any(character in name for character in "*?["):
-            paths = sorted(glob(name), key=_natural)  # noqa: PTH207  # Path.glob takes no absolute pattern
+        path = Path(name).expanduser()
+        if any(character in name for character in "*?[") and not path.exists():
+            paths = sorted(glob(str(path)), key=_natural)  # noqa: PTH207  # Path.glob takes no absolute pattern
             if not paths:
                 raise UserError(f"{key}: {name}: matches no path.")
             found += paths

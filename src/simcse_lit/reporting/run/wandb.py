@@ -65,7 +65,7 @@ def build_logger(
     if mode == "disabled":
         log.info("W&B is switched off by WANDB_MODE or WANDB_DISABLED.")
         return None
-    folder = Path(os.environ.get("WANDB_DIR") or save_dir)
+    folder = Path(os.environ.get("WANDB_DIR") or save_dir).expanduser()
     with suppress(OSError):  # of a folder that is not there, W&B writes to a temporary one
         folder.mkdir(parents=True, exist_ok=True)
     memory = Path(save_dir, "wandb", "id")
@@ -153,7 +153,10 @@ def _checked_mode(asked: str) -> str:
 
 
 def _has_key() -> bool:
-    return wandb.login(prompt=False, verify=False)
+    try:
+        return wandb.login(prompt=False, verify=False)
+    except wandb.errors.Error as error:  # a key of another form
+        raise UserError(f"logger.wandb: {error}\nTo record the run without a server: logger.wandb.mode=offline") from error
 
 
 def sweep_name(folder: str) -> str:
