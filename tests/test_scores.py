@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simcse_lit.config.resume import finished_runs
+from simcse_lit.config.same_run import finished_runs
 from simcse_lit.errors import UserError
 from simcse_lit.scores import NoScore, by_task, dev_score, read_scores, write_scores
 from tests.run_folders import make_run

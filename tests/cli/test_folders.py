@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from simcse_lit.config import folders, signature
-from simcse_lit.config.resume import earlier_words
+from simcse_lit.config.replay import earlier_words
 from simcse_lit.errors import UserError
 from simcse_lit.scores import read_scores
 from tests.cli.test_resume import interrupted, outcome, run

@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from simcse_lit.config.earlier import compose, read_config, read_overrides
-from simcse_lit.config.resume import identity
+from simcse_lit.config.same_run import identity
 from simcse_lit.errors import UserError
 from tests.conftest import OLD
 

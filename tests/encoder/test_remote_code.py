@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModel, BertModel
 
 from simcse_lit import SimCSE
-from simcse_lit.config.resume import earlier_words
+from simcse_lit.config.replay import earlier_words
 from simcse_lit.config.signature import sign
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError

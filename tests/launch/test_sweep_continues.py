@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from simcse_lit.config.resume import identity
+from simcse_lit.config.same_run import identity
 from simcse_lit.report import report
 from tests.launch.test_launcher import finish, start
 

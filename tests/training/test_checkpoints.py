@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from simcse_lit.config.hydra_words import explain
-from simcse_lit.config.resume import earlier_words
+from simcse_lit.config.replay import earlier_words
 from simcse_lit.disk import damage
 from simcse_lit.errors import UserError
 from simcse_lit.training.checkpoints import RunCheckpointIO, read_state, steps_of

@@ -23,7 +23,7 @@ from simcse_lit.cli.tasks import task_of
 from simcse_lit.config import CONF_DIR, resolvers, schema
 from simcse_lit.config.as_typed import MULTIRUN, for_hydra
 from simcse_lit.config.hydra_words import explain
-from simcse_lit.config.resume import earlier_words
+from simcse_lit.config.replay import earlier_words
 from simcse_lit.config.signature import sign
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover, processes, ranks

@@ -11,9 +11,11 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from simcse_lit.config.as_typed import escaped
 from simcse_lit.config.checks.evaluate import validate_evaluation
+from simcse_lit.config.checks.rules import composed_run, in_folder
 from simcse_lit.config.earlier import read_yaml
 from simcse_lit.config.folders import check_free, claim, clear_leftovers
-from simcse_lit.config.resume import check_targets, composed_run, holds_this_run, in_folder
+from simcse_lit.config.replay import check_targets
+from simcse_lit.config.resume import holds_this_run
 from simcse_lit.errors import UserError
 from simcse_lit.launch.command import as_given
 from simcse_lit.one_writer import only_writer

@@ -21,7 +21,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from simcse_lit.config.resume import Finished, can_continue, composed_run, finished_runs, identity, is_another
+from simcse_lit.config.checks.rules import composed_run
+from simcse_lit.config.same_run import Finished, can_continue, finished_runs, identity, is_another
 from simcse_lit.errors import UserError
 from simcse_lit.launch import handover
 from simcse_lit.launch.command import as_given, job_arguments

@@ -1,16 +1,20 @@
 """What the checks of several verbs share: types, unknown keys, values from a list, and ranges."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from simcse_lit.config import options
+from simcse_lit.config.as_typed import escaped
 from simcse_lit.config.hydra_words import explain_value, unknown_key
 from simcse_lit.config.moved import refuse_old_targets
+from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError, did_you_mean
 
 C = TypeVar("C")
@@ -52,6 +56,24 @@ def typed(composed: DictConfig, schema: type[C]) -> C:
     if (senteval := getattr(config, "senteval", None)) is not None:
         senteval.dir = senteval.dir or None  # `senteval.dir=` is none
     return config
+
+
+def in_folder(config: DictConfig, run_dir: Path) -> DictConfig:
+    """What Hydra composed for a job, as the job will see it in this run folder."""
+    own = copy.deepcopy(config)
+    with open_dict(own):
+        own.pop("hydra", None)
+    own.run_dir = escaped(str(run_dir.absolute()))
+    return own
+
+
+def composed_run(config: DictConfig, run_dir: Path) -> TrainConfig:
+    """What Hydra composed for a training, as typed objects, as if it ran in this folder.
+
+    Raises:
+        UserError: see `typed`.
+    """
+    return typed(in_folder(config, run_dir), TrainConfig)
 
 
 def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None = None) -> None:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from simcse_lit.config.as_typed import quoted
 from simcse_lit.config.earlier import compose, read_config, read_yaml, typed_keys
 from simcse_lit.config.moved import targets_now
-from simcse_lit.config.resume import flat
+from simcse_lit.config.same_run import flat
 from simcse_lit.errors import UserError
 from simcse_lit.launch.cases import jobs_of
 from simcse_lit.launch.command import config_options

@@ -1,0 +1,77 @@
+"""Which runs are the same: the finished jobs of a sweep are known by their resolved configuration, and not run again."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simcse_lit.config.earlier import read_config
+from simcse_lit.config.resume import checkpoint_of, is_cut
+from simcse_lit.errors import UserError
+from simcse_lit.scores import dev_score, read_scores
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended well: its folder, and its score on the development set."""
+
+    folder: Path
+    score: float
+
+
+def finished_runs(folder: Path) -> dict[str, Finished]:
+    """Every finished run below a folder, by its `identity`."""
+    found: dict[str, Finished] = {}
+    for path in sorted(folder.rglob("scores.json")):
+        try:
+            after = read_scores(path.parent).get("after")
+        except UserError:
+            continue
+        own = _identity_in(path.parent)
+        if after and own:
+            found.setdefault(own, Finished(path.parent, dev_score(after)[1]))
+    return found
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """What two runs of the same resolved configuration share, and others do not.
+
+    Everything counts but the run folder, `resume` and `demo`: another score asked for is another run.
+    """
+    here = str(config.get("run_dir"))
+    values = {
+        key: json.dumps(value, sort_keys=True, default=str).replace(here, ".")
+        for key, value in flat(config)
+        if key.rpartition(".")[2] not in ("run_dir", "resume") and not key.startswith("demo.")
+    }
+    return json.dumps(values, sort_keys=True)
+
+
+def is_another(config: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a folder holds a run that is not of this resolved configuration, or that is and can't be continued."""
+    found = _identity_in(folder)
+    return found is not None and (found != identity(config) or (is_cut(config) and checkpoint_of("auto", folder).is_file()))
+
+
+def can_continue(config: Mapping[str, Any], folder: Path) -> bool:
+    """Whether `resume=auto` would continue what a folder holds with this resolved configuration."""
+    kept = checkpoint_of("auto", folder).is_file()
+    return _identity_in(folder) == identity(config) and kept and not is_cut(config)
+
+
+def _identity_in(folder: Path) -> str | None:
+    """Of the run in a folder; None if there is none."""
+    try:
+        return identity(read_config(folder))
+    except UserError:
+        return None
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in a configuration; a list is a value, and so is an empty group."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
