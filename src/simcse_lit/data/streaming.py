@@ -24,6 +24,7 @@ from simcse_lit.text import hub, remote
 from simcse_lit.text.examples import read_examples
 from simcse_lit.text.hub_files import find_files
 from simcse_lit.text.nli import labelled_columns
+from simcse_lit.text.readers import reader_of
 from simcse_lit.text.rows import SHOWN, BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
 from simcse_lit.text.tokens import token_table
@@ -135,7 +136,7 @@ def open_stream(location: str, revision: str | None) -> list[Source]:
     Raises:
         UserError: there is no such file, repository or train split, it cannot be reached, or its format is unknown.
     """
-    if not is_remote(location):
+    if not is_remote(location) or reader_of(location):
         return open_sources(location, None, key=KEY)
     urls = _hub_files(location, revision) if is_hub(location) else remote.expanded(location, key=KEY)
     return [Source(Path(file_name(url)), re.sub("^(hf://[^@]+)@[^/]+", r"\1", url), KEY, url) for url in urls]

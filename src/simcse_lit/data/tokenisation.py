@@ -186,10 +186,9 @@ def _fingerprint(
     lines = 0
     for source in sources:
         content = hashlib.sha256()
-        with source.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                content.update(block)
-                lines += block.count(b"\n")
+        for block in source.content():
+            content.update(block)
+            lines += block.count(b"\n")
         digest.update(f"{source.format}{source.packing}\0{content.hexdigest()}\0".encode())
         # Two files of a data set of the Hub may have one name.
         checksums[source.name] = checksums.get(source.name, "") + content.hexdigest()

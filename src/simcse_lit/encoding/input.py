@@ -5,6 +5,7 @@ For training text use `text/examples.py`.
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class TextFile:
         sources = open_sources(location, None, key=key)
         if len(sources) > 1:
             raise UserError(f"{key}: {location}: is {len(sources)} files; name one of them.")
-        self._source = Source(sources[0].path, name or sources[0].name, key)
+        self._source = replace(sources[0], name=name or sources[0].name)
         self._state = _state(self._source.path)
         self._digest: str | None = None
         self._column = _column(self._source, column)
@@ -95,9 +96,8 @@ class TextFile:
 
     def _read_digest(self) -> str:
         digest = hashlib.sha256(f"{self._source.format}{self._source.packing}\0{self._column}\0".encode())
-        with self._source.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        for block in self._source.content():
+            digest.update(block)
         return digest.hexdigest()
 
     def _changed(self) -> UserError:

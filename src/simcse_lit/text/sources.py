@@ -3,8 +3,9 @@
 Nothing is held in memory: every reader is a generator. NLI rows go through `nli.py`.
 """
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,7 @@ from simcse_lit.text.json_rows import BrokenJson, objects
 from simcse_lit.text.lines import lines
 from simcse_lit.text.local import local_files
 from simcse_lit.text.nli import RAW_COLUMNS
+from simcse_lit.text.readers import Read, endings, reader_of
 from simcse_lit.text.rows import BadRow, BadRows, Row, unusable
 
 FORMATS = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -54,9 +56,12 @@ class Source:
     url: str | None = None
 
     def __post_init__(self) -> None:
+        if self.reader:
+            return
         if self.format not in FORMATS or (self.packing and self.format == ".parquet"):
+            known = ", ".join((*endings(), *FORMATS))
             raise UserError(
-                f"{self.where}: unknown format {self.format + self.packing!r}; known are {', '.join(FORMATS)},\n"
+                f"{self.where}: unknown format {self.format + self.packing!r}; known are {known},\n"
                 f"and all but the last also compressed ({', '.join(COMPRESSED)}).{self._renamed()}"
             )
         if self.packing:
@@ -87,8 +92,13 @@ class Source:
 
     @property
     def format(self) -> str:
-        """One of `FORMATS`."""
+        """The ending that tells the format: one of `FORMATS`, or one of which another package brings a reader."""
         return suffixes(self.path.name)[0]
+
+    @cached_property
+    def reader(self) -> Read | None:
+        """Of another package, if it brings one for this ending or scheme."""
+        return reader_of(self.url or self.path.name)
 
     @property
     def packing(self) -> str:
@@ -111,6 +121,20 @@ class Source:
                 file = stack.enter_context(import_module(UNPACKERS[self.packing]).open(file))
             yield file
 
+    def content(self) -> Iterator[bytes]:
+        """What tells one content from another: the bytes of the file, or, of a URL that another package reads, its rows.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        if self.reader and self.url:
+            for line, value in self._objects():
+                yield f"{json.dumps([line, str(value) if isinstance(value, BadRow) else dict(value)])}\n".encode()
+            return
+        with self.path.open("rb") as file:
+            while block := file.read(1 << 20):
+                yield block
+
     def broken(self, place: str, error: Exception) -> UserError:
         """The message for a file that cannot be read to its end."""
         what = "the stream broke" if self.url else "the file is damaged"
@@ -128,7 +152,7 @@ class Source:
         if self.format == ".parquet":
             with self.opened() as file:
                 return [str(name) for name in open_parquet(self, file).schema_arrow.names]
-        if self.format in JSON:
+        if self._gives_objects:
             return list(self._first_object())
         header = next(self._records(), (1, []))[1]
         if isinstance(header, BadRow):
@@ -155,14 +179,14 @@ class Source:
                 yield Row(line, (text,), self.name)
             return
         if not set(columns) <= set(header):
-            first = self._first_object() if self.format in JSON else {}
+            first = self._first_object() if self._gives_objects else {}
             raise no_such_columns(self.key, self.name, header, columns, first)
         if twice := [column for column in columns if header.count(column) > 1]:
             raise UserError(f"{self.where}: has several columns {twice[0]}. Give each a name of its own.")
         if self.format == ".parquet":
             yield from _parquet_rows(self, columns)
-        elif self.format in JSON:
-            yield from self._json_rows(columns)
+        elif self._gives_objects:
+            yield from self._object_rows(columns)
         else:
             yield from self._delimited_rows(header, columns)
 
@@ -197,21 +221,34 @@ class Source:
             else:
                 yield Row(line, tuple(fields[place] for place in places), self.name)
 
-    def _objects(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    @property
+    def _gives_objects(self) -> bool:
+        """Whether every row has its own fields."""
+        return self.reader is not None or self.format in JSON
+
+    def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+        if self.reader:
+            line = 0
+            try:
+                for line, value in self.reader(self.url or str(self.path)):
+                    yield line, value
+            except Exception as error:  # whatever another's reader raises
+                raise self.broken(f"after line {line}", error) from error
+            return
         try:
             yield from objects(self._lines())
         except BrokenJson as error:
             raise UserError(f"{self.where}, line {error.line}: {error}. The file cannot be read further.") from error
 
-    def _first_object(self) -> dict[str, Any]:
+    def _first_object(self) -> Mapping[str, Any]:
         for line, value in self._objects():
-            if isinstance(value, dict):
+            if isinstance(value, Mapping):
                 return value
             if str(value) != "blank":
                 raise UserError(f"{self.where}, line {line}: {value}.")
         raise UserError(f"{self.where}: the file is empty.")
 
-    def _json_rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
+    def _object_rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
         for line, value in self._objects():
             if isinstance(value, BadRow):
                 yield line, value
@@ -257,12 +294,14 @@ def _open(name: str, revision: str | None, key: str) -> list[Source]:
     if is_hub(name):
         paths = hub.download(name, revision, key=key)
         return [Source(path, f"{name.rstrip('/')}:{path.name}", key) for path in paths]
+    if is_remote(name) and reader_of(name):
+        return [Source(Path(file_name(name)), name, key, name)]
     if is_remote(name):
         urls = remote.expanded(name, key=key) if "*" in name else [name]
         # made before the file is fetched, so that an unknown format is refused at once
         sources = [Source(Path(file_name(url)), url, key) for url in urls]
         return [replace(source, path=remote.fetched(source.name, key=key)) for source in sources]
-    return [Source(path, called, key) for path, called in local_files(name, FORMATS, key=key)]
+    return [Source(path, called, key) for path, called in local_files(name, (*endings(), *FORMATS), key=key)]
 
 
 def open_parquet(source: Source, file: IO[bytes] | None = None) -> Any:
