@@ -41,6 +41,7 @@ from simcse_lit.evaluation.task import Embed, Task, score
 from simcse_lit.formats.loading import LoadedEncoder, check_precision, load_encoder
 from simcse_lit.reporting.run import console
 from simcse_lit.reporting.run import evaluation_folder as report
+from simcse_lit.reporting.run.figures import DRAW, Draw
 from simcse_lit.reporting.run.run_folder import make_run_folder, write_provenance
 from simcse_lit.text.examples import examples
 from simcse_lit.text.sources import open_sources
@@ -70,7 +71,7 @@ def main(config: EvaluateConfig) -> float | None:
             found[source] = _score(source, label, config, device, work)
     except BaseException:
         if found:  # what was scored is not lost with the encoder that could not be
-            report.write(run_dir, config, list(found.values()), work.tasks, None, {}, work.missing)
+            report.write(run_dir, config, list(found.values()), work.tasks, None, {}, work.missing, work.drawn)
         raise
     compared = None
     if config.compare:
@@ -78,7 +79,7 @@ def main(config: EvaluateConfig) -> float | None:
         compared = compare(first, second, config.bootstrap.confidence)
     seeds = [found[source] for source in config.checkpoint]
     spread = over_seeds(seeds) if len(seeds) > 1 else {}
-    report.write(run_dir, config, list(found.values()), work.tasks, compared, spread, work.missing)
+    report.write(run_dir, config, list(found.values()), work.tasks, compared, spread, work.missing, work.drawn)
     report.show(run_dir, config, list(found.values()), work.tasks, work.analysed, compared, spread)
     if work.missing:
         raise UserError(report.explain_missing(work.missing))
@@ -95,6 +96,12 @@ class _Work:
     analysed: STSTask | None = None
     analyses: list[Analysis] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> dict[str, Draw]:
+        """What draws each analysis that has a figure: its own `draw`, or ours."""
+        own = {analysis.name: getattr(analysis, "draw", DRAW.get(analysis.name)) for analysis in self.analyses}
+        return {name: draw for name, draw in own.items() if draw}
 
 
 def _work(config: EvaluateConfig) -> _Work:

@@ -1,4 +1,4 @@
-"""Analyses that a user wrote: they get their JSON and no figure, and what they lack is said before anything is encoded."""
+"""Analyses that a user wrote get their JSON, and a figure if they draw one; what they lack is said before encoding."""
 
 import json
 from pathlib import Path
@@ -23,6 +23,13 @@ class Width:
         vectors_NH = embed(list(dict.fromkeys(task.sentences())))
         width = vectors_NH.shape[1]
         return {"width": np.int64(width), "none": float("nan"), "grid": np.arange(2.0), "ones": torch.ones(2)}
+
+
+class Drawn(Width):
+    name: ClassVar[str] = "drawn"
+
+    def draw(self, by_label: dict[str, dict[str, Any]], path: Path) -> None:
+        path.write_text(" ".join(f"{label}: {found['width']}" for label, found in by_label.items()))
 
 
 class Nameless:
@@ -58,6 +65,14 @@ def test_an_analysis_of_ones_own_gets_its_json_beside_ours_and_no_figure(model: 
     assert content["encoders"][0]["analyses"]["width"] == expected
     assert json.loads((tmp_path / "run" / "width.json").read_text()) == {"raw": expected}
     assert (tmp_path / "run" / "spectrum.png").is_file() and not list((tmp_path / "run").glob("width.[ps]*g"))
+
+
+def test_an_analysis_of_ones_own_draws_all_encoders_together(model: Path, tmp_path: Path) -> None:
+    other = raw_model(tmp_path / "other", 1)
+    asked = (f"checkpoint=[{model},{other}]", "tasks=[]", "tasks@analysed=samples-dev")
+    run(tmp_path / "run", *asked, f"+analyses.mine._target_={__name__}.Drawn")
+    drawn = (tmp_path / "run" / "drawn.png").read_text()
+    assert "raw: 64" in drawn and "other: 64" in drawn
 
 
 def test_an_analysis_of_ones_own_is_enough(model: Path, tmp_path: Path) -> None:

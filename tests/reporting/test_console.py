@@ -19,6 +19,7 @@ from simcse_lit.evaluation.task import Embed, Result
 from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.run import console, evaluation_folder
 from simcse_lit.reporting.run.curves import read_metrics
+from simcse_lit.reporting.run.figures import DRAW
 from tests.conftest import evaluate_config, train_config
 
 PAIRS = STSTask("Pairs", [("a", "b"), ("c", "d"), ("a", "d")], np.array([1.0, 3.0, 5.0]))
@@ -86,7 +87,7 @@ def test_evaluate_writes_tables_and_draws_its_analyses(tmp_path: Path) -> None:
     analysis = AlignmentUniformity(positives_above=4.0, alpha=2.0, t=2.0)
     measured = {analysis.name: analysis.compute(PAIRS, embed)}
     encoders = [EncoderResult("a_b", {}, {}, {"Pairs": Result(50.0, {})}, {}, {}, (), measured)]
-    evaluation_folder.write(tmp_path, evaluate_config(), encoders, [PAIRS], None, {}, {})
+    evaluation_folder.write(tmp_path, evaluate_config(), encoders, [PAIRS], None, {}, {}, DRAW)
     assert (tmp_path / "table.md").read_text() == "| Model | Pairs |\n|---|---|\n| a\\_b | 50.00 |\n"
     assert "a\\_b & 50.00 \\\\" in (tmp_path / "table.tex").read_text()
     written = json.loads((tmp_path / "alignment_uniformity.json").read_text())

@@ -25,7 +25,11 @@ BIN_EDGES = np.linspace(-1, 1, 101)
 
 
 class Analysis(Protocol):
-    """One analysis; its name is its option in `conf/analyses/` and its key in the results."""
+    """One analysis; its name is its option in `conf/analyses/` and its key in the results.
+
+    One of another package may also have `draw(by_label, path)`, which draws what `compute` found of each encoder, by its
+    label, into the PNG file `path`.
+    """
 
     name: ClassVar[str]
 

@@ -16,7 +16,7 @@ from simcse_lit.evaluation.results import Comparison, EncoderResult, as_json
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Task
 from simcse_lit.formats.loading import LoadedEncoder
-from simcse_lit.reporting.run import figures
+from simcse_lit.reporting.run.figures import Draw
 from simcse_lit.reporting.run.run_folder import device_name, git_commit
 from simcse_lit.tables import METRICS, by_family, latex_table, markdown_table, score_cells, score_table, shortened
 
@@ -151,8 +151,20 @@ def write(
     compared: Comparison | None,
     seeds: Mapping[str, tuple[float, float]],
     missing: Mapping[str, str],
+    drawn: Mapping[str, Draw],
 ) -> None:
-    """Write results.json, results.csv, table.md, table.tex, and of each analysis its JSON, and its figure if it has one."""
+    """Write results.json, results.csv, table.md, table.tex, and of each analysis its JSON, and its figure if it has one.
+
+    Args:
+        folder: of the evaluation.
+        config: of the evaluation.
+        encoders: with their results.
+        tasks: that were scored.
+        compared: two of the encoders, or None.
+        seeds: task to mean and standard deviation; empty for one encoder.
+        missing: task to the reason why it was not scored.
+        drawn: what draws an analysis, by its name.
+    """
     content = as_json(
         encoders,
         tasks,
@@ -176,7 +188,7 @@ def write(
     for name in encoders[0].analyses:
         by_label = {encoder["label"]: dict(encoder["analyses"][name]) for encoder in content["encoders"]}
         _write_json(folder / f"{name}.json", by_label)
-        if draw := figures.DRAW.get(name):  # an analysis of your own has none
+        if draw := drawn.get(name):
             for encoder in encoders:
                 if "Avg." in encoder.averages:
                     by_label[encoder.label]["score"] = encoder.averages["Avg."]

@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator
 from simcse_lit.tables import shortened
 
 Results = Mapping[str, Mapping[str, Any]]
+Draw = Callable[[Results, Path], None]
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -171,7 +172,7 @@ def draw_anisotropy(results: Results, path: Path) -> None:
     save(figure, path)
 
 
-DRAW: Mapping[str, Callable[[Results, Path], None]] = {
+DRAW: Mapping[str, Draw] = {
     "alignment_uniformity": draw_alignment_uniformity,
     "density": draw_density,
     "spectrum": draw_spectrum,
