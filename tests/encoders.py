@@ -1,7 +1,14 @@
 """A small encoder and a batch for it."""
 
+from typing import Any
+
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel
+
+from simcse_lit.objective.info_nce import InfoNCE
+from simcse_lit.objective.mlm import MaskedLanguageModel
+from simcse_lit.objective.term import Objective
+from simcse_lit.testing import VOCABULARY
 
 
 def small_bert(*, mlm: bool = False, layers: int = 3) -> BertModel | BertForMaskedLM:
@@ -24,3 +31,12 @@ def ragged_batch(lengths: list[int], width: int | None = None) -> tuple[torch.Te
     mask = torch.arange(width or max(lengths)) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, 100, mask.shape, generator=generator)
     return ids * mask, mask.long()
+
+
+def objective_of(*, temperature: float = 0.05, mlm_weight: float = 0.0, **of_contrastive: Any) -> Objective:
+    """The objective of SimCSE for `small_bert`, set up, with MLM if it has a weight."""
+    terms = {"contrastive": InfoNCE(temperature, **of_contrastive), "mlm": MaskedLanguageModel(0.15)}
+    weights = {"contrastive": 1.0, "mlm": mlm_weight}
+    objective = Objective({name: term for name, term in terms.items() if weights[name]}, weights)
+    objective.setup(32, VOCABULARY)
+    return objective

@@ -128,9 +128,9 @@ def test_every_objective_and_option_trains(tmp_path: Path, cache_dir: Path, chan
     train(validate(composed))
     logged = metrics(tmp_path)
     assert len(logged["train/loss"]) == 2
-    assert ("train/mlm_loss" in logged) == ("loss.mlm_weight=0.1" in changes)
-    if "train/mlm_loss" in logged:
-        parts = zip(logged["train/contrastive_loss"], logged["train/mlm_loss"], strict=True)
+    assert ("train/loss/mlm" in logged) == ("loss.mlm_weight=0.1" in changes)
+    if "train/loss/mlm" in logged:
+        parts = zip(logged["train/loss/contrastive"], logged["train/loss/mlm"], strict=True)
         assert logged["train/loss"] == pytest.approx([contrastive + 0.1 * mlm for contrastive, mlm in parts], rel=1e-5)
 
 

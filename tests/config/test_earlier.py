@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 from simcse_lit.config.earlier import compose, read_config, read_overrides
 from simcse_lit.config.same_run import identity
 from simcse_lit.errors import UserError
+from simcse_lit.reporting.sweep.comparison import find_axes
+from simcse_lit.reporting.sweep.runs import read_runs
 from tests.conftest import OLD
 
 
@@ -99,3 +101,15 @@ def test_a_damaged_file_is_named(run: Path, text: str) -> None:
     (run / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml: cannot be read"):
         read_config(run)
+
+
+def test_an_old_run_and_one_of_today_differ_in_what_was_chosen_alone(run: Path) -> None:
+    """A report has no axis for keys that are younger than the old run."""
+    young = run.parent / "young"
+    shutil.copytree(run, young)
+    (young / "config.yaml").write_text(yaml.safe_dump({**read_config(run), "seed": 7}))
+    assert "terms" not in yaml.safe_load((run / "config.yaml").read_text())["loss"]
+    old, new = sorted(read_runs(run.parent), key=lambda one: one.label)
+    differing = {key for key in {*old.facts, *new.facts} if old.facts.get(key) != new.facts.get(key)}
+    assert {key for key in differing if not key.endswith("_target_")} == {"seed"}
+    assert find_axes([old, new]) == []

@@ -15,11 +15,10 @@ from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.packing import Packing, pack
 from simcse_lit.encoder.pooling import POOLERS
 from simcse_lit.errors import UserError
-from simcse_lit.training import module as module_file
 from simcse_lit.training.chunking import chunking, encode_in_chunks, plan
 from tests.conftest import train_config
 from tests.encoders import ragged_batch, small_bert
-from tests.objective.test_gather import every_fifth_id
+from tests.objective.test_gather import MASKING, every_fifth_id
 from tests.training.test_two_views import LENGTHS, batch_of, gradients, module_of, step
 
 SMALL: dict[str, Any] = {
@@ -94,14 +93,11 @@ def test_packed_rows_give_the_vectors_and_gradients_of_padded_rows(
 def test_a_packed_training_step_has_the_loss_and_gradient_of_a_padded_one(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module_file, "mask_tokens", every_fifth_id)
-    changes = dict(changes)
-    mlm_weight = changes.pop("mlm_weight", 0.0)
+    monkeypatch.setattr(MASKING, every_fifth_id)
     found = []
     for packed in (False, True):
-        encoder = SentenceEncoder(small_bert(mlm=mlm_weight > 0), "cls", "mlp").double().eval()
+        encoder = SentenceEncoder(small_bert(mlm="mlm_weight" in changes), "cls", "mlp").double().eval()
         module = module_of(encoder, how="packed" if packed else "never", **changes)
-        module.loss_config.mlm_weight = mlm_weight
         batch = module.on_before_batch_transfer(batch_of(ragged_batch(LENGTHS), ragged_batch(LENGTHS[::-1])), 0)
         assert all((chunk.packing is not None) == packed for chunk in batch["chunks"])
         loss = step(module, batch)

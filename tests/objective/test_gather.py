@@ -4,7 +4,7 @@ The two processes run once, for all cases; each shortcut of the kind that peers 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,42 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-import simcse_lit.training.module as module_of_training
-from simcse_lit.config.schema import LossConfig
 from simcse_lit.distributed import world
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.objective.gather import gather_rows
+from simcse_lit.objective.info_nce import Mask, Negatives
 from simcse_lit.objective.mlm import IGNORED
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
-from tests.encoders import ragged_batch, small_bert
+from tests.encoders import objective_of, ragged_batch, small_bert
 
 LENGTHS = [4, 12, 4, 30, 7, 12, 3, 9, 15, 6, 5, 21]  # of 12 sentences: 6 examples of two views, or 4 of three
+
+
+class Margin(nn.Module):
+    def forward(self, cosine_B: Tensor) -> Tensor:
+        return cosine_B - 0.1
+
+
+class Mixed(Negatives):
+    """Of every anchor and each candidate of another kind the half way, (B, N, D)."""
+
+    def forward(self, step: Any, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
+        return (anchor_BD[:, None] + candidates[-1].detach()) / 2
+
+
+class SameLength(Mask):
+    """Leaves out candidates whose anchors are as long as the row's own."""
+
+    def forward(self, step: Any) -> Tensor:
+        lengths_B = step.mask_BVL[:, 0].sum(-1)
+        same: Tensor = lengths_B[:, None] == step.gather(lengths_B)
+        return same
+
+
 CASES: dict[str, dict[str, Any]] = {
     "unsup": {"views": 2},
     "sup": {"views": 3},
@@ -35,6 +57,9 @@ CASES: dict[str, dict[str, Any]] = {
     "mlm": {"views": 2, "mlm_weight": 0.1},
     "mlm with hard negatives": {"views": 3, "hard_negative_weight": -1.0, "mlm_weight": 0.1},
     "chunks": {"views": 3, "hard_negative_weight": 0.7, "mlm_weight": 0.1, "micro_batch_size": 1},
+    "both directions, own view": {"views": 3, "directions": "both", "own_view": True},
+    "decoupled": {"views": 3, "denominator": "negatives"},
+    "parts": {"views": 3, "positive": Margin, "negatives": Mixed, "masks": SameLength},
     "float32": {"views": 3, "hard_negative_weight": 0.7, "mlm_weight": 0.1, "dtype": torch.float32},
 }
 
@@ -52,13 +77,18 @@ class Step(nn.Module):
         dtype: torch.dtype = torch.float64,
         loss_factor: float = 1.0,
         dropout: bool = False,
+        **of_contrastive: Any,
     ) -> None:
         super().__init__()
         encoder = SentenceEncoder(small_bert(mlm=True), "avg", "mlp").train(dropout)
         self.training_module = SimCSEModule(
             encoder,
-            FakeTokenizer(),  # type: ignore[arg-type]
-            loss=LossConfig("", [], 0.05, "cosine", 1, False, hard_negative_weight, mlm_weight, 0.15),
+            objective_of(
+                mlm_weight=mlm_weight,
+                hard_negative_weight=hard_negative_weight,
+                learn_temperature=True,
+                **{name: made(part) for name, part in of_contrastive.items()},
+            ),
             chunking=Chunking("never" if micro_batch_size is None else "always", 96, micro_batch_size),
             optimisation=None,  # type: ignore[arg-type]
             scorer=None,  # type: ignore[arg-type]
@@ -69,8 +99,6 @@ class Step(nn.Module):
             for name, parameter in encoder.language_model.named_parameters():
                 parameter.requires_grad_(name.startswith("bert."))
         self.to(dtype)
-        self.temperature = nn.Parameter(torch.tensor(0.05, dtype=dtype))
-        self.training_module.loss_config.temperature = self.temperature  # type: ignore[assignment]
         self.training_module._log_loss = lambda name, loss: None  # type: ignore[method-assign]
         self.loss_factor = loss_factor
 
@@ -79,12 +107,10 @@ class Step(nn.Module):
         return self.training_module.training_step(planned, 0) * self.loss_factor
 
 
-class FakeTokenizer:
-    mask_token_id = 4
-    all_special_ids = (0, 1, 2)
-
-    def __len__(self) -> int:
-        return 100
+def made(part: Any) -> Any:
+    if not isinstance(part, type):
+        return part
+    return part() if part is Margin else {"mine": part()}
 
 
 def batch_of(views: int) -> dict[str, Tensor]:
@@ -130,10 +156,14 @@ def all_rows(anchor_BH: Tensor, *candidates: Tensor, first: int, **settings: Any
     return contrastive_logits(spliced(anchor_BH), *candidates, **settings)
 
 
+GATHER, MEAN = "simcse_lit.objective.step.gather_rows", "simcse_lit.objective.step.mean_over_ranks"
+LOGITS, LOSS = "simcse_lit.objective.info_nce.contrastive_logits", "simcse_lit.objective.info_nce.contrastive_loss"
+MASKING = "simcse_lit.objective.mlm.mask_tokens"
+TEMPERATURE = "training_module.objective.terms.contrastive.log_scale"
 REFERENCE: dict[str, Callable[..., Any]] = {
-    "gather_rows": spliced,
-    "contrastive_logits": all_rows,
-    "contrastive_loss": lambda logits_BN, first: contrastive_loss(logits_BN),
+    GATHER: spliced,
+    LOGITS: all_rows,
+    LOSS: lambda logits_BN, first, **settings: contrastive_loss(logits_BN, **settings),
 }
 
 
@@ -148,9 +178,9 @@ def column_of_one_process(*views: Tensor, hard_negative_weight: float, first: in
 SHORTCUTS: dict[str, tuple[dict[str, Callable[..., Any]], dict[str, Any]]] = {
     "detached gather, own rows spliced in": (REFERENCE, {}),
     "the same, loss times the number of processes": (REFERENCE, {"loss_factor": 2.0}),
-    "local rows over detached candidates": ({"gather_rows": lambda x: torch.cat(gathered(x))}, {}),
-    "hard negative in column i": ({"contrastive_logits": column_of_one_process}, {}),
-    "every process divides by its own masked tokens": ({"mean_over_ranks": lambda x: x}, {}),
+    "local rows over detached candidates": ({GATHER: lambda x: torch.cat(gathered(x))}, {}),
+    "hard negative in column i": ({LOGITS: column_of_one_process}, {}),
+    "every process divides by its own masked tokens": ({MEAN: lambda x: x}, {}),
 }
 
 
@@ -164,16 +194,15 @@ def work(rank: int, processes: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
     results: dict[str, Any] = {}
-    setattr(module_of_training, "mask_tokens", every_fifth_id)  # noqa: B010  # mypy compares signatures otherwise
+    patch = pytest.MonkeyPatch()
+    patch.setattr(MASKING, every_fifth_id)
     for name, case in CASES.items():
         results[name] = step(rank, processes, **case)
     for name, (changes, settings) in SHORTCUTS.items():
-        originals = {attribute: getattr(module_of_training, attribute) for attribute in changes}
-        for attribute, function in changes.items():
-            setattr(module_of_training, attribute, function)
-        results[name] = step(rank, processes, **CASES[case_of(name)], **settings)
-        for attribute, function in originals.items():
-            setattr(module_of_training, attribute, function)
+        with pytest.MonkeyPatch.context() as changed:
+            for path, function in changes.items():
+                changed.setattr(path, function)
+            results[name] = step(rank, processes, **CASES[case_of(name)], **settings)
     results["reductions"] = torch.tensor([reductions(rank, size) for size in (None, 1)])
     results["shared"], results["not shared"] = shared(rank)
     if rank == 0:
@@ -223,13 +252,13 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def alone(monkeypatch: pytest.MonkeyPatch, case: str) -> dict[str, Tensor]:
-    monkeypatch.setattr(module_of_training, "mask_tokens", every_fifth_id)
+    monkeypatch.setattr(MASKING, every_fifth_id)
     return step(**{**CASES[case], "micro_batch_size": None})
 
 
 def difference(ours: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """The largest error of the loss or of any parameter's gradient, relative to that gradient's largest entry."""
-    assert ours.keys() == expected.keys() and "temperature" in ours
+    assert ours.keys() == expected.keys() and TEMPERATURE in ours
     scale = max(float(gradient.abs().max()) for gradient in expected.values())
     return max(
         float((ours[name] - expected[name]).abs().max() / expected[name].abs().max().clamp(min=1e-3 * scale))
@@ -262,7 +291,7 @@ def test_the_spliced_gather_halves_the_gradient_and_scaling_breaks_the_temperatu
     scaled = two_processes["the same, loss times the number of processes"]
     torch.testing.assert_close(halved[weight], true[weight] / 2, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(scaled[weight], true[weight], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(scaled["temperature"], 2 * true["temperature"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(scaled[TEMPERATURE], 2 * true[TEMPERATURE], rtol=1e-9, atol=1e-12)
 
 
 def test_gradient_cache_reduces_gradients_once_a_step(two_processes: dict[str, Any]) -> None:

@@ -14,11 +14,11 @@ from simcse_lit.encoder.backbone import untie_head
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.objective.mlm import IGNORED, mask_tokens
-from simcse_lit.training import module as module_file
 from simcse_lit.training.build import build
 from simcse_lit.training.module import SimCSEModule
 from tests.conftest import train_config
 from tests.encoders import ragged_batch, small_bert
+from tests.objective.test_gather import MASKING
 from tests.training.test_two_views import batch_of, module_of, step
 
 LENGTHS = [9, 5, 7, 12]
@@ -35,9 +35,7 @@ def test_loss_and_gradients_are_those_of_a_head_that_copies_the_word_embeddings(
     masked = mask_tokens(
         ragged_batch(LENGTHS)[0], ragged_batch(LENGTHS)[1].bool(), mask_token_id=4, vocab_size=100, probability=0.4
     )
-    monkeypatch.setattr(
-        module_file, "mask_tokens", lambda *arguments, **options: tuple(part.repeat_interleave(2, 0) for part in masked)
-    )
+    monkeypatch.setattr(MASKING, lambda *arguments, **options: tuple(part.repeat_interleave(2, 0) for part in masked))
     model = small_bert(mlm=True)
     assert isinstance(model, BertForMaskedLM)
     theirs, words = copy.deepcopy(model.bert).eval(), model.bert.embeddings.word_embeddings.weight
@@ -45,12 +43,9 @@ def test_loss_and_gradients_are_those_of_a_head_that_copies_the_word_embeddings(
     lm_head.load_state_dict(model.cls.predictions.state_dict())
     untie_head(model)
     encoder = SentenceEncoder(model, "avg", "none").double().eval()
-    module = module_of(encoder)
     view = ragged_batch(LENGTHS)
     batch = batch_of(view, view)
-    plain = step(module, batch)
-    module.loss_config.mlm_weight = 0.1
-    loss = step(module, batch)
+    plain, loss = (step(module_of(encoder, mlm_weight=weight), batch) for weight in (0.0, 0.1))
 
     logits = lm_head(theirs(masked[0], attention_mask=view[1]).last_hidden_state)
     mlm = F.cross_entropy(logits.flatten(0, 1), masked[1].flatten(), ignore_index=IGNORED)

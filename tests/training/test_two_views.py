@@ -6,26 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from simcse_lit.config.schema import LossConfig
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
-from tests.encoders import ragged_batch, small_bert
-from tests.objective.test_gather import FakeTokenizer
+from tests.encoders import objective_of, ragged_batch, small_bert
 
 LENGTHS = [4, 12, 4, 30, 7, 12, 3, 9]
 
 
 def module_of(encoder: SentenceEncoder, second: SentenceEncoder | None = None, **changes: Any) -> Any:
     """A module whose training step logs nothing."""
-    settings = {"fixed_dropout": False, "similarity": "cosine", "how": "never", "micro_batch_size": None, **changes}
-    fixed, similarity = settings.pop("fixed_dropout"), settings.pop("similarity")
+    settings = {"mlm_weight": 0.0, "similarity": "cosine", "how": "never", "micro_batch_size": None, **changes}
+    objective = objective_of(mlm_weight=settings.pop("mlm_weight"), similarity=settings.pop("similarity"))
     how, micro_batch_size = settings.pop("how"), settings.pop("micro_batch_size")
     module: Any = SimCSEModule(
         encoder,
-        FakeTokenizer(),  # type: ignore[arg-type]
-        loss=LossConfig("unsup", ["text"], 0.05, similarity, 1 if second is None else 2, fixed, 0.0, 0.0, 0.15),
+        objective,
         chunking=Chunking(how, 96, micro_batch_size),
         optimisation=None,  # type: ignore[arg-type]
         scorer=None,  # type: ignore[arg-type]

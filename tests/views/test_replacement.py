@@ -2,7 +2,6 @@
 
 import json
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +123,7 @@ def test_a_step_is_that_of_the_replaced_text(encoders: int, mlm_weight: float, s
     """The objective of masked language modelling sees the replaced text too."""
     encoder = SentenceEncoder(small_bert(mlm=mlm_weight > 0), "avg", "mlp").double()
     second = second_encoder(encoder).double() if encoders == 2 else None
-    plain, module = (module_of(encoder, second, **settings) for _ in range(2))
-    for each in (plain, module):
-        each.loss_config = replace(each.loss_config, mlm_weight=mlm_weight)
+    plain, module = (module_of(encoder, second, mlm_weight=mlm_weight, **settings) for _ in range(2))
     module.replacement = replacement()
     ids, mask = views()
     torch.manual_seed(7)

@@ -13,7 +13,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from simcse_lit.cli.verbs import COMPOSED, about
-from simcse_lit.config import CONF_DIR
+from simcse_lit.config import CONF_DIR, extension_dirs
 from simcse_lit.config.as_typed import groups, quoted
 
 PAGE = """\
@@ -42,12 +42,14 @@ def show(verb: str, arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
     known, rest = parser.parse_known_args(arguments)
-    folders = [CONF_DIR] if known.config_dir is None else [CONF_DIR, known.config_dir.absolute()]
+    own = [] if known.config_dir is None else [known.config_dir.absolute()]
     overrides = [argument for argument in rest if not argument.startswith("-")]
-    overrides += [f"hydra.searchpath=[{quoted(f'file://{folder}')}]" for folder in folders[1:]]
+    overrides += [f"hydra.searchpath=[{quoted(f'file://{folder}')}]" for folder in own]
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = hydra.compose(verb, overrides)
-    page = PAGE.format(about=about(verb), groups=_groups(verb, folders), keys=OmegaConf.to_yaml(composed))
+    page = PAGE.format(
+        about=about(verb), groups=_groups(verb, [CONF_DIR, *extension_dirs(), *own]), keys=OmegaConf.to_yaml(composed)
+    )
     try:
         print(page, flush=True)
     except BrokenPipeError:  # --help | head

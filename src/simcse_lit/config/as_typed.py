@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from hydra.utils import get_object
 
-from simcse_lit.config import CONF_DIR
+from simcse_lit.config import CONF_DIR, extension_dirs
 from simcse_lit.config.schema import HOLDS, NUMBERS, SCHEMAS, SENTENCE, TEXTS
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # --help reads the file of every verb
@@ -256,7 +256,7 @@ def _target(group: str, name: str, words: Sequence[str]) -> str:
     found = {key_of(word): unquoted(word.partition("=")[2]) for word in words}
     if target := found.get(f"{group}.{name}._target_"):
         return target
-    for folder in (*_config_dirs(words), CONF_DIR):
+    for folder in (*_config_dirs(words), *extension_dirs(), CONF_DIR):
         for file in sorted((folder / TASKS.get(group, group)).glob("*.yaml")):
             entry = (yaml.load(file.read_text(encoding="utf-8"), Loader=YAML) or {}).get(name)
             if isinstance(entry, dict):

@@ -89,7 +89,11 @@ def _defaults(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
     """What keys default to beside a run's overrides; those that have no value are left out."""
     try:
         composed = compose("train", [*read_overrides(folder), "run_dir=unused"])
-        return {key: OmegaConf.select(composed, key) for key in keys if not OmegaConf.is_missing(composed, key)}
+        found = {key: OmegaConf.select(composed, key) for key in keys if not OmegaConf.is_missing(composed, key)}
+        return {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in found.items()
+        }
     except (UserError, HydraException, OmegaConfBaseException):  # made with files that are not here
         return {}
 

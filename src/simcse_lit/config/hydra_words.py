@@ -17,7 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from simcse_lit.config import CONF_DIR, options
+from simcse_lit.config import CONF_DIR, extension_dirs, options
 from simcse_lit.errors import UserError, did_you_mean
 
 MISSING_VALUE = "Missing mandatory value"
@@ -171,7 +171,7 @@ def _valid_keys(verb: str) -> list[str]:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = hydra.compose(verb)
-    groups = [folder.name for folder in CONF_DIR.iterdir() if folder.is_dir()]
+    groups = [folder.name for conf in (CONF_DIR, *extension_dirs()) for folder in conf.iterdir() if folder.is_dir()]
     return groups + _dotted(composed, "")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from simcse_lit.config import CONF_DIR
+from simcse_lit.config import CONF_DIR, extension_dirs
 from simcse_lit.config.as_typed import key_of, quoted
 from simcse_lit.config.checks.rules import composed_run
 from simcse_lit.config.earlier import read_overrides, read_yaml
@@ -92,7 +92,8 @@ def _check_foreign(words: Sequence[str], typed: Sequence[str], folder: Path) -> 
 
 
 def check_targets(config: DictConfig, words: Sequence[str]) -> None:
-    """See that a run that this user did not start builds nothing that simcse-lit's own configuration does not name.
+    """See that a run that this user did not start builds nothing that the configuration of simcse-lit and of installed
+    packages does not name.
 
     `earlier_words` has looked at its words; this looks at what they compose.
 
@@ -106,7 +107,8 @@ def check_targets(config: DictConfig, words: Sequence[str]) -> None:
     folder = run_folder(str(config.resume))
     if config.resume in (None, "auto") or is_ours(folder):
         return
-    known = {name for file in CONF_DIR.rglob("*.yaml") for name in TARGET.findall(file.read_text(encoding="utf-8"))}
+    files = (file for folder in (CONF_DIR, *extension_dirs()) for file in folder.rglob("*.yaml"))
+    known = {name for file in files for name in TARGET.findall(file.read_text(encoding="utf-8"))}
     earlier = [word for word in read_overrides(folder) if key_of(word) != "resume"]
     now = words[len(earlier) :]
     known |= {name for word in now if "_target_" in word for name in re.findall(r"[\w.]+", word)}

@@ -11,15 +11,14 @@ from omegaconf import OmegaConf
 
 from simcse_lit.errors import UserError
 
-SAMPLES = {"unsup": "wikipedia.txt", "sup": "triplets.csv"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def register() -> None:
-    """Make `${samples:LOSS}` known: the bundled training file for a loss."""
-    # An unknown loss is for validation to name, in its own words.
+    """Make `${samples:COLUMNS}` known: the bundled training file that has these columns."""
+    files = {1: "wikipedia.txt"}
     OmegaConf.register_new_resolver(
-        "samples", lambda loss: f"pkg://simcse_lit/data/samples/{SAMPLES.get(loss, '')}", replace=True
+        "samples", lambda columns: f"pkg://simcse_lit/data/samples/{files.get(len(columns), 'triplets.csv')}", replace=True
     )
 
 

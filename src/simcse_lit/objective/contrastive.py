@@ -1,11 +1,32 @@
 """The contrastive objective of SimCSE: anchors, their positives and, if there are any, their hard negatives.
 
-Shapes: B anchors, N candidates (N = B in one process, W x B gathered from W of them by `gather.py`), H hidden.
+Shapes: B anchors, N candidates (N = B in one process, W x B gathered from W of them by `gather.py`), H hidden, C columns.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def similarities(anchor_BH: Tensor, *candidates_NH: Tensor, similarity: str) -> Tensor:
+    """The similarity of every anchor with every candidate, in float32 or better, under autocast too.
+
+    Args:
+        anchor_BH: (B, H).
+        candidates_NH: (N, H) each; their columns stand side by side, in this order.
+        similarity: `cosine`, or `dot` for the dot product without normalisation.
+
+    Returns:
+        (B, sum of N).
+    """
+    # Autocast would run the matmul in half precision, where similarities over 0.05 lose two digits.
+    with torch.autocast(anchor_BH.device.type, enabled=False):
+        exact = [view.to(torch.promote_types(view.dtype, torch.float32)) for view in (anchor_BH, *candidates_NH)]
+        if similarity == "cosine":
+            exact = [F.normalize(view, dim=-1) for view in exact]
+        return exact[0] @ torch.cat(exact[1:]).T
 
 
 def contrastive_logits(
@@ -16,6 +37,7 @@ def contrastive_logits(
     similarity: str = "cosine",
     hard_negative_weight: float = 0.0,
     first: int = 0,
+    positive: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Similarities of every anchor with every candidate, over the temperature, in float32 or better.
 
@@ -33,6 +55,8 @@ def contrastive_logits(
         similarity: `cosine`, or `dot` for the dot product without normalisation.
         hard_negative_weight: ln(alpha) of Table 7; 0 weighs a hard negative like any other negative.
         first: place of the first anchor's positive among the candidates: rank x B after a gather.
+        positive: changes the similarities of the anchors with their positives, (B,) to (B,), before the temperature divides
+            them; None leaves them.
 
     Returns:
         Logits, (B, N) for two views and (B, 2N) for three; the right class of row i is column first + i.
@@ -44,7 +68,7 @@ def contrastive_logits(
     Source: SimCSE equations 4 (two views of a sentence) and 5 (hard negatives); the weight is that of Table 7, temperature
         and dot product are those of Table D.1.
     """
-    if temperature <= 0:
+    if not isinstance(temperature, Tensor) and temperature <= 0:  # a GPU would be waited for to look at a tensor
         raise ValueError(f"temperature must be greater than 0, got {temperature}")
     if similarity not in ("cosine", "dot"):
         raise ValueError(f"similarity must be cosine or dot, got {similarity!r}")
@@ -57,29 +81,36 @@ def contrastive_logits(
         )
     if not hard_negatives_NH and hard_negative_weight != 0:
         raise ValueError("hard_negative_weight needs hard negatives")
-    # Autocast would run the matmul in half precision, where similarities over 0.05 lose two digits.
-    with torch.autocast(anchor_BH.device.type, enabled=False):
-        exact = [view.to(torch.promote_types(view.dtype, torch.float32)) for view in views]
-        if similarity == "cosine":
-            exact = [F.normalize(view, dim=-1) for view in exact]
-        logits_BN = exact[0] @ torch.cat(exact[1:]).T / temperature
-        if hard_negative_weight != 0:
-            own = hard_negative_weight * torch.eye(batch, dtype=logits_BN.dtype, device=logits_BN.device)
-            own_BN = F.pad(own, (first, candidates - batch - first))
-            logits_BN = logits_BN + torch.cat([torch.zeros_like(own_BN), *[own_BN] * len(hard_negatives_NH)], dim=1)
+    logits_BN = similarities(anchor_BH, *views[1:], similarity=similarity)
+    if positive is not None:
+        changed_B = positive(logits_BN.diagonal(first))
+        logits_BN = logits_BN.diagonal_scatter(changed_B, first)
+    logits_BN = logits_BN / temperature
+    if hard_negative_weight != 0:
+        own = hard_negative_weight * torch.eye(batch, dtype=logits_BN.dtype, device=logits_BN.device)
+        own_BN = F.pad(own, (first, candidates - batch - first))
+        logits_BN = logits_BN + torch.cat([torch.zeros_like(own_BN), *[own_BN] * len(hard_negatives_NH)], dim=1)
     return logits_BN
 
 
-def contrastive_loss(logits_BN: Tensor, first: int = 0) -> Tensor:
+def contrastive_loss(logits_BC: Tensor, first: int = 0, *, decoupled: bool = False) -> Tensor:
     """Cross-entropy of each row against its own positive, averaged over the batch.
 
     Args:
-        logits_BN: from `contrastive_logits`, (B, N), (B, 2N) or wider.
+        logits_BC: from `contrastive_logits`, (B, N), (B, 2N) or wider; -inf in a column that does not count.
         first: as given there.
+        decoupled: leave the positive out of the denominator. A row without any negative then adds 0.
 
     Returns:
         Scalar, in nats.
 
-    Source: SimCSE equations 4 and 5.
+    Source: SimCSE equations 4 and 5; decoupled, Yeh et al. 2021, Decoupled Contrastive Learning, equation 6.
     """
-    return F.cross_entropy(logits_BN, torch.arange(first, first + logits_BN.shape[0], device=logits_BN.device))
+    right_B = torch.arange(first, first + logits_BC.shape[0], device=logits_BC.device)
+    if not decoupled:
+        return F.cross_entropy(logits_BC, right_B)
+    positive_B = logits_BC.diagonal(first)
+    negatives_BC = logits_BC.scatter(1, right_B[:, None], -torch.inf)
+    alone_B = negatives_BC.isneginf().all(1)
+    rest_B = negatives_BC.masked_fill(alone_B[:, None], 0).logsumexp(1)  # of -inf alone there is no gradient
+    return (rest_B - positive_B).masked_fill(alone_B, 0).mean()

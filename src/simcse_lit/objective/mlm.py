@@ -1,11 +1,16 @@
 """The masked-language-modelling auxiliary objective: which tokens are masked, and the loss of predicting them.
 
-Shapes: N sentences, L length, K vocabulary.
+Shapes: B examples, V views, L length, N = B x V sentences, n of them, l of their tokens, K vocabulary.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from simcse_lit.objective.step import Step, Vocabulary
+from simcse_lit.objective.term import Term
 
 IGNORED = -100
 
@@ -53,3 +58,46 @@ def mlm_loss(logits_NLK: Tensor, labels_NL: Tensor, targets: Tensor | None = Non
     logits_NLK = logits_NLK.to(torch.promote_types(logits_NLK.dtype, torch.float32))
     total = F.cross_entropy(logits_NLK.flatten(0, 1), labels_NL.flatten(), ignore_index=IGNORED, reduction="sum")
     return total / ((labels_NL != IGNORED).sum().clamp(min=1) if targets is None else targets)
+
+
+class MaskedLanguageModel(Term):
+    """The auxiliary loss over the tokens of all views, each view with a mask of its own.
+
+    Args:
+        probability: share of the tokens that is chosen.
+
+    Source: SimCSE section 6.1 and Table D.2.
+    """
+
+    needs = frozenset({"mlm_head", "mask_token"})
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.special_ids: Tensor
+        self.register_buffer("special_ids", torch.empty(0, dtype=torch.long), persistent=False)
+
+    def setup(self, width: int, vocabulary: Vocabulary) -> None:
+        """Note the ids of the tokenizer."""
+        assert vocabulary.mask_token_id is not None  # `needs` says so
+        self.mask_token_id, self.vocab_size = vocabulary.mask_token_id, vocabulary.size
+        self.special_ids = torch.tensor(vocabulary.special_ids, device=self.special_ids.device)
+
+    def forward(self, step: Step) -> Tensor:
+        """The mean cross-entropy in nats; divided by the mean number of chosen tokens over the processes."""
+        ids_NL, mask_NL = step.ids_BVL.flatten(0, 1), step.mask_BVL.flatten(0, 1)
+        maskable_NL = mask_NL.bool() & ~torch.isin(ids_NL, self.special_ids)
+        corrupted_NL, labels_NL = mask_tokens(
+            ids_NL,
+            maskable_NL,
+            mask_token_id=self.mask_token_id,
+            vocab_size=self.vocab_size,
+            probability=self.probability,
+        )
+        targets = step.mean((labels_NL != IGNORED).sum()).clamp(min=1 / step.processes)
+
+        def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor, packing: Any) -> Tensor:
+            labels = labels_nl if packing is None else packing.pack(labels_nl, IGNORED)
+            return mlm_loss(step.passes.token_scores(ids_nl, mask_nl, packing), labels, targets)
+
+        return torch.stack(step.passes.in_chunks(part, corrupted_NL, mask_NL, labels_NL)).sum()

@@ -52,8 +52,8 @@ CURVES = {
     "val/uniformity": Curve("Uniformity (lower is more uniform)", "nats", "Learning"),
     "train/positive_cosine": Curve("Cosine of positives", "mean over the batch", "Optimisation"),
     "train/negative_cosine": Curve("Cosine of negatives", "mean over the batch", "Optimisation"),
-    "train/contrastive_loss": Curve("Contrastive loss", "nats", None),
-    "train/mlm_loss": Curve("Masked language modelling", "loss, nats", None),
+    "train/loss/contrastive": Curve("Contrastive loss", "nats", None),
+    "train/loss/mlm": Curve("Masked language modelling", "loss, nats", None),
     "train/gradient_norm": Curve("Gradient norm", "before clipping", "Optimisation"),
     "lr": Curve("Learning rate", "", "Optimisation"),  # logged as lr-OPTIMISER
     "train/sentences_per_second": Curve("Throughput", "sentences a second", "Speed"),

@@ -10,12 +10,16 @@ from transformers import PreTrainedModel
 
 from simcse_lit.config.as_typed import literal
 from simcse_lit.config.checks.positives import views_are_alike
+from simcse_lit.config.extension import build as build_node
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import add_adapter
 from simcse_lit.encoder.backbone import check_fit, load_backbone, untie_head
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
+from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite, load_suite
+from simcse_lit.objective.step import Vocabulary
+from simcse_lit.objective.term import Objective, Term, Weight
 from simcse_lit.training.chunking import chunking
 from simcse_lit.training.module import SimCSEModule
 from simcse_lit.training.optimisation import optimisation
@@ -45,8 +49,9 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         UserError: the optimiser, the model, the text or the test sets cannot be used.
     """
     optimiser = optimisation(config.optimizer)
+    objective = build_objective(config)
     suite = load_suite(config, chosen_on)
-    backbone, tokenizer = load_backbone(config.model, mlm=config.loss.mlm_weight > 0)
+    backbone, tokenizer = load_backbone(config.model, mlm="mlm_head" in objective.needs)
     check_fit(config, backbone, tokenizer)
     if not config.loss.mlm_tied:
         untie_head(backbone)
@@ -67,19 +72,46 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         if each is not None:
             each.compile_backbone(config.trainer.compile)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    objective.setup(encoder.hidden, Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids)))
     module = SimCSEModule(
         encoder,
-        tokenizer,
-        loss=config.loss,
+        objective,
         chunking=chunking(config.trainer, encoder, on_cpu=on_cpu),
         optimisation=optimiser,
         scorer=scorer,
         made_of={"model": asdict(config.model), "adapter": asdict(config.adapter), "chosen_on": suite.dev.name},
         seed=config.seed,
+        fixed_dropout=config.loss.fixed_dropout,
         second_encoder=second,
         replacement=replacement,
     )
     return Built(module, data, suite)
+
+
+def build_objective(config: TrainConfig) -> Objective:
+    """The objective of `loss.terms`, without the terms whose weight is 0.
+
+    Raises:
+        UserError: a term cannot be built, or needs what the run has not.
+    """
+    terms: dict[str, Term] = {}
+    weights: dict[str, Weight] = {}
+    for name, node in config.loss.terms.items():
+        key = f"loss.terms.{name}"
+        settings = dict(node)
+        weight = settings.pop("weight", 1.0)
+        if weight == 0:
+            continue
+        term = build_node(settings, key)
+        if not isinstance(term, Term):
+            raise UserError(f"{key}._target_={node['_target_']}: is no simcse_lit.objective.term.Term.")
+        if "hard_negative" in term.needs and len(config.data.columns) < 3:
+            raise UserError(f"{key}: needs hard negatives, and data.columns=[{','.join(config.data.columns)}] has none.")
+        terms[name] = term
+        weights[name] = build_node(weight, f"{key}.weight") if isinstance(weight, dict) else weight
+        if not isinstance(weights[name], (int, float)) and not callable(weights[name]):
+            raise UserError(f"{key}.weight={weight}: must be a number, or a function of step and steps, by _target_.")
+    return Objective(terms, weights)
 
 
 def _encoder(config: TrainConfig, backbone: PreTrainedModel) -> SentenceEncoder:

@@ -4,6 +4,7 @@ Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,14 @@ import torch
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor
 from torch.optim import Optimizer
-from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.config.schema import LossConfig
-from simcse_lit.distributed import mean_over_ranks, world
+from simcse_lit.distributed import mean_over_ranks
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.encoder.packing import Packing
 from simcse_lit.errors import UserError
-from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.objective.gather import gather_rows
-from simcse_lit.objective.mlm import IGNORED, mask_tokens, mlm_loss
+from simcse_lit.objective.contrastive import similarities
+from simcse_lit.objective.step import Passes, Step
+from simcse_lit.objective.term import Objective
 from simcse_lit.seeds import derived_seed
 from simcse_lit.training.callbacks import last_good
 from simcse_lit.training.chunking import Chunking, encode_in_chunks
@@ -38,14 +37,14 @@ class SimCSEModule(pl.LightningModule):
 
     Args:
         encoder: the sentence encoder.
-        tokenizer: names the mask token and the special tokens, for the MLM objective.
-        loss: the group `loss` of `conf/`.
+        objective: what is minimised; set up for this encoder.
         chunking: how a step's sentences go through the encoder.
         optimisation: optimiser and schedule.
         scorer: validation and test tasks.
         made_of: recorded in checkpoints: the groups `model` and `adapter` of `conf/` by which `encoder` was made, and the
             development task on which the best is chosen.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
+        fixed_dropout: one dropout mask for all views of a sentence (Table 3).
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.
         replacement: replaces tokens of the positives; None to leave them as they are.
@@ -54,14 +53,14 @@ class SimCSEModule(pl.LightningModule):
     def __init__(
         self,
         encoder: SentenceEncoder,
-        tokenizer: PreTrainedTokenizerFast,
+        objective: Objective,
         *,
-        loss: LossConfig,
         chunking: Chunking,
         optimisation: Optimisation,
         scorer: Scorer,
         made_of: Mapping[str, Any],
         seed: int,
+        fixed_dropout: bool = False,
         second_encoder: SentenceEncoder | None = None,
         replacement: Replacement | None = None,
     ) -> None:
@@ -69,7 +68,8 @@ class SimCSEModule(pl.LightningModule):
         self.encoder = encoder
         self.second_encoder = second_encoder
         self.replacement = replacement
-        self.loss_config = loss
+        self.objective = objective
+        self.fixed_dropout = fixed_dropout
         self.chunking = chunking
         self.optimisation = optimisation
         self.scorer = scorer
@@ -77,10 +77,7 @@ class SimCSEModule(pl.LightningModule):
         self.seed = seed
         self.untrained = False  # set while the encoder is scored before training: then without its random projection
         self.test_scores: dict[str, float] = {}
-        self._mask_token_id = tokenizer.mask_token_id
-        self._vocab_size = len(tokenizer)
-        self._special_ids: Tensor
-        self.register_buffer("_special_ids", torch.tensor(tokenizer.all_special_ids), persistent=False)
+        self._step: Step | None = None  # under way, until the optimiser has stepped
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how the encoder was made and is read, so that a checkpoint can be scored wherever it lies."""
@@ -98,34 +95,54 @@ class SimCSEModule(pl.LightningModule):
         return batch | {"chunks": self.chunking.plan(batch["attention_mask"])}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`.
-
-        Source: SimCSE equations 4 and 5, section 6.1; candidates are those of all processes (`objective/gather.py`).
-        """
+        """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`."""
+        ids_BVL, mask_BVL = batch["input_ids"], batch["attention_mask"]
         if self.replacement is not None:
-            batch = batch | {"input_ids": self.replacement(batch["input_ids"], batch["attention_mask"])}
-        vectors_BVH = self._views(batch["input_ids"], batch["attention_mask"], batch["chunks"])
-        vectors_BVH = vectors_BVH.to(torch.promote_types(vectors_BVH.dtype, torch.float32))
-        first = world()[0] * len(vectors_BVH)
-        anchor_BH, candidates = vectors_BVH[:, 0], gather_rows(vectors_BVH[:, 1:]).unbind(1)
-        logits_BN = contrastive_logits(
-            anchor_BH,
-            *candidates,
-            temperature=self.loss_config.temperature,
-            similarity=self.loss_config.similarity,
-            hard_negative_weight=self.loss_config.hard_negative_weight,
-            first=first,
-        )
-        loss = contrastive_loss(logits_BN, first)
+            ids_BVL = self.replacement(ids_BVL, mask_BVL)
+        vectors_BVD = self._views(ids_BVL, mask_BVL, batch["chunks"])
+        vectors_BVD = vectors_BVD.to(torch.promote_types(vectors_BVD.dtype, torch.float32))
+        passes = self._passes(mask_BVL, batch["chunks"])
+        self._step = Step(ids_BVL, mask_BVL, vectors_BVD, self.global_step, self._total_steps, self.seed, passes)
+        loss: Tensor
+        loss, terms = self.objective(self._step)
         if self._is_logged:
-            self._log_cosines(anchor_BH, candidates, first)
-        if self.loss_config.mlm_weight:
-            mlm = self._mlm(batch["input_ids"], batch["attention_mask"], batch["chunks"])
-            self._log_loss("train/contrastive_loss", loss)
-            self._log_loss("train/mlm_loss", mlm)
-            loss = loss + self.loss_config.mlm_weight * mlm
+            candidates = self._step.gather(vectors_BVD[:, 1:].detach()).unbind(1)
+            self._log_cosines(vectors_BVD[:, 0], candidates, self._step.first)
+        for name, value in terms.items():
+            self._log_loss(f"train/loss/{name}", value)
         self._log_loss("train/loss", loss)
         return loss
+
+    def _passes(self, mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Passes:
+        """The encoder as the terms see it, under the autocast of this moment, which the objective switches off."""
+        device = mask_BVL.device.type
+        precision = partial(torch.autocast, device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        keep = self.chunking.kept(mask_BVL)
+
+        def encode(ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
+            with precision():
+                vectors_ND = self._encode(self.encoder, ids_NL[:, None], mask_NL[:, None]).squeeze(1)
+            return vectors_ND.to(torch.promote_types(vectors_ND.dtype, torch.float32))
+
+        def token_scores(ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None) -> Tensor:
+            with precision():
+                return self.encoder.mlm_logits(ids_nl, mask_nl, packing)
+
+        return Passes(encode, lambda function, *tokens_NL: in_chunks(function, chunks, *tokens_NL, keep=keep), token_scores)
+
+    @cached_property
+    def _total_steps(self) -> int:
+        """Of the run; 0 without a trainer."""
+        return 0 if self._trainer is None else int(self.trainer.estimated_stepping_batches)
+
+    def optimizer_step(self, *arguments: Any, **more: Any) -> None:
+        """Step, and then let the terms change what they hold; not if a step was skipped, since its gradient overflowed."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = scaler and scaler.get_scale()
+        super().optimizer_step(*arguments, **more)
+        if self._step is not None and (scaler is None or scaler.get_scale() >= scale):
+            self.objective.after_step(self._step)
+        self._step = None
 
     @property
     def _is_logged(self) -> bool:
@@ -135,9 +152,9 @@ class SimCSEModule(pl.LightningModule):
         return (self.global_step + 1) % self._trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
 
     @torch.no_grad()
-    def _log_cosines(self, anchor_BH: Tensor, candidates: Sequence[Tensor], first: int) -> None:
+    def _log_cosines(self, anchor_BD: Tensor, candidates: Sequence[Tensor], first: int) -> None:
         """Log the mean cosine of the positives and of all negatives, hard ones too, over the anchors of all processes."""
-        cosines_BN = contrastive_logits(anchor_BH, *candidates, temperature=1.0, first=first)
+        cosines_BN = similarities(anchor_BD, *candidates, similarity="cosine")
         positives = cosines_BN.diagonal(first)
         negatives = (cosines_BN.sum() - positives.sum()) / max(cosines_BN.numel() - len(positives), 1)
         self._log_loss("train/positive_cosine", positives.mean())
@@ -154,7 +171,7 @@ class SimCSEModule(pl.LightningModule):
 
         Two passes over a text with the same dropout mask give the same vector, so with `fixed_dropout` one pass is made.
         """
-        if self.loss_config.fixed_dropout:
+        if self.fixed_dropout:
             anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
             return anchors_B1H.expand(-1, input_ids_BVL.shape[1], -1)
         if self.second_encoder is None:
@@ -172,30 +189,6 @@ class SimCSEModule(pl.LightningModule):
         vectors_NH = encode_in_chunks(encoder, ids_NL, mask_NL, chunks, keep=self.chunking.kept(mask_BVL))
         vectors_BVH: Tensor = vectors_NH.unflatten(0, mask_BVL.shape[:2])
         return vectors_BVH
-
-    def _mlm(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
-        """The auxiliary loss over the tokens of all views, each view with a mask of its own.
-
-        Divided by the mean number of chosen tokens over the processes: ranks choose more or fewer.
-        """
-        input_ids_NL, attention_mask_NL = input_ids_BVL.flatten(0, 1), attention_mask_BVL.flatten(0, 1)
-        maskable_NL = attention_mask_NL.bool() & ~torch.isin(input_ids_NL, self._special_ids)
-        corrupted_NL, labels_NL = mask_tokens(
-            input_ids_NL,
-            maskable_NL,
-            mask_token_id=self._mask_token_id,
-            vocab_size=self._vocab_size,
-            probability=self.loss_config.mlm_probability,
-        )
-        targets = mean_over_ranks((labels_NL != IGNORED).sum()).clamp(min=1 / world()[1])
-
-        def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor, packing: Packing | None) -> Tensor:
-            labels = labels_nl if packing is None else packing.pack(labels_nl, IGNORED)
-            return mlm_loss(self.encoder.mlm_logits(ids_nl, mask_nl, packing), labels, targets)
-
-        keep = self.chunking.kept(attention_mask_BVL)
-        losses = in_chunks(part, chunks, corrupted_NL, attention_mask_NL, labels_NL, keep=keep)
-        return torch.stack(losses).sum()
 
     def configure_optimizers(self) -> Any:
         """The optimiser over every trainable parameter, and the schedule over all steps."""

@@ -10,7 +10,7 @@ NLI_LABELS = ("entailment", "neutral", "contradiction")
 def views_are_alike(config: TrainConfig) -> bool:
     """Whether both views of an example are one text in one encoder, so that dropout alone makes them differ."""
     other_text = config.augmentation.name != "none" or config.data.next_sentences is not None
-    return config.loss.name == "unsup" and not other_text and config.loss.encoders == 1
+    return len(config.data.columns) == 1 and not other_text and config.loss.encoders == 1
 
 
 def check_views(config: TrainConfig) -> None:
@@ -88,7 +88,7 @@ def _check_positives(config: TrainConfig) -> None:
         (f"augmentation={augmentation}", augmentation != "none"),
         (f"data.next_sentences={data.next_sentences}", data.next_sentences is not None),
     ):
-        if chosen and config.loss.name != "unsup":
+        if chosen and len(config.data.columns) != 1:
             raise UserError(f"{key}: loss={config.loss.name} reads its positives from the file. Use loss=unsup.")
     if data.next_sentences is None:
         return

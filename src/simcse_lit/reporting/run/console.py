@@ -68,7 +68,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
     steps = " or ".join(limits)
     processes = config.trainer.devices * config.trainer.num_nodes
-    views = 2 if config.loss.name == "unsup" else len(config.data.columns)
+    views = max(2, len(config.data.columns))
     log.info(
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
         "         pooler %s, projection %s\n"

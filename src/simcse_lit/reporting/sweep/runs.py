@@ -131,12 +131,18 @@ def _read(folder: Path, root: Path) -> Run | None:
 
 def _completed(runs: list[Run]) -> list[Run]:
     """Give runs of an older version the keys that only younger ones hold, with their defaults, so that they compare."""
-    held = set(typed_keys()) & {key for run in runs for key in run.facts}
-    lacking = [bool(run.folder and run.facts.keys() & held and held - run.facts.keys()) for run in runs]
+    held = [_held(run) for run in runs]
+    all_held = set[str]().union(*held)
+    lacking = [bool(run.folder and own and all_held - own) for run, own in zip(runs, held, strict=True)]
     return [
         replace(run, facts={**_facts(read_config(run.folder)), **run.facts}) if lacks and run.folder else run
         for run, lacks in zip(runs, lacking, strict=True)
     ]
+
+
+def _held(run: Run) -> set[str]:
+    """The keys of the schema that a run has a value of, or of some key below."""
+    return {key for key in typed_keys() if any(fact == key or fact.startswith(f"{key}.") for fact in run.facts)}
 
 
 def _facts(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""Readers of corpora: files that end in .lab, and URLs lab://PATH of the same files.
+
+A row is a line `NAME: VALUE` for each column; a blank line ends it.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from simcse_lit.text.rows import BadRow
+
+
+def read(location: str) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
+    """The line on which each row starts, and its fields; or why it cannot be used."""
+    row: dict[str, Any] = {}
+    start, bad = 1, None
+    text = Path(location.removeprefix("lab://")).read_text(encoding="utf-8")
+    for line, words in enumerate([*text.splitlines(), ""], start=1):
+        name, colon, value = words.partition(": ")
+        if colon:
+            row[name] = value
+        elif words:
+            bad = BadRow(f"line {line} has no name before a colon")
+        if not words:
+            if row or bad:
+                yield start, bad or row
+            row, start, bad = {}, line + 1, None

@@ -1,0 +1,66 @@
+"""Builds what a node of the configuration names by `_target_`: a class or function of simcse-lit or of anyone else."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+
+from simcse_lit.config.as_typed import literal
+from simcse_lit.errors import UserError, did_you_mean
+
+OF_HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+
+def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
+    """Call what `node` names by `_target_` with its other keys as arguments; nodes inside it are built first.
+
+    Args:
+        node: of a configuration whose interpolations are resolved.
+        key: dotted, where the node stands, for messages.
+        more: further arguments, which are no part of the configuration.
+
+    Raises:
+        UserError: there is no such class or function, or it does not take these arguments.
+    """
+    if "_target_" not in node:
+        raise UserError(f"{key}._target_: has no value. Name a class: {key}._target_=PACKAGE.CLASS")
+    _check(node, key, more)
+    try:
+        return instantiate(literal(node), **more)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, (TypeError, ValueError)):
+            raise UserError(f"{key}: {node['_target_']}: {cause}") from error
+        raise
+
+
+def _check(node: Any, key: str, more: Mapping[str, Any]) -> None:
+    """Look at every `_target_` of a node, and at the names of its arguments."""
+    if not isinstance(node, Mapping):
+        return
+    for name, value in node.items():
+        _check(value, f"{key}.{name}", {})
+    if "_target_" not in node:
+        return
+    target = str(node["_target_"])
+    try:
+        parameters = inspect.signature(get_object(target)).parameters
+    except Exception as error:  # whatever importing another's module raises
+        raise UserError(f"{key}._target_={target}: cannot be imported: {error.__cause__ or error}") from error
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    taken = [name for name in parameters if name not in more]
+    for name in node:
+        if name not in taken and name not in OF_HYDRA:
+            raise UserError(
+                f"{key}.{name}: {target.rpartition('.')[2]} takes no such argument.{did_you_mean(name, taken)}\n"
+                f"It takes: {', '.join(taken) or 'none'}."
+            )
+    needed = [name for name in taken if parameters[name].default is inspect.Parameter.empty and name not in node]
+    needed = [name for name in needed if parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL]
+    if needed and not node.get("_partial_") and "_args_" not in node:
+        raise UserError(f"{key}.{needed[0]}: has no value, and {target.rpartition('.')[2]} needs one.")

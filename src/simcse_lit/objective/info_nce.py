@@ -1,0 +1,199 @@
+"""InfoNCE as a term of the objective: the contrastive loss of SimCSE, and the places where its successors change it.
+
+Shapes: B anchors of this process, N = W x B candidates of all processes, K extra negatives, C columns of all these, D
+numbers of a vector.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss, similarities
+from simcse_lit.objective.step import Step, Vocabulary
+from simcse_lit.objective.term import Term
+
+
+class Part(nn.Module):
+    """What the parts of InfoNCE share. A part that keeps something changes it in `after_step` only."""
+
+    def setup(self, width: int, vocabulary: Vocabulary) -> None:
+        """As `Term.setup`."""
+
+    def after_step(self, step: Step) -> None:
+        """As `Term.after_step`."""
+
+
+class Negatives(Part):
+    """More negatives for every anchor: a queue, noise, mixtures."""
+
+    def forward(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
+        """Vectors of (K, D) for all anchors or of (B, K, D) for each its own.
+
+        Args:
+            step: under way.
+            anchor_BD: the anchors, (B, D).
+            candidates: the positives and each kind of hard negatives of all processes, (N, D) each.
+        """
+        raise NotImplementedError
+
+
+class Mask(Part):
+    """Which candidates do not count as negatives, or how much they count."""
+
+    def forward(self, step: Step) -> Tensor:
+        """For the first columns, the positives (B, N) or all candidates (B, N x kinds): true to leave one out, or a weight.
+
+        A weight multiplies the candidate's term in the denominator. An anchor's own positive always counts in full.
+        """
+        raise NotImplementedError
+
+
+class InfoNCE(Term):
+    """Cross-entropy of each anchor's positive among all candidates.
+
+    The order is fixed: similarity, transform of the positive, division by the temperature, extra negatives, masks, and the
+    sum over the denominator in float32.
+
+    Args:
+        temperature: tau > 0; the paper's 0.05.
+        learn_temperature: train it, from `temperature` on, as CLIP does.
+        similarity: `cosine` or `dot`.
+        hard_negative_weight: added to the logit of a row's own hard negative, ln(alpha) of Table 7.
+        directions: `rows`, or `both` to contrast each positive with all anchors too; the loss is then the mean of the two.
+        denominator: `all`, or `negatives` to leave the positive out of it (decoupled contrastive learning).
+        own_view: the other anchors are negatives of an anchor too, as in SimCLR; with `both`, the other positives are those
+            of a positive.
+        positive: transform of the similarities of the anchors with their positives, (B,) to (B,), as a margin; or None.
+        negatives: more negatives of the anchors, by name.
+        masks: which candidates count for the anchors, by name.
+
+    Raises:
+        ValueError: an option has no such value, or the temperature is not positive.
+
+    Source: SimCSE equations 4 and 5, Tables 7 and D.1.
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        *,
+        learn_temperature: bool = False,
+        similarity: str = "cosine",
+        hard_negative_weight: float = 0.0,
+        directions: str = "rows",
+        denominator: str = "all",
+        own_view: bool = False,
+        positive: nn.Module | None = None,
+        negatives: Mapping[str, Negatives] | None = None,
+        masks: Mapping[str, Mask] | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, allowed in (
+            ("directions", directions, ("rows", "both")),
+            ("denominator", denominator, ("all", "negatives")),
+            ("similarity", similarity, ("cosine", "dot")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}={value}: not one of {', '.join(allowed)}")
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError(f"temperature={temperature}: must be a finite number greater than 0")
+        start_1 = torch.tensor([-math.log(temperature)])  # FSDP takes no parameter without a dimension
+        self.log_scale = nn.Parameter(start_1) if learn_temperature else None
+        self.fixed_temperature = temperature
+        self.similarity = similarity
+        self.hard_negative_weight = hard_negative_weight
+        self.directions, self.denominator, self.own_view = directions, denominator, own_view
+        self.positive = positive
+        self.negatives = nn.ModuleDict(dict(negatives or {}))
+        self.masks = nn.ModuleDict(dict(masks or {}))
+        if hard_negative_weight != 0:
+            self.needs = frozenset({"hard_negative"})  # type: ignore[misc]  # of this one
+
+    @property
+    def temperature(self) -> Tensor | float:
+        """tau, as a scalar tensor if it is learned; never below 0.01, as CLIP's."""
+        if self.log_scale is None:
+            return self.fixed_temperature
+        return torch.exp(-self.log_scale.clamp(max=math.log(100))).squeeze(0)
+
+    def _parts(self) -> list[Part]:
+        return [cast(Part, part) for part in (*self.negatives.values(), *self.masks.values())]
+
+    def setup(self, width: int, vocabulary: Vocabulary) -> None:
+        """As `Part.setup`, of every part."""
+        for part in self._parts():
+            part.setup(width, vocabulary)
+
+    def after_step(self, step: Step) -> None:
+        """As `Part.after_step`, of every part."""
+        for part in self._parts():
+            part.after_step(step)
+
+    def forward(self, step: Step) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """The loss over this process's anchors and the candidates of all, in nats; a learned temperature beside it.
+
+        Raises:
+            ValueError: a part returns what does not fit.
+        """
+        anchor_BD, positive_BD = step.vectors_BVD[:, 0], step.vectors_BVD[:, 1]
+        candidates = step.gather(step.vectors_BVD[:, 1:]).unbind(1)
+        logits_BC = self._logits(step, anchor_BD, candidates, self.hard_negative_weight)
+        logits_BC = self._with_negatives(step, logits_BC, anchor_BD, candidates)
+        loss = self._loss(step, self._masked(step, logits_BC), anchor_BD)
+        if self.directions == "both":
+            logits_BN = self._logits(step, positive_BD, [step.gather(anchor_BD)], 0.0)
+            loss = (loss + self._loss(step, logits_BN, positive_BD)) / 2
+        temperature = self.temperature
+        return (loss, {"temperature": temperature.detach()}) if isinstance(temperature, Tensor) else loss
+
+    def _logits(self, step: Step, rows_BD: Tensor, columns: Sequence[Tensor], hard_negative_weight: float) -> Tensor:
+        return contrastive_logits(
+            rows_BD,
+            *columns,
+            temperature=self.temperature,
+            similarity=self.similarity,
+            hard_negative_weight=hard_negative_weight,
+            first=step.first,
+            positive=self.positive,
+        )
+
+    def _loss(self, step: Step, logits_BC: Tensor, rows_BD: Tensor) -> Tensor:
+        """Of rows against their columns and, if asked for, against the other rows of their own view."""
+        if self.own_view:
+            others_BN = similarities(rows_BD, step.gather(rows_BD), similarity=self.similarity) / self.temperature
+            others_BN = others_BN.diagonal_scatter(others_BN.new_full((len(rows_BD),), -torch.inf), step.first)
+            logits_BC = torch.cat([logits_BC, others_BN], dim=1)
+        return contrastive_loss(logits_BC, step.first, decoupled=self.denominator == "negatives")
+
+    def _with_negatives(self, step: Step, logits_BC: Tensor, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
+        """The logits with those of the extra negatives behind them."""
+        parts = [logits_BC]
+        for name, part in self.negatives.items():
+            vectors = part(step, anchor_BD, candidates)
+            if vectors.ndim == 2:
+                parts.append(similarities(anchor_BD, vectors, similarity=self.similarity) / self.temperature)
+            elif vectors.ndim == 3 and len(vectors) == len(anchor_BD):
+                rows = zip(anchor_BD[:, None], vectors, strict=True)
+                own = [similarities(row_1D, own_KD, similarity=self.similarity) for row_1D, own_KD in rows]
+                parts.append(torch.cat(own) / self.temperature)
+            else:
+                raise ValueError(f"negatives.{name}: must be (K, D) or (B, K, D), got {tuple(vectors.shape)}")
+        return torch.cat(parts, dim=1) if len(parts) > 1 else logits_BC
+
+    def _masked(self, step: Step, logits_BC: Tensor) -> Tensor:
+        """The logits with what the masks leave out at -inf, and log w added to what they weigh."""
+        for name, part in self.masks.items():
+            mask_BC = part(step)
+            if mask_BC.ndim != 2 or len(mask_BC) != len(logits_BC) or mask_BC.shape[1] > logits_BC.shape[1]:
+                raise ValueError(f"masks.{name}: must be (B, N) or (B, C), got {tuple(mask_BC.shape)}")
+            if mask_BC.dtype == torch.bool:
+                added_BC = torch.zeros_like(mask_BC, dtype=logits_BC.dtype).masked_fill(mask_BC, -torch.inf)
+            else:
+                added_BC = mask_BC.to(logits_BC.dtype).log()
+            added_BC = added_BC.diagonal_scatter(added_BC.new_zeros(len(added_BC)), step.first)
+            logits_BC = logits_BC + F.pad(added_BC, (0, logits_BC.shape[1] - added_BC.shape[1]))
+        return logits_BC

@@ -1,0 +1,292 @@
+"""What every term of the objective must hold, as functions that the tests of any package may call.
+
+    def test_my_term() -> None:
+        simcse_lit.testing.check_term(partial(MyTerm, size=8))
+
+Each function raises an AssertionError that says what does not hold. They train a BERT of three layers and random weights for
+a few steps on the CPU, without dropout unless it says so.
+
+Shapes: B examples, V views, L length, D numbers of a vector.
+"""
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import BertConfig, BertForMaskedLM, BertModel
+
+from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.objective.info_nce import InfoNCE
+from simcse_lit.objective.step import Passes, Step, Vocabulary
+from simcse_lit.objective.term import Objective, Term
+from simcse_lit.training.chunking import Chunking
+from simcse_lit.training.module import SimCSEModule
+
+Make = Callable[[], Term]
+VOCABULARY = Vocabulary(size=100, mask_token_id=4, special_ids=(0, 1, 2))
+EXACT = 1e-10  # largest relative error of a gradient in float64
+
+
+def check_term(make: Make, *, views: int = 3, draws: bool = False) -> None:
+    """Check everything below.
+
+    Args:
+        make: makes the term, the same each time. A class, a function of a module or a `functools.partial` of one, since
+            other processes call it too.
+        views: V of the batches: 3 has a hard negative.
+        draws: the term draws random numbers. Two processes draw others than one does, so they are not compared.
+    """
+    check_draws(make, views=views, draws=draws)
+    if not draws:
+        check_processes(make, views=views)
+    check_micro_batches(make, views=views)
+    check_packing(make, views=views)
+    check_resume(make, views=views)
+    check_corners(make, views=views)
+    check_precision(make, views=views)
+    check_training(make, views=views)
+
+
+def check_formula(make: Make, reference: Callable[[Tensor], float], *, views: int = 3) -> None:
+    """The loss is that of a plain reference implementation, of random vectors (B, V, D) in float64."""
+    vectors_BVD = torch.randn(5, views, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    term = make()
+    term.setup(32, VOCABULARY)
+    loss = _loss(term.double()(step_of(vectors_BVD))).item()
+    expected = reference(vectors_BVD)
+    assert abs(loss - expected) <= 1e-6 * max(abs(expected), 1.0), f"the loss is {loss}, and the reference says {expected}"
+
+
+def check_draws(make: Make, *, views: int = 3, draws: bool = False) -> None:
+    """A term draws only if it says so, and another term changes neither its draws nor the dropout of the encoder."""
+    first, second = (_steps(make, views=views, seed=seed, steps=1) for seed in (0, 1))
+    differ = not torch.equal(first["loss 0"], second["loss 0"])
+    assert differ == draws, f"another seed {'changes' if differ else 'does not change'} the loss: draws={differ}"
+    alone, beside = (_steps(make, views=views, dropout=True, steps=1, more=more) for more in ({}, {"another": _Noise()}))
+    _assert_same(beside, alone, "another term that draws beside it")
+
+
+def check_processes(make: Make, *, views: int = 3) -> None:
+    """Two processes with half of the batch each have the gradients and the state of one process with all of it."""
+    with TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(_work, (make, views, folder), nprocs=2)
+        two = torch.load(Path(folder) / "two.pt", weights_only=True)
+    _assert_same(two, _steps(make, views=views), "two processes")
+
+
+def check_micro_batches(make: Make, *, views: int = 3) -> None:
+    """Micro-batches have the gradients and the state of the whole batch, under dropout too."""
+    micro = _steps(make, views=views, how="always", micro_batch_size=1)
+    _assert_same(micro, _steps(make, views=views), "micro-batches")
+
+
+def check_packing(make: Make, *, views: int = 3) -> None:
+    """Sentences that are packed several a row have the gradients and the state of padded ones."""
+    _assert_same(_steps(make, views=views, how="packed"), _steps(make, views=views), "packing")
+
+
+def check_resume(make: Make, *, views: int = 3) -> None:
+    """A run that was stopped and continued from its state ends bit for bit as one that was not."""
+    whole = _steps(make, views=views, dropout=True, steps=3)
+    continued = _steps(make, views=views, dropout=True, steps=3, stop_after=2)
+    for name, value in whole.items():
+        assert torch.equal(continued[name], value), f"after a stop and a resume, {name} is another; is it a buffer?"
+
+
+def check_corners(make: Make, *, views: int = 3) -> None:
+    """Loss and gradient are finite for equal examples, a positive that is its anchor, and a batch of one example."""
+    ids_BVL, mask_BVL = batch_of(views).values()
+    corners = {
+        "equal examples": (ids_BVL[:1].expand_as(ids_BVL), mask_BVL[:1].expand_as(mask_BVL)),
+        "positives that are their anchors": (ids_BVL[:, :1].expand_as(ids_BVL), mask_BVL[:, :1].expand_as(mask_BVL)),
+        "one example": (ids_BVL[:1], mask_BVL[:1]),
+    }
+    for name, (ids, mask) in corners.items():
+        found = _steps(make, views=views, batches=[{"input_ids": ids, "attention_mask": mask}] * 2)
+        bad = [key for key, value in found.items() if not value.isfinite().all()]
+        assert not bad, f"with {name}, not finite: {', '.join(bad)}"
+
+
+def check_precision(make: Make, *, views: int = 3) -> None:
+    """Under bfloat16 autocast the loss is finite and within 2 % of that in float32."""
+    exact, half = (_steps(make, views=views, dtype=torch.float32, half=half)["loss 0"].item() for half in (False, True))
+    assert abs(half - exact) <= 0.02 * max(abs(exact), 1.0), f"in bfloat16 the loss is {half}, in float32 {exact}"
+
+
+def check_training(make: Make, *, views: int = 3) -> None:
+    """A hundred steps with the term beside InfoNCE lower the loss, and leave half of the effective rank that the vectors
+    have after as many of InfoNCE alone."""
+    settings: dict[str, Any] = {"dropout": True, "dtype": torch.float32, "adam": True, "lr": 1e-3, "ranks": True}
+    usual = _steps(partial(InfoNCE, 0.05), views=views, steps=100, **settings)
+    found = _steps(make, views=views, steps=100, more={"another": InfoNCE(0.05)}, **settings)
+    losses = [found[f"loss {step}"].item() for step in range(100)]
+    start, end = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
+    assert end < start, f"a hundred steps took the loss from {start:.3f} to {end:.3f}"
+    rank, least = found["rank"].item(), usual["rank"].item() / 2
+    assert rank > least, f"after a hundred steps the vectors have an effective rank of {rank:.1f}, below {least:.1f}"
+
+
+def step_of(vectors_BVD: Tensor) -> Step:
+    """A step with these vectors, for terms that make no further pass of the encoder."""
+
+    def nothing(*arguments: Any) -> Any:
+        raise AssertionError("the term makes a further pass of the encoder; check it with check_term")
+
+    batch, views, _ = vectors_BVD.shape
+    ids_BVL = torch.arange(batch * views * 4).reshape(batch, views, 4)
+    return Step(ids_BVL, torch.ones_like(ids_BVL), vectors_BVD, 0, 10, 0, Passes(nothing, nothing, nothing))
+
+
+def batch_of(views: int, number: int = 0) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask` of four examples of different lengths, (4, V, 30)."""
+    generator = torch.Generator().manual_seed(number)
+    length_N = torch.randint(3, 31, (4 * views,), generator=generator)
+    mask_NL = torch.arange(30) < length_N[:, None]
+    ids_NL = torch.randint(5, VOCABULARY.size, mask_NL.shape, generator=generator) * mask_NL
+    return {"input_ids": ids_NL.unflatten(0, (4, views)), "attention_mask": mask_NL.long().unflatten(0, (4, views))}
+
+
+class _Noise(Term):
+    """Draws, and has a gradient that does not count."""
+
+    def forward(self, step: Step) -> Tensor:
+        return 1e-30 * torch.rand(()) * step.vectors_BVD.sum()
+
+
+class _Trained(nn.Module):
+    """The training step of our module, as a module that data parallelism can wrap."""
+
+    def __init__(
+        self, make: Make, *, dtype: torch.dtype, seed: int, how: str, micro_batch_size: int | None, dropout: bool, more: Any
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        term = make()
+        config = BertConfig(
+            vocab_size=VOCABULARY.size,
+            hidden_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=40,
+        )
+        backbone = BertForMaskedLM(config) if "mlm_head" in term.needs else BertModel(config)
+        encoder = SentenceEncoder(backbone, "avg", "mlp").train(dropout)
+        objective = Objective({"term": term, **more}, dict.fromkeys(["term", *more], 1.0))
+        objective.setup(encoder.hidden, VOCABULARY)
+        unused: Any = None
+        self.trained = SimCSEModule(
+            encoder,
+            objective,
+            chunking=Chunking(how, 96, micro_batch_size),
+            optimisation=unused,
+            scorer=unused,
+            made_of={},
+            seed=seed,
+        )
+        cast(Any, self.trained)._log_loss = lambda name, loss: None
+        self.to(dtype)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.trained.training_step(self.trained.on_before_batch_transfer(batch, 0), 0)
+
+    def after_step(self) -> None:
+        assert self.trained._step is not None
+        self.trained.objective.after_step(self.trained._step)
+
+
+def _steps(
+    make: Make,
+    *,
+    views: int = 3,
+    steps: int = 2,
+    stop_after: int | None = None,
+    batches: list[dict[str, Tensor]] | None = None,
+    rank: int = 0,
+    processes: int = 1,
+    dtype: torch.dtype = torch.float64,
+    half: bool = False,
+    adam: bool = False,
+    lr: float = 0.05,
+    ranks: bool = False,
+    **settings: Any,
+) -> dict[str, Tensor]:
+    """Train a few steps; the losses, the gradients of the last, and the buffers after it."""
+    usual = {"seed": 0, "how": "never", "micro_batch_size": None, "dropout": False, "more": {}}
+    settings = {**usual, "dtype": dtype, **settings}
+    model = _Trained(make, **settings)
+    found = dict[str, Tensor]()
+    wrapped: nn.Module = model
+    optimizer: torch.optim.Optimizer | None = None
+    for number in range(steps if batches is None else len(batches)):
+        if number == stop_after:
+            state, model = model.state_dict(), _Trained(make, **settings)
+            model.load_state_dict(state)
+            wrapped, optimizer = model, None
+        if optimizer is None:
+            wrapped = DistributedDataParallel(model, broadcast_buffers=False) if processes > 1 else model
+            trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            optimizer = (torch.optim.Adam if adam else torch.optim.SGD)(trainable, lr=lr)
+        batch = batch_of(views, number) if batches is None else batches[number]
+        part = {name: tensor.chunk(processes)[rank] for name, tensor in batch.items()}
+        torch.manual_seed(number)
+        with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
+            loss = wrapped(part)
+        optimizer.zero_grad()
+        loss.backward()
+        total = loss.detach().clone()
+        if processes > 1:
+            dist.all_reduce(total)
+        found[f"loss {number}"] = total / processes
+        gradients = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+        optimizer.step()
+        model.after_step()
+    if ranks:
+        found["rank"] = _effective_rank(model.trained.encoder)
+    return found | gradients | {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+
+@torch.no_grad()
+def _effective_rank(encoder: SentenceEncoder) -> Tensor:
+    """The exponential of the entropy of the normalised vectors' singular values: 1 if all point one way."""
+    training = encoder.training
+    ids_BVL, mask_BVL = batch_of(8, 99).values()
+    vectors_ND = encoder.eval()(ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1))
+    encoder.train(training)
+    values = torch.linalg.svdvals(F.normalize(vectors_ND.double(), dim=1))
+    share = values / values.sum()
+    return torch.exp(-(share * share.clamp(min=1e-12).log()).sum())
+
+
+def _work(rank: int, make: Make, views: int, folder: str) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    found = _steps(make, views=views, rank=rank, processes=2)
+    if rank == 0:
+        torch.save(found, Path(folder) / "two.pt")
+    dist.destroy_process_group()
+
+
+def _loss(found: Tensor | tuple[Tensor, dict[str, Tensor]]) -> Tensor:
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _assert_same(ours: dict[str, Tensor], expected: dict[str, Tensor], under: str) -> None:
+    """Every entry is the same, relative to its largest number, or to a thousandth of the largest of all."""
+    scale = max((float(value.abs().max()) for name, value in expected.items() if "." in name and value.numel()), default=1.0)
+    for name, value in expected.items():
+        if name in ours and value.is_floating_point() and value.numel():
+            error = float((ours[name] - value).abs().max() / value.abs().max().clamp(min=1e-3 * scale))
+            assert error < EXACT, f"under {under}, {name} has a relative error of {error:.1e}"
+        else:
+            assert name in ours and torch.equal(ours[name], value), f"under {under}, {name} is another"

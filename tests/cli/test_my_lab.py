@@ -1,0 +1,90 @@
+"""A package that extends simcse-lit, installed into a folder of its own: examples/my_lab."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.test_resume import interrupted, outcome, run
+from tests.conftest import LIMIT_S, ROOT, Cli, inherited, metrics
+
+SETTINGS = (
+    *(
+        "loss=memory",
+        "data=samples",
+        "model=tiny",
+        "trainer=cpu",
+        "senteval.from_hub=false",
+        "tasks=[]",
+        "tasks@dev=samples-dev",
+    ),
+    *("data.batch_size=32", "trainer.max_steps=12", "trainer.val_check_interval=6", "trainer.log_every_n_steps=1"),
+    *("evaluation.before=false", "analyses=[]"),
+)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the package, and nothing else."""
+    folder = tmp_path_factory.mktemp("my_lab")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(folder), str(ROOT / "examples" / "my_lab")], check=True, timeout=LIMIT_S)
+    return folder
+
+
+@pytest.fixture
+def in_lab(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(installed), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("in_lab")
+def test_a_term_with_parameters_and_a_queue_trains_and_a_stopped_run_ends_as_one_that_was_not(
+    cli: Cli, tmp_path: Path
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    done = run(cli, whole, f"hydra.run.dir={whole}", settings=SETTINGS)
+    assert done.returncode == 0, done.stderr
+    logged = metrics(whole)
+    losses = zip(logged["train/loss/contrastive"], logged["train/loss/memory"], strict=True)
+    assert logged["train/loss"] == pytest.approx([contrastive + 0.5 * memory for contrastive, memory in losses], rel=1e-5)
+    left = interrupted(cli, stopped, 5, signal.SIGTERM, settings=SETTINGS)  # the queue of 128 was filled once and a quarter
+    assert left.returncode == 128 + signal.SIGTERM
+    continued = run(cli, stopped, f"resume={stopped}", "~callbacks.signal", settings=())
+    assert continued.returncode == 0, continued.stderr
+    assert outcome(stopped) == outcome(whole)
+
+
+@pytest.mark.usefixtures("in_lab")
+def test_a_reader_of_an_ending_and_of_a_scheme_is_used_by_every_verb(cli: Cli, tmp_path: Path) -> None:
+    rows = (f"text: Sentence number {number} is here.\n" for number in range(40))
+    (tmp_path / "corpus.lab").write_text("no colon\n\n" + "\n".join(rows))
+    file = ("data=file", "data.columns=[text]", "data.train_file=corpus.lab", "data.on_bad_row=skip")
+    done = cli(*SETTINGS, *file, "trainer.max_steps=1", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "Tokenised 40 rows" in done.stdout
+    assert "corpus.lab, line 1: line 1 has no name before a colon" in done.stdout
+    asked = ("checkpoint=run/export", "input=lab://corpus.lab", "output=vectors.npy", "on_bad_row=skip")
+    encoded = cli(*asked, command="encode")
+    assert encoded.returncode == 0, encoded.stderr
+    assert len(np.load(tmp_path / "vectors.npy")) == 40
+
+
+@pytest.mark.usefixtures("in_lab")
+def test_the_help_lists_what_the_package_brings() -> None:
+    page = subprocess.run(
+        [sys.executable, "-m", "simcse_lit", "train", "--help"],
+        env=inherited(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert "loss: align_uniform, default, memory, sup, unsup\n" in page.stdout
+
+
+def test_without_the_package_its_options_are_not_there(warm_cli: Cli) -> None:
+    refused = warm_cli("loss=memory", "--cfg", "job")
+    assert refused.returncode == 1 and "loss=memory: there is no such option." in refused.stderr
