@@ -1,0 +1,47 @@
+"""Alignment and uniformity as the objective.
+
+Shapes: B anchors of this process, N of all processes, D numbers of a vector.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simcse_lit.objective.step import Step
+from simcse_lit.objective.term import Term
+
+
+class AlignUniform(Term):
+    """The mean squared distance of an anchor and its positive, plus the log of the mean Gaussian potential of all pairs.
+
+    The second is taken over the batch of all processes, and averaged over anchors and positives. Hard negatives are not
+    used.
+
+    Args:
+        uniformity: weight of the second part.
+
+    Source: Wang and Isola 2020, Understanding Contrastive Representation Learning through Alignment and Uniformity on the
+        Hypersphere, equations 1 and 2 with alpha = 2 and t = 2; SimCSE equations 2 and 3.
+    """
+
+    def __init__(self, uniformity: float) -> None:
+        super().__init__()
+        self.uniformity = uniformity
+
+    def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss; and its two parts beside it."""
+        anchor_BD, positive_BD = F.normalize(step.vectors_BVD[:, :2], dim=-1).unbind(1)
+        align = (anchor_BD - positive_BD).square().sum(1).mean()
+        uniform = (_uniform(step.gather(anchor_BD)) + _uniform(step.gather(positive_BD))) / 2
+        numbers = {"alignment": align.detach(), "uniformity": uniform.detach()}
+        return align + self.uniformity * uniform, numbers
+
+
+def _uniform(unit_ND: Tensor) -> Tensor:
+    """Log of the mean of e^(-2 |x - y|^2) over the pairs of unit vectors, (N, D) to a scalar; 0 of a single one."""
+    count = len(unit_ND)
+    if count < 2:
+        return unit_ND.new_zeros(())
+    exponents_NN = 4 * (unit_ND @ unit_ND.T - 1)
+    others_NN = exponents_NN.masked_fill(torch.eye(count, dtype=torch.bool, device=unit_ND.device), -torch.inf)
+    return others_NN.flatten().logsumexp(0) - torch.tensor(count * (count - 1.0), device=unit_ND.device).log()
