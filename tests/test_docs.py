@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
@@ -19,6 +20,8 @@ from simcse_lit.config.checks.export import validate_export, validate_import
 from simcse_lit.config.checks.index import validate_index, validate_search
 from simcse_lit.config.checks.train import validate
 from tests.conftest import ROOT
+
+MY_LAB = ROOT / "examples" / "my_lab"
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
 USES: dict[str, tuple[Callable[[DictConfig], object], list[str]]] = {  # with what a bare mention leaves out
@@ -74,6 +77,13 @@ def my_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "my_conf"
 
 
+def test_the_configuration_that_extending_shows_is_that_of_the_example() -> None:
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^    # my_lab/conf/loss/memory.yaml\n((?:    .*\n)+)", text, re.MULTILINE)
+    example = (MY_LAB / "my_lab" / "conf" / "loss" / "memory.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(textwrap.dedent(shown)) == yaml.safe_load(example)
+
+
 def test_there_are_commands_to_check() -> None:
     assert {"train", "evaluate", *USES} == {command for command, _ in commands()}
     assert len(commands()) > 15
@@ -86,7 +96,8 @@ def test_command_composes_and_validates(
     monkeypatch.setenv("SIMCSE_DATA", "/data")
     monkeypatch.setattr("simcse_lit.config.checks.index.is_index", lambda folder: True)  # a mention need not name an encoder
     options = ("-m", "--help", "--cfg", "job", "--resolve", "--config-dir", "my_conf")
-    own = [f"hydra.searchpath=[file://{my_conf}]"] if "--config-dir" in arguments else []
+    folder = my_conf if "--config-dir" in arguments else MY_LAB / "my_lab" / "conf" if "loss=memory" in arguments else None
+    own = [f"hydra.searchpath=[file://{folder}]"] if folder else []
     words = [word for word in shlex.split(arguments) if word not in options] + own
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if command == "train":
