@@ -5,6 +5,7 @@ It uses names that every checkout has.
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,12 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from transformers import AutoTokenizer
 
 from simcse_lit import SimCSE
 from simcse_lit.config import CONF_DIR, resolvers, schema
+from simcse_lit.config.resolvers import local_path
+from simcse_lit.data.tokenisation import tokenised_corpus
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.suite import make_task, unique_sentences
@@ -49,8 +53,33 @@ def evaluation() -> tuple[int, Callable[[], object]]:
     return len(sentences), score
 
 
+def tokenising() -> tuple[int, Callable[[], object]]:
+    """Lines of Wikipedia and NLI triplets, read, checked and tokenised into a new corpus."""
+    schema.register()
+    resolvers.register()
+    files = {"wiki1m_head.txt": "unsup", "snli_triplets.csv": "sup"}
+    folder, configs, lines = Path(os.environ["SIMCSE_DATA"]), [], 0
+    for name, loss in files.items():
+        (path,) = folder.rglob(name)
+        lines += path.read_bytes().count(b"\n")
+        asked = [f"loss={loss}", "data=file", f"data.train_file={path}", f"model.name_or_path={ENCODER}", "run_dir=none"]
+        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+            configs.append(compose("train", asked))
+    tokenizer = AutoTokenizer.from_pretrained(local_path(ENCODER, "model"))
+
+    def tokenise() -> object:
+        with tempfile.TemporaryDirectory() as cache:
+            made = []
+            for config in configs:
+                config.data.cache_dir = cache
+                made.append(len(tokenised_corpus(OmegaConf.to_object(config).data, tokenizer)))  # type: ignore[union-attr]
+            return made
+
+    return lines, tokenise
+
+
 def main() -> None:
-    number, work = {"encoding": encoding, "evaluation": evaluation}[sys.argv[1]]()
+    number, work = {"encoding": encoding, "evaluation": evaluation, "tokenising": tokenising}[sys.argv[1]]()
     work()
     print("ready", flush=True)
     for _ in sys.stdin:

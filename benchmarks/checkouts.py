@@ -1,7 +1,8 @@
 """Whether a change made anything slower, A B B A in one run. Training: the sentences a second that the command of each
-checkout reports for 12 supervised steps. Encoding and evaluation: a process of each checkout encodes 400 lines of
-Wikipedia, or encodes and scores STS16, in turn. The last columns are the ratio of the medians, and the median of the ratios
-of neighbours: a shared machine drifts by more than what is looked for, but hardly within seconds.
+checkout reports for 12 supervised steps. Encoding, evaluation and tokenising: a process of each checkout encodes 400 lines
+of Wikipedia, encodes and scores STS16, or reads and tokenises Wikipedia and NLI triplets, in turn. The last columns are the
+ratio of the medians, and the median of the ratios of neighbours: a shared machine drifts by more than what is looked for,
+but hardly within seconds.
 
 Run: python benchmarks/checkouts.py COMMIT [--rounds N]
 """
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             sides = {"before": Path(other), "now": HERE}
             rows = [row("training", by_command(sides, given.rounds))]
-            rows += [row(way, by_process(way, sides, given.rounds)) for way in ("encoding", "evaluation")]
+            rows += [row(way, by_process(way, sides, given.rounds)) for way in ("encoding", "evaluation", "tokenising")]
         finally:
             subprocess.run(["git", "-C", HERE, "worktree", "remove", "--force", other], check=True)
     columns = [Column("work"), Column("before", "/s", ".0f"), Column("now", "/s", ".0f"), Column("medians", "", ".3f")]

@@ -66,7 +66,7 @@ def test_a_reader_of_an_ending_and_of_a_scheme_is_used_by_every_verb(cli: Cli, t
     done = cli(*SETTINGS, *file, "trainer.max_steps=1", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "Tokenised 40 rows" in done.stdout
-    assert "corpus.lab, line 1: line 1 has no name before a colon" in done.stdout
+    assert "corpus.lab, line 1: has a line without NAME: VALUE" in done.stdout
     asked = ("checkpoint=run/export", "input=lab://corpus.lab", "output=vectors.npy", "on_bad_row=skip")
     encoded = cli(*asked, command="encode")
     assert encoded.returncode == 0, encoded.stderr

@@ -216,7 +216,6 @@ def test_no_other_temperature_or_rate_is_valid(value: float, key: str) -> None:
         ("pooler.name", "lasttoken", "last_token"),
         ("adapter.name", "lore", "lora"),
         ("projection.name", "mpl", "mlp"),
-        ("loss.name", "supp", "sup"),
         ("loss.similarity", "dots", "dot"),
         ("augmentation.name", "word_deltion", "word_deletion"),
         ("optimizer.schedule", "linar", "linear"),

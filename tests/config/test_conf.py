@@ -49,6 +49,7 @@ RECIPES = [(model, "unsup", *UNSUP[model]) for model in UNSUP] + [(model, "sup",
 MANDATORY = {
     "model=default": ["model.name_or_path=some/encoder"],
     "data=default": ["data.train_file=text.txt"],
+    "loss=default": ["loss.name=default", "loss.columns=[text]"],
     "data=file": ["data.train_file=text.txt"],
     "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],
 }
@@ -93,7 +94,7 @@ def targets(node: Any) -> Iterator[str]:
 def test_the_recipe_table_lists_every_model_and_loss() -> None:
     models = {path.stem for path in (CONF_DIR / "model").glob("*.yaml")} - {"default"}
     assert set(UNSUP) == set(SUP) == models
-    assert {path.stem for path in (CONF_DIR / "loss").glob("*.yaml")} == {"unsup", "sup"}
+    assert {path.stem for path in (CONF_DIR / "recipe").glob("*.yaml")} == {"unsup", "sup"}
 
 
 @pytest.mark.parametrize(("model", "loss", "batch_size", "lr"), RECIPES)

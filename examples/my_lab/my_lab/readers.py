@@ -20,7 +20,7 @@ def read(location: str) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
         if colon:
             row[name] = value
         elif words:
-            bad = BadRow(f"line {line} has no name before a colon")
+            bad = BadRow("has a line without NAME: VALUE")
         if not words:
             if row or bad:
                 yield start, bad or row

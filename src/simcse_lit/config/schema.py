@@ -51,7 +51,7 @@ class LossConfig:
     mlm_weight: float = MISSING
     mlm_probability: float = MISSING
     mlm_tied: bool = MISSING
-    terms: dict[str, Any] = field(default_factory=dict)
+    terms: dict[str, Any] = MISSING
 
 
 @dataclass

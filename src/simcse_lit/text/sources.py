@@ -244,7 +244,7 @@ class Source:
         for line, value in self._objects():
             if isinstance(value, Mapping):
                 return value
-            if str(value) != "blank":
+            if str(value) != "blank" and not self.reader:  # which is right about what the file is
                 raise UserError(f"{self.where}, line {line}: {value}.")
         raise UserError(f"{self.where}: the file is empty.")
 
