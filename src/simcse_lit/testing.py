@@ -125,7 +125,7 @@ def check_precision(make: Make, *, views: int = 3) -> None:
 def check_training(make: Make, *, views: int = 3) -> None:
     """A hundred steps with the term beside InfoNCE lower the loss, and leave half of the effective rank that the vectors
     have after as many of InfoNCE alone."""
-    settings: dict[str, Any] = {"dropout": True, "dtype": torch.float32, "adam": True, "lr": 1e-3, "ranks": True}
+    settings: dict[str, Any] = {"dropout": True, "dtype": torch.float32, "adam": True, "lr": 1e-4, "ranks": True}
     usual = _steps(partial(InfoNCE, 0.05), views=views, steps=100, **settings)
     found = _steps(make, views=views, steps=100, more={"another": InfoNCE(0.05)}, **settings)
     losses = [found[f"loss {step}"].item() for step in range(100)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
@@ -13,11 +14,18 @@ from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.mlm import MaskedLanguageModel
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import Term
+from tests.conftest import ROOT
 
 
 def test_our_terms_pass() -> None:
     testing.check_term(partial(InfoNCE, 0.05, directions="both", own_view=True, learn_temperature=True))
     testing.check_term(partial(MaskedLanguageModel, 0.3), draws=True)
+
+
+def test_the_term_of_the_example_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples" / "my_lab")
+    memory = import_module("my_lab.terms").Memory
+    testing.check_term(partial(memory, size=10, temperature=0.05))  # 10 keys: batches of 4 wrap around
 
 
 class Plain(Term):
