@@ -244,7 +244,7 @@ def shared(rank: int) -> tuple[Tensor, str]:
     return embeddings(["a", "b", "c"]), "nothing"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # workers take other modules between its tests
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("processes")
     torch.multiprocessing.spawn(work, (2, str(folder)), nprocs=2)
