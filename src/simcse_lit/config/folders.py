@@ -15,13 +15,13 @@ from simcse_lit.scores import dev_score, read_scores
 LAST = Path("checkpoints", "last.ckpt")  # where callbacks.last of conf/ keeps it, in the run folder
 OVERRIDES = Path(".hydra", "overrides.yaml")
 INDEX, RESULTS, WEIGHTS = "index.json", "results.json", "model.safetensors"
-# What a training leaves that has kept nothing yet. The next one in this folder must not take it for its own.
 # What a verb writes over in its folder. Where the verb has left no record of itself, such files are the user's own.
 WRITES = {
     "train": ("config.yaml", "environment.json", "metrics.csv", "export", "checkpoints"),
     "evaluate": ("config.yaml", "environment.json", "results.csv", "table.md", "table.tex"),
     "report": ("report.html", "report.md", "report.tex", "results.csv", "figures"),
 }
+# What a training leaves that has kept nothing yet. The next one in this folder must not take it for its own.
 LEFTOVERS = ("scores.json", "metrics.csv", "error.txt", "nonfinite_batch.json", "checkpoints/.*.partial")
 
 
