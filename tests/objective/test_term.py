@@ -80,6 +80,14 @@ def test_a_name_that_no_module_can_have_is_refused(name: str) -> None:
         Objective({name: Drawn()}, {name: 1.0})
 
 
+def test_a_need_that_is_not_known_is_refused_with_those_that_are() -> None:
+    class Misspelt(Drawn):
+        needs = frozenset({"hard_negatives"})
+
+    with pytest.raises(UserError, match="mine: needs hard_negatives, which is none of hard_negative, mask_token, mlm_head"):
+        Objective({"mine": Misspelt()}, {"mine": 1.0})
+
+
 def test_a_term_that_needs_a_mask_token_is_refused_where_there_is_none() -> None:
     objective = Objective({"mine": OfMask()}, {"mine": 1.0})
     objective.setup(32, VOCABULARY)
@@ -127,6 +135,8 @@ def test_terms_are_built_from_the_configuration_and_those_of_weight_0_are_not() 
         (["loss.terms.contrastive.directons=both"], "loss.terms.contrastive.directons: InfoNCE takes no such argument"),
         (["loss.terms.contrastive.directions=all"], "directions=all: not one of rows, both"),
         (["+loss.terms.mine={_target_:pathlib.Path}"], "loss.terms.mine._target_=pathlib.Path: is no"),
+        (["loss.terms.contrastive=3"], "loss.terms.contrastive=3: must be a group with a _target_, or null"),
+        (["loss.terms.contrastive=null"], "loss.terms: no term has a weight"),
         (["loss.terms.contrastive.weight=much"], "loss.terms.contrastive.weight=much: must be a number"),
         (
             ["loss.terms.contrastive.masks={mine:{_target_:no.Mask}}"],

@@ -1,11 +1,12 @@
 """The typed schema of `conf/`, its resolvers, and checks with messages. Imports nothing heavier than OmegaConf."""
 
+import logging
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from simcse_lit.errors import UserError
+log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel carries conf/ inside the package; a checkout keeps it at the top level.
@@ -17,24 +18,19 @@ EXTENSIONS = "simcse_lit.conf"  # the entry points by which installed packages b
 
 @cache
 def extension_dirs() -> tuple[Path, ...]:
-    """The folders of configuration files that installed packages bring.
-
-    Raises:
-        UserError: a package names a folder that is not there.
-    """
+    """The folders of configuration files that installed packages bring; a package that cannot be used is warned of."""
     found = []
     for entry in sorted(entry_points(group=EXTENSIONS)):
         try:
             spec = find_spec(entry.value)
-        except ImportError:
-            spec = None
-        places = list(spec.submodule_search_locations or ()) if spec else []
-        if not places:
+            found.append(Path(next(iter((spec and spec.submodule_search_locations) or ()))))
+        except Exception as error:  # no such folder, or whatever importing another's package raises
             package = entry.dist.name if entry.dist else entry.name
-            raise UserError(
-                f"{package}: its entry point {EXTENSIONS}={entry.value} names no folder of a package. Uninstall it."
+            reason = f": {error}" if str(error) else ""
+            log.warning(
+                "%s: its options are left out: its entry point %s=%s names no folder of a package%s.",
+                *(package, EXTENSIONS, entry.value, reason),
             )
-        found.append(Path(places[0]))
     return tuple(found)
 
 

@@ -59,7 +59,7 @@ class Objective(nn.Module):
         weights: of each term: a number, or a function of the step and the number of steps.
 
     Raises:
-        UserError: there is no term, or a name cannot be one.
+        UserError: there is no term, a name cannot be one, or a term needs what is not known.
     """
 
     def __init__(self, terms: Mapping[str, Term], weights: Mapping[str, Weight]) -> None:
@@ -71,6 +71,8 @@ class Objective(nn.Module):
         for name in terms:
             if not name.isidentifier() or hasattr(nn.ModuleDict, name):
                 raise UserError(f"loss.terms.{name}: a term cannot have this name. Choose another of letters, digits and _.")
+            if unknown := sorted(terms[name].needs - NEEDS):
+                raise UserError(f"loss.terms.{name}: needs {unknown[0]}, which is none of {', '.join(sorted(NEEDS))}.")
         self.terms = nn.ModuleDict({name: terms[name] for name in sorted(terms)})
         self.weights = dict(weights)
 

@@ -98,6 +98,10 @@ def build_objective(config: TrainConfig) -> Objective:
     weights: dict[str, Weight] = {}
     for name, node in config.loss.terms.items():
         key = f"loss.terms.{name}"
+        if node is None:
+            continue
+        if not isinstance(node, dict):
+            raise UserError(f"{key}={node}: must be a group with a _target_, or null for no such term.")
         settings = dict(node)
         weight = settings.pop("weight", 1.0)
         if weight == 0:
