@@ -41,7 +41,7 @@ from transformers import TrainerCallback
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.text.examples import examples
 from simcse_lit.text.sources import open_sources
 from simcse_lit.training.build import build
@@ -176,7 +176,7 @@ def reference(config: TrainConfig, steps: int) -> Way:
         ids_NL, mask_NL = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             hidden_NLH = encoder.backbone(input_ids=ids_NL, attention_mask=mask_NL).last_hidden_state
-            vectors_NH = POOLERS[config.pooler.name]((hidden_NLH,), mask_NL)
+            vectors_NH = make_pooler(config.pooler)((hidden_NLH,), mask_NL)
         views = F.normalize(vectors_NH.float(), dim=-1).unflatten(0, batch["input_ids"].shape[:2]).unbind(1)
         logits = views[0] @ torch.cat(views[1:]).T / config.loss.temperature
         return F.cross_entropy(logits, torch.arange(len(logits)))

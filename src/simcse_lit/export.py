@@ -35,8 +35,8 @@ def main(config: ExportConfig) -> None:
         str(config.checkpoint),
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
-        pooler=config.pooler.name if config.pooler else None,
-        projection=config.projection.name if config.projection else None,
+        pooler=config.pooler,
+        projection=config.projection,
     )
     export_as(loaded, output, format=config.format, int8=config.int8)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 2**20

@@ -33,11 +33,11 @@ def main(config: ImportConfig) -> None:
     imported = read_paper_checkpoint(
         source,
         tokenizer=config.tokenizer,
-        pooler=config.pooler.name if config.pooler else None,
-        projection=config.projection.name if config.projection else None,
+        pooler=config.pooler["name"] if config.pooler else None,
+        projection=config.projection["name"] if config.projection else None,
         trust_remote_code=config.trust_remote_code,
     )
     encoder = imported.encoder
     made = Provenance(str(source), imported.loss)
     export(encoder, imported.tokenizer, output, max_length=TRAINED_LENGTH, provenance=made, replace=False)
-    log.info("%s: pooler %s, projection %s: %s", output, encoder.pooler, encoder.projection_name, imported.why)
+    log.info("%s: pooler %s, projection %s: %s", output, encoder.pooler.name, encoder.head.name, imported.why)

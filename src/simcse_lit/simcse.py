@@ -22,7 +22,6 @@ from simcse_lit.encoding.passes import AUTOCAST
 from simcse_lit.encoding.pool import Pool
 from simcse_lit.encoding.texts import Settings, unencodable, vectors
 from simcse_lit.errors import UserError
-from simcse_lit.formats.export import stored_as_pooler
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.retrieval.index import Index
 from simcse_lit.text.lines import lines_of
@@ -120,7 +119,7 @@ class SimCSE:
         encoder = self._loaded.encoder
         if not isinstance(encoder, SentenceEncoder):
             return encoder
-        if stored_as_pooler(encoder) and encoder.projection is not None:
+        if encoder.stored_as_pooler and encoder.projection is not None:
             encoder.backbone.pooler = FirstProjected(encoder.projection)
         return encoder.backbone
 

@@ -1,7 +1,10 @@
-"""What every term of the objective must hold, as functions that the tests of any package may call.
+"""What every term of the objective, head and pooler must hold, as functions that the tests of any package may call.
 
     def test_my_term() -> None:
         simcse_lit.testing.check_term(partial(MyTerm, size=8))
+
+    def test_my_head() -> None:
+        simcse_lit.testing.check_head({"name": "my_head", "_target_": "my_lab.heads.MyHead", "when": "training"})
 
 Each function raises an AssertionError that says what does not hold. They train a BERT of three layers and random weights for
 a few steps on the CPU, without dropout unless it says so.
@@ -10,7 +13,7 @@ Shapes: B examples, V views, L length, D numbers of a vector.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.head import head as head_of
+from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.step import Passes, Step, Vocabulary
 from simcse_lit.objective.term import Objective, Term
@@ -32,7 +37,18 @@ from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 
 Make = Callable[[], Term]
+Part = str | Mapping[str, Any]  # a head or a pooler
 VOCABULARY = Vocabulary(size=100, mask_token_id=4, special_ids=(0, 1, 2))
+USUAL: Make = partial(InfoNCE, 0.05)  # the term beside which heads and poolers are checked
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "how": "never",
+    "micro_batch_size": None,
+    "dropout": False,
+    "more": {},
+    "pooler": "avg",
+    "head": "mlp",
+}
 EXACT = 1e-10  # largest relative error of a gradient in float64
 
 
@@ -48,12 +64,44 @@ def check_term(make: Make, *, views: int = 3, draws: bool = False) -> None:
     check_draws(make, views=views, draws=draws)
     if not draws:
         check_processes(make, views=views)
-    check_micro_batches(make, views=views)
-    check_packing(make, views=views)
-    check_resume(make, views=views)
-    check_corners(make, views=views)
-    check_precision(make, views=views)
-    check_training(make, views=views)
+    _check_alone(make, views=views)
+
+
+def check_head(node: Part) -> None:
+    """Check a head in the same ways: processes, micro-batches, packing, resume, corners, precision, and a hundred steps.
+
+    Args:
+        node: its registered name; or `name`, `_target_`, `when` and its arguments, as in the configuration.
+    """
+    check_processes(USUAL, head=node)
+    _check_alone(USUAL, head=node)
+
+
+def check_pooler(node: Part) -> None:
+    """Check a pooler in the same ways, and that padding on the right and other sentences change no vector.
+
+    Args:
+        node: its registered name; or `name`, `_target_` and its arguments, as in the configuration.
+    """
+    check_processes(USUAL, pooler=node)
+    _check_alone(USUAL, pooler=node)
+    encoder = _Trained(USUAL, **{**SETTINGS, "pooler": node}).double().trained.encoder.eval()
+    ids_NL, mask_NL = (tensor.flatten(0, 1) for tensor in batch_of(2).values())
+    together_ND = encoder.embed(F.pad(ids_NL, (0, 5)), F.pad(mask_NL, (0, 5)))
+    for row, length in enumerate(mask_NL.sum(1).tolist()):
+        alone_1D = encoder.embed(ids_NL[row : row + 1, :length], mask_NL[row : row + 1, :length])
+        error = float((together_ND[row] - alone_1D[0]).detach().abs().max())
+        assert error < EXACT, f"padding and other sentences change a vector by {error:.1e}"
+
+
+def _check_alone(make: Make, *, views: int = 3, **part: Any) -> None:
+    """What one process can check."""
+    check_micro_batches(make, views=views, **part)
+    check_packing(make, views=views, **part)
+    check_resume(make, views=views, **part)
+    check_corners(make, views=views, **part)
+    check_precision(make, views=views, **part)
+    check_training(make, views=views, **part)
 
 
 def check_formula(make: Make, reference: Callable[[Tensor], float], *, views: int = 3) -> None:
@@ -75,34 +123,34 @@ def check_draws(make: Make, *, views: int = 3, draws: bool = False) -> None:
     _assert_same(beside, alone, "another term that draws beside it")
 
 
-def check_processes(make: Make, *, views: int = 3) -> None:
+def check_processes(make: Make, *, views: int = 3, **part: Any) -> None:
     """Two processes with half of the batch each have the gradients and the state of one process with all of it."""
     with TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_work, (make, views, folder), nprocs=2)
+        torch.multiprocessing.spawn(_work, (make, views, part, folder), nprocs=2)
         two = torch.load(Path(folder) / "two.pt", weights_only=True)
-    _assert_same(two, _steps(make, views=views), "two processes")
+    _assert_same(two, _steps(make, views=views, **part), "two processes")
 
 
-def check_micro_batches(make: Make, *, views: int = 3) -> None:
+def check_micro_batches(make: Make, *, views: int = 3, **part: Any) -> None:
     """Micro-batches have the gradients and the state of the whole batch, under dropout too."""
-    micro = _steps(make, views=views, how="always", micro_batch_size=1)
-    _assert_same(micro, _steps(make, views=views), "micro-batches")
+    micro = _steps(make, views=views, **part, how="always", micro_batch_size=1)
+    _assert_same(micro, _steps(make, views=views, **part), "micro-batches")
 
 
-def check_packing(make: Make, *, views: int = 3) -> None:
+def check_packing(make: Make, *, views: int = 3, **part: Any) -> None:
     """Sentences that are packed several a row have the gradients and the state of padded ones."""
-    _assert_same(_steps(make, views=views, how="packed"), _steps(make, views=views), "packing")
+    _assert_same(_steps(make, views=views, **part, how="packed"), _steps(make, views=views, **part), "packing")
 
 
-def check_resume(make: Make, *, views: int = 3) -> None:
+def check_resume(make: Make, *, views: int = 3, **part: Any) -> None:
     """A run that was stopped and continued from its state ends bit for bit as one that was not."""
-    whole = _steps(make, views=views, dropout=True, steps=3)
-    continued = _steps(make, views=views, dropout=True, steps=3, stop_after=2)
+    whole = _steps(make, views=views, **part, dropout=True, steps=3)
+    continued = _steps(make, views=views, **part, dropout=True, steps=3, stop_after=2)
     for name, value in whole.items():
         assert torch.equal(continued[name], value), f"after a stop and a resume, {name} is another; is it a buffer?"
 
 
-def check_corners(make: Make, *, views: int = 3) -> None:
+def check_corners(make: Make, *, views: int = 3, **part: Any) -> None:
     """Loss and gradient are finite for equal examples, a positive that is its anchor, and a batch of one example."""
     ids_BVL, mask_BVL = batch_of(views).values()
     corners = {
@@ -111,23 +159,25 @@ def check_corners(make: Make, *, views: int = 3) -> None:
         "one example": (ids_BVL[:1], mask_BVL[:1]),
     }
     for name, (ids, mask) in corners.items():
-        found = _steps(make, views=views, batches=[{"input_ids": ids, "attention_mask": mask}] * 2)
+        found = _steps(make, views=views, **part, batches=[{"input_ids": ids, "attention_mask": mask}] * 2)
         bad = [key for key, value in found.items() if not value.isfinite().all()]
         assert not bad, f"with {name}, not finite: {', '.join(bad)}"
 
 
-def check_precision(make: Make, *, views: int = 3) -> None:
+def check_precision(make: Make, *, views: int = 3, **part: Any) -> None:
     """Under bfloat16 autocast the loss is finite and within 2 % of that in float32."""
-    exact, half = (_steps(make, views=views, dtype=torch.float32, half=half)["loss 0"].item() for half in (False, True))
+    exact, half = (
+        _steps(make, views=views, **part, dtype=torch.float32, half=half)["loss 0"].item() for half in (False, True)
+    )
     assert abs(half - exact) <= 0.02 * max(abs(exact), 1.0), f"in bfloat16 the loss is {half}, in float32 {exact}"
 
 
-def check_training(make: Make, *, views: int = 3) -> None:
+def check_training(make: Make, *, views: int = 3, **part: Any) -> None:
     """A hundred steps with the term beside InfoNCE lower the loss, and leave half of the effective rank that the vectors
     have after as many of InfoNCE alone."""
     settings: dict[str, Any] = {"dropout": True, "dtype": torch.float32, "adam": True, "lr": 1e-4, "ranks": True}
-    usual = _steps(partial(InfoNCE, 0.05), views=views, steps=100, **settings)
-    found = _steps(make, views=views, steps=100, more={"another": InfoNCE(0.05)}, **settings)
+    usual = _steps(USUAL, views=views, steps=100, **settings)
+    found = _steps(make, views=views, **part, steps=100, more={"another": InfoNCE(0.05)}, **settings)
     losses = [found[f"loss {step}"].item() for step in range(100)]
     start, end = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
     assert end < start, f"a hundred steps took the loss from {start:.3f} to {end:.3f}"
@@ -166,7 +216,16 @@ class _Trained(nn.Module):
     """The training step of our module, as a module that data parallelism can wrap."""
 
     def __init__(
-        self, make: Make, *, dtype: torch.dtype, seed: int, how: str, micro_batch_size: int | None, dropout: bool, more: Any
+        self,
+        make: Make,
+        *,
+        seed: int,
+        how: str,
+        micro_batch_size: int | None,
+        dropout: bool,
+        more: Any,
+        pooler: Part,
+        head: Part,
     ) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -178,9 +237,11 @@ class _Trained(nn.Module):
             num_attention_heads=4,
             intermediate_size=64,
             max_position_embeddings=40,
+            hidden_dropout_prob=0.1 if dropout else 0.0,
+            attention_probs_dropout_prob=0.1 if dropout else 0.0,
         )
         backbone = BertForMaskedLM(config) if "mlm_head" in term.needs else BertModel(config)
-        encoder = SentenceEncoder(backbone, "avg", "mlp").train(dropout)
+        encoder = SentenceEncoder(backbone, make_pooler(pooler), head_of(head))
         objective = Objective({"term": term, **more}, dict.fromkeys(["term", *more], 1.0))
         objective.setup(encoder.hidden, VOCABULARY)
         unused: Any = None
@@ -194,7 +255,6 @@ class _Trained(nn.Module):
             seed=seed,
         )
         cast(Any, self.trained)._log_loss = lambda name, loss: None
-        self.to(dtype)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         return self.trained.training_step(self.trained.on_before_batch_transfer(batch, 0), 0)
@@ -221,15 +281,14 @@ def _steps(
     **settings: Any,
 ) -> dict[str, Tensor]:
     """Train a few steps; the losses, the gradients of the last, and the buffers after it."""
-    usual = {"seed": 0, "how": "never", "micro_batch_size": None, "dropout": False, "more": {}}
-    settings = {**usual, "dtype": dtype, **settings}
-    model = _Trained(make, **settings)
+    settings = {**SETTINGS, **settings}
+    model = _Trained(make, **settings).to(dtype)
     found = dict[str, Tensor]()
     wrapped: nn.Module = model
     optimizer: torch.optim.Optimizer | None = None
     for number in range(steps if batches is None else len(batches)):
         if number == stop_after:
-            state, model = model.state_dict(), _Trained(make, **settings)
+            state, model = model.state_dict(), _Trained(make, **settings).to(dtype)
             model.load_state_dict(state)
             wrapped, optimizer = model, None
         if optimizer is None:
@@ -267,11 +326,11 @@ def _effective_rank(encoder: SentenceEncoder) -> Tensor:
     return torch.exp(-(share * share.clamp(min=1e-12).log()).sum())
 
 
-def _work(rank: int, make: Make, views: int, folder: str) -> None:
+def _work(rank: int, make: Make, views: int, part: dict[str, Any], folder: str) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found = _steps(make, views=views, rank=rank, processes=2)
+    found = _steps(make, views=views, rank=rank, processes=2, **part)
     if rank == 0:
         torch.save(found, Path(folder) / "two.pt")
     dist.destroy_process_group()

@@ -32,7 +32,7 @@ def test_vectors_are_those_of_version_0_1(old: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_export_says_how_it_is_read(old: Path) -> None:
     encoder, tokenizer = load_export(old / "export")
-    assert (encoder.pooler, encoder.projection_name, len(tokenizer)) == ("avg", "mlp_train_only", 2000)
+    assert (encoder.pooler.name, encoder.head.name, len(tokenizer)) == ("avg", "mlp_train_only", 2000)
 
 
 def test_an_index_finds_what_it_found(old: Path) -> None:

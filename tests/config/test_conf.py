@@ -103,7 +103,7 @@ def test_model_and_loss_alone_select_the_papers_recipe(model: str, loss: str, ba
     assert got.data.batch_size == batch_size
     assert got.optimizer.lr == lr
     assert got.trainer.max_epochs == {"unsup": 1, "sup": 3}[loss]
-    assert got.projection.name == {"unsup": "mlp_train_only", "sup": "mlp"}[loss]
+    assert got.projection["name"] == {"unsup": "mlp_train_only", "sup": "mlp"}[loss]
     assert got.data.train_file == HUB + {"unsup": "wiki1m_for_simcse.txt", "sup": "nli_for_simcse.csv"}[loss]
     assert len(got.data.columns) == {"unsup": 1, "sup": 3}[loss]
     assert got.data.max_length == 32
@@ -111,7 +111,7 @@ def test_model_and_loss_alone_select_the_papers_recipe(model: str, loss: str, ba
     assert got.loss.temperature == 0.05
     assert got.loss.hard_negative_weight == 0
     assert (got.loss.mlm_weight, got.loss.mlm_probability, got.loss.mlm_tied) == (0, 0.15, True)
-    assert got.pooler.name == "cls"
+    assert got.pooler["name"] == "cls"
     assert got.optimizer._target_ == "torch.optim.AdamW"
     assert (got.optimizer.schedule, got.optimizer.warmup_ratio) == ("linear", 0)
     assert (got.optimizer.weight_decay, got.optimizer.extra["eps"]) == (0, 1e-8)
@@ -165,14 +165,14 @@ def test_all_that_the_user_names_wins_at_once_in_any_order() -> None:
 def test_a_recipe_named_by_the_user_wins_over_the_losss_own() -> None:
     for order in permutations(["loss=unsup", "recipe=sup"]):
         got = config(*order)
-        assert (got.loss.name, got.projection.name) == ("unsup", "mlp_train_only")
+        assert (got.loss.name, got.projection["name"]) == ("unsup", "mlp_train_only")
         assert (got.data.batch_size, got.optimizer.lr, got.trainer.max_epochs) == (512, 5e-5, 3)
 
 
 def test_the_order_of_overrides_does_not_matter() -> None:
     results = [composed(*order) for order in permutations(["loss=sup", "model=bert-large", "pooler=cls_before_pooler"])]
     assert all(result == results[0] for result in results)
-    assert (results[0].projection.name, results[0].data.batch_size, results[0].optimizer.lr) == ("none", 512, 1e-5)
+    assert (results[0].projection["name"], results[0].data.batch_size, results[0].optimizer.lr) == ("none", 512, 1e-5)
 
 
 @pytest.mark.parametrize("pooler", UNPROJECTED)
@@ -180,23 +180,23 @@ def test_the_order_of_overrides_does_not_matter() -> None:
 def test_poolers_that_the_papers_code_has_no_mlp_behind_select_no_projection_unless_one_is_named(
     loss: str, pooler: str
 ) -> None:
-    assert config(f"loss={loss}", f"pooler={pooler}").projection.name == "none"
+    assert config(f"loss={loss}", f"pooler={pooler}").projection["name"] == "none"
     for order in permutations(["projection=mlp_train_only", f"pooler={pooler}", f"loss={loss}"]):
-        assert composed(*order).projection.name == "mlp_train_only"
+        assert composed(*order).projection["name"] == "mlp_train_only"
 
 
 @pytest.mark.parametrize("pooler", ["cls", "last_token"])
 def test_every_other_pooler_keeps_the_losss_projection(pooler: str) -> None:
-    assert config("loss=sup", f"pooler={pooler}").projection.name == "mlp"
-    assert config("loss=unsup", f"pooler={pooler}").projection.name == "mlp_train_only"
+    assert config("loss=sup", f"pooler={pooler}").projection["name"] == "mlp"
+    assert config("loss=unsup", f"pooler={pooler}").projection["name"] == "mlp_train_only"
 
 
 def test_an_experiment_that_names_its_projection_keeps_it_under_another_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMCSE_DATA", "/data")
     for experiment in ("quickstart", "miniature-sup"):
         for pooler in ([], ["pooler=avg_first_last"], ["pooler=cls"]):
-            assert config(f"experiment={experiment}", *pooler).projection.name == "mlp_train_only"
-    assert config("experiment=quickstart", "projection=none").projection.name == "none"
+            assert config(f"experiment={experiment}", *pooler).projection["name"] == "mlp_train_only"
+    assert config("experiment=quickstart", "projection=none").projection["name"] == "none"
 
 
 def test_every_preset_that_names_a_pooler_names_its_projection() -> None:
@@ -221,9 +221,9 @@ def test_an_experiment_of_ones_own_that_changes_the_pooler_alone_trains_without_
     text = "# @package _global_\ndefaults:\n  - override /loss: sup\n  - override /pooler: avg\n"
     (own / "experiment" / "mean.yaml").write_text(text)
     search = f"hydra.searchpath=[file://{own}]"
-    assert config(search, "experiment=mean").projection.name == "none"
-    assert config(search, "experiment=mean", "projection=mlp").projection.name == "mlp"
-    assert config(search, "experiment=mean", "pooler=cls").projection.name == "mlp"
+    assert config(search, "experiment=mean").projection["name"] == "none"
+    assert config(search, "experiment=mean", "projection=mlp").projection["name"] == "mlp"
+    assert config(search, "experiment=mean", "pooler=cls").projection["name"] == "mlp"
 
 
 @pytest.mark.parametrize("verb", sorted(set(COMPOSED) - {"train"}))
@@ -233,8 +233,8 @@ def test_where_a_model_is_only_read_a_pooler_leaves_what_is_named(verb: str) -> 
         for pooler in UNPROJECTED:
             alone = compose(verb, [f"pooler={pooler}"])
             named = compose(verb, [f"pooler={pooler}", "projection=mlp"])
-            assert (alone.pooler.name, named.pooler.name, named.projection.name) == (pooler, pooler, "mlp")
-            assert alone.projection is None if verb == "import_checkpoint" else alone.projection.name == "none"
+            assert (alone.pooler["name"], named.pooler["name"], named.projection["name"]) == (pooler, pooler, "mlp")
+            assert alone.projection is None if verb == "import_checkpoint" else alone.projection["name"] == "none"
 
 
 @pytest.mark.parametrize("option", [option for option in options() if not option.startswith((*INDEPENDENT, *EVALUATED[:1]))])
@@ -296,7 +296,7 @@ def test_the_supervised_miniature_is_the_setting_that_the_design_measured(monkey
     monkeypatch.setenv("SIMCSE_DATA", "/data")
     got = config("experiment=miniature-sup")
     assert got.data.train_file == "/data/nli/snli_triplets.csv"
-    assert (got.model.num_layers, got.pooler.name, got.projection.name) == (3, "avg", "mlp_train_only")
+    assert (got.model.num_layers, got.pooler["name"], got.projection["name"]) == (3, "avg", "mlp_train_only")
     assert (got.data.batch_size, got.optimizer.lr, got.trainer.max_epochs) == (64, 1e-4, 1)
     assert (got.optimizer.schedule, got.loss.temperature, got.data.max_length) == ("linear", 0.05, 32)
 
@@ -306,7 +306,7 @@ def test_the_unsupervised_miniature_is_the_setting_that_the_design_measured(monk
     got = config("experiment=miniature-unsup")
     assert got.data.train_file == "/data/wiki/wiki1m_head.txt"
     assert (got.loss.name, got.model.num_layers) == ("unsup", None)
-    assert (got.pooler.name, got.projection.name) == ("avg", "none")
+    assert (got.pooler["name"], got.projection["name"]) == ("avg", "none")
     assert (got.data.batch_size, got.optimizer.lr, got.trainer.max_epochs) == (64, 2e-5, 1)
 
 
@@ -327,7 +327,7 @@ def test_an_evaluation_needs_the_hub_for_a_hub_id_or_for_sentevals_files(tmp_pat
 def test_the_command_line_wins_over_an_experiment() -> None:
     got = config("experiment=quickstart", "model=tiny", "pooler=cls", "loss.temperature=0.2", "data.batch_size=8")
     assert got.model.name_or_path == "pkg://simcse_lit/data/samples/tiny"
-    assert (got.pooler.name, got.loss.temperature, got.data.batch_size) == ("cls", 0.2, 8)
+    assert (got.pooler["name"], got.loss.temperature, got.data.batch_size) == ("cls", 0.2, 8)
 
 
 @pytest.fixture

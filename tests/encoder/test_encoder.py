@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from simcse_lit.data.lengths import length_chunks
-from simcse_lit.encoder.encoder import Projection, SentenceEncoder
+from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.head import MLP
+from simcse_lit.errors import UserError
 from simcse_lit.training.chunking import encode_in_chunks, plan
 from tests.encoders import ragged_batch, small_bert
 
@@ -20,6 +22,7 @@ def test_projection_is_applied_where_its_name_says(projection: str, training: bo
     pooled = encoder.backbone(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
     projected = pooled
     if encoder.projection is not None:
+        assert isinstance(encoder.projection, MLP)
         dense = encoder.projection.dense
         projected = torch.tanh(pooled @ dense.weight.T + dense.bias)
     torch.testing.assert_close(encoder(ids, mask), projected if training else pooled)
@@ -28,14 +31,14 @@ def test_projection_is_applied_where_its_name_says(projection: str, training: bo
 
 def test_projection_starts_fresh_and_the_pretrained_pooler_is_gone() -> None:
     torch.manual_seed(0)
-    projection = Projection(512)
+    projection = MLP(512)
     assert projection.dense.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert projection.dense.weight.mean().abs().item() < 1e-3
     assert not projection.dense.bias.any()
     backbone = small_bert()
     theirs = dict(backbone.named_parameters())["pooler.dense.weight"].clone()
     encoder = SentenceEncoder(backbone, "cls", "mlp")
-    assert encoder.projection is not None
+    assert isinstance(encoder.projection, MLP)
     assert not torch.equal(encoder.projection.dense.weight.double(), theirs)
     assert not any("pooler" in name for name, _ in encoder.named_parameters())
 
@@ -48,9 +51,9 @@ def test_two_views_of_a_sentence_differ_in_training_and_agree_in_evaluation() ->
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="avg_top2"):
+    with pytest.raises(UserError, match=r"pooler=mean: no pooler(.|\n)*avg_top2"):
         SentenceEncoder(small_bert(), "mean", "none")
-    with pytest.raises(ValueError, match="mlp_train_only"):
+    with pytest.raises(UserError, match=r"projection=linear: no projection(.|\n)*mlp_train_only"):
         SentenceEncoder(small_bert(), "cls", "linear")
     with pytest.raises(ValueError, match="language-modelling head"):
         SentenceEncoder(small_bert(), "cls", "none").mlm_logits(*ragged_batch(LENGTHS))

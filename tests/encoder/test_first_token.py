@@ -15,11 +15,13 @@ from simcse_lit.encoder.backbone import _checkpoint_activations
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.first_token import KINDS
 from simcse_lit.encoder.packing import pack
-from simcse_lit.encoder.pooling import OF_FIRST_TOKEN, POOLERS
+from simcse_lit.encoder.pooling import make_pooler
+from simcse_lit.encoder.registered import OURS
 from simcse_lit.training.chunking import encode_in_chunks, plan
 from tests.encoders import ragged_batch, small_bert
 
 PACKED = ("bert", "roberta", "xlm-roberta", "camembert")
+OF_FIRST_TOKEN = [name for name in OURS["pooler"] if make_pooler(name).first_token]
 LENGTHS = [4, 12, 4, 30, 7, 12, 3]
 SIZES: dict[str, Any] = {
     "vocab_size": 100,
@@ -67,7 +69,7 @@ def test_vectors_and_gradients_are_those_of_a_whole_last_layer(kind: str, pooler
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("pooler", sorted(set(POOLERS) - set(OF_FIRST_TOKEN)))
+@pytest.mark.parametrize("pooler", sorted(OURS["pooler"].keys() - set(OF_FIRST_TOKEN)))
 def test_other_poolers_get_every_token(pooler: str) -> None:
     encoder = SentenceEncoder(small_bert(), pooler, "none")
     counts = tokens_fed(encoder.backbone)

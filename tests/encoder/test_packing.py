@@ -13,7 +13,7 @@ from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel, Rob
 
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.packing import Packing, pack
-from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.registered import OURS
 from simcse_lit.errors import UserError
 from simcse_lit.training.chunking import chunking, encode_in_chunks, plan
 from tests.conftest import train_config
@@ -68,7 +68,7 @@ def test_packing_leaves_hardly_a_slot_of_a_large_batch_empty() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-@pytest.mark.parametrize("pooler", POOLERS)
+@pytest.mark.parametrize("pooler", OURS["pooler"])
 @pytest.mark.parametrize(("limit", "keep"), [(None, None), (3, None), (3, 0)])
 def test_packed_rows_give_the_vectors_and_gradients_of_padded_rows(
     kind: str, pooler: str, limit: int | None, keep: int | None

@@ -3,18 +3,19 @@
 import pytest
 import torch
 
-from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.pooling import make_pooler
+from simcse_lit.encoder.registered import OURS
 from tests.encoders import ragged_batch, small_bert
 
 LENGTHS = [6, 2, 9, 1]
 
 
-@pytest.mark.parametrize("name", list(POOLERS))
+@pytest.mark.parametrize("name", list(OURS["pooler"]))
 def test_pooler_equals_a_value_computed_sentence_by_sentence(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden_states = [torch.randn(4, 9, 8, generator=generator) for _ in range(4)]
     _, mask = ragged_batch(LENGTHS)
-    pooled = POOLERS[name](hidden_states, mask)
+    pooled = make_pooler(name)(hidden_states, mask)
     for row, length in enumerate(LENGTHS):
         tokens = {
             "cls": [hidden_states[-1][row, 0]],
@@ -27,14 +28,14 @@ def test_pooler_equals_a_value_computed_sentence_by_sentence(name: str) -> None:
         torch.testing.assert_close(pooled[row], sum(tokens, torch.zeros(8)) / len(tokens))
 
 
-@pytest.mark.parametrize("name", list(POOLERS))
+@pytest.mark.parametrize("name", list(OURS["pooler"]))
 def test_padding_changes_no_sentence(name: str) -> None:
     model = small_bert().eval()
     ids, mask = ragged_batch(LENGTHS, width=20)
-    together = POOLERS[name](model(ids, attention_mask=mask, output_hidden_states=True).hidden_states, mask)
+    together = make_pooler(name)(model(ids, attention_mask=mask, output_hidden_states=True).hidden_states, mask)
     for row, length in enumerate(LENGTHS):
         alone = model(ids[row : row + 1, :length], output_hidden_states=True).hidden_states
-        expected = POOLERS[name](alone, torch.ones(1, length, dtype=torch.long))
+        expected = make_pooler(name)(alone, torch.ones(1, length, dtype=torch.long))
         torch.testing.assert_close(together[row], expected[0])
 
 
@@ -43,4 +44,4 @@ def test_last_token_is_found_wherever_the_padding_stands() -> None:
     _, right = ragged_batch(LENGTHS)
     for mask in (right, right.flip(1)):
         expected = [hidden[row, max(place for place in range(9) if mask[row, place])] for row in range(4)]
-        assert torch.equal(POOLERS["last_token"]([hidden], mask), torch.stack(expected))
+        assert torch.equal(make_pooler("last_token")([hidden], mask), torch.stack(expected))

@@ -12,6 +12,7 @@ from transformers import AlbertConfig, AutoModel, AutoTokenizer, DistilBertConfi
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.head import MLP
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.errors import UserError
 from simcse_lit.formats.export import Provenance, export, load_export
@@ -43,7 +44,7 @@ def test_the_cards_code_and_our_loader_give_the_same_embeddings(tmp_path: Path, 
         return  # validation refuses it
     _, expected = exported(tmp_path / "export", pooler, projection)
     encoder, tokenizer = load_export(tmp_path / "export")
-    assert (encoder.pooler, encoder.projection_name) == (pooler, projection)
+    assert (encoder.pooler.name, encoder.head.name) == (pooler, projection)
     torch.testing.assert_close(encode(encoder, tokenizer, SENTENCES), expected, rtol=0, atol=1e-6)
     card = (tmp_path / "export" / "README.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
@@ -66,7 +67,7 @@ def test_export_holds_no_pickle_and_the_card_holds_the_scores(tmp_path: Path) ->
     names = {path.name for path in (tmp_path / "export").iterdir()}
     assert {"config.json", "model.safetensors", "projection.safetensors", "tokenizer.json", "README.md"} <= names
     assert not any(name.endswith((".bin", ".pt", ".pkl", ".ckpt")) for name in names)
-    assert encoder.projection is not None
+    assert isinstance(encoder.projection, MLP)
     stored = load_file(tmp_path / "export" / "projection.safetensors")
     assert torch.equal(stored["dense.weight"], encoder.projection.dense.weight)
     card = (tmp_path / "export" / "README.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
-from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.registered import OURS
 from simcse_lit.encoding.embedding_cache import fingerprint
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
@@ -63,7 +63,7 @@ def test_a_raw_model_takes_any_pooler_and_refuses_to_guess_one(raw: Path) -> Non
     mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     torch.testing.assert_close(vectors(load(raw, "avg")), mean, rtol=0, atol=1e-5)
     torch.testing.assert_close(vectors(load(raw, "cls", "mlp")), pooled, rtol=0, atol=1e-5)
-    for pooler in POOLERS:
+    for pooler in OURS["pooler"]:
         assert vectors(load(raw, pooler)).isfinite().all()
     with pytest.raises(UserError, match=r"does not say how its vectors are read(.|\n)*pooler=cls\|cls_before_pooler\|avg"):
         load(raw)

@@ -86,13 +86,13 @@ def test_what_the_checkpoint_leaves_open_must_be_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pooler=cls_before_pooler: .* has mlp\.dense(.|\n)*projection=none"):
         read_paper_checkpoint(tmp_path / "mine", tokenizer=None, pooler="cls_before_pooler", projection="mlp")
     read = read_paper_checkpoint(tmp_path / "mine", tokenizer=None, pooler="cls_before_pooler", projection=None)
-    assert (read.encoder.pooler, read.encoder.projection_name) == ("cls_before_pooler", "none")
+    assert (read.encoder.pooler.name, read.encoder.head.name) == ("cls_before_pooler", "none")
     with pytest.raises(UserError, match=r"pooler=avg: .* has mlp\.dense(.|\n)*projection=none"):
         read_paper_checkpoint(tmp_path / "mine", tokenizer=None, pooler="avg", projection=None)
     with pytest.raises(UserError, match=r"has no mlp\.dense(.|\n)*Say which: pooler=avg"):
         read_paper_checkpoint(tmp_path / "sup-mean", tokenizer=None, pooler=None, projection=None)
     read = read_paper_checkpoint(tmp_path / "sup-mean", tokenizer=None, pooler="avg", projection=None)
-    assert (read.encoder.pooler, read.encoder.projection_name) == ("avg", "none")
+    assert (read.encoder.pooler.name, read.encoder.head.name) == ("avg", "none")
 
 
 def test_other_folders_are_refused_and_nothing_is_unpickled(tmp_path: Path) -> None:

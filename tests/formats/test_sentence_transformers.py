@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from transformers import AutoTokenizer
 
 from simcse_lit import SimCSE
 from simcse_lit.config.schema import ModelConfig
-from simcse_lit.encoder import pooling
+from simcse_lit.encoder import registered
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.head import MLP
+from simcse_lit.encoder.pooling import Pooler
 from simcse_lit.encoding.embedding_cache import fingerprint
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
@@ -45,7 +48,7 @@ def trained(folder: Path, pooler: str, projection: str) -> tuple[LoadedEncoder, 
     torch.manual_seed(5)
     backbone, tokenizer = load_backbone(TINY, mlm=False)
     encoder = SentenceEncoder(backbone, pooler, projection).eval()
-    if encoder.projection is not None:
+    if isinstance(encoder.projection, MLP):
         torch.nn.init.normal_(encoder.projection.dense.weight, std=0.3)  # so that tanh bends
         torch.nn.init.normal_(encoder.projection.dense.bias)
     made = Provenance(
@@ -97,10 +100,15 @@ def test_sentence_transformers_gives_the_same_embeddings_and_ours_reads_its_fold
     torch.testing.assert_close(vectors(as_theirs), expected, rtol=0, atol=1e-5)
 
 
+class Maximum(Pooler):
+    def forward(self, hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Tensor:
+        return hidden_states[-1].amax(1)
+
+
 def test_a_pooler_that_sentence_transformers_lacks_is_refused_and_no_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(pooling.POOLERS, "max", lambda hidden_states, mask: hidden_states[-1].amax(1))
+    monkeypatch.setitem(registered.OURS["pooler"], "max", f"{__name__}.Maximum")
     loaded, expected = trained(tmp_path / "export", "max", "none")
     torch.testing.assert_close(vectors(loaded), expected, rtol=0, atol=1e-6)
     monkeypatch.chdir(tmp_path / "export")

@@ -65,5 +65,5 @@ def test_the_command_that_an_agent_of_the_wandb_sweep_forms_composes() -> None:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         arguments = [f"{key}={value}" for key, value in drawn.items()]
         config = validate(compose("train", [*words[3:], *arguments, "run_dir=unused"]))
-    assert (config.loss.temperature, config.pooler.name, config.seed) == (0.01, "cls", 1)
+    assert (config.loss.temperature, config.pooler["name"], config.seed) == (0.01, "cls", 1)
     assert {"csv", "wandb"} <= set(config.logger)

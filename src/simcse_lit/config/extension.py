@@ -26,7 +26,7 @@ def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
     """
     if "_target_" not in node:
         raise UserError(f"{key}._target_: has no value. Name a class: {key}._target_=PACKAGE.CLASS")
-    _check(node, key, more)
+    check(node, key, *more)
     try:
         return instantiate(literal(node), **more)
     except InstantiationException as error:
@@ -38,12 +38,21 @@ def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
         raise
 
 
-def _check(node: Any, key: str, more: Mapping[str, Any]) -> None:
-    """Look at every `_target_` of a node, and at the names of its arguments."""
+def check(node: Any, key: str, *more: str) -> None:
+    """Look at every `_target_` of a node, and at the names of its arguments.
+
+    Args:
+        node: as for `build`.
+        key: as for `build`.
+        more: names of arguments that are given beside those of the configuration.
+
+    Raises:
+        UserError: as `build`.
+    """
     if not isinstance(node, Mapping):
         return
     for name, value in node.items():
-        _check(value, f"{key}.{name}", {})
+        check(value, f"{key}.{name}")
     if "_target_" not in node:
         return
     target = str(node["_target_"])

@@ -55,16 +55,6 @@ class LossConfig:
 
 
 @dataclass
-class PoolerConfig:
-    name: str = MISSING
-
-
-@dataclass
-class ProjectionConfig:
-    name: str = MISSING
-
-
-@dataclass
 class DataConfig:
     train_file: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # a union with a list is no OmegaConf type
     revision: str | None = MISSING
@@ -151,8 +141,8 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    pooler: PoolerConfig = field(default_factory=PoolerConfig)
-    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    pooler: dict[str, Any] = field(default_factory=dict)
+    projection: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -201,8 +191,8 @@ class EvaluateConfig:
     tasks: dict[str, Any] = field(default_factory=dict)
     analysed: dict[str, Any] = field(default_factory=dict)
     analyses: dict[str, Any] = field(default_factory=dict)
-    pooler: PoolerConfig | None = None
-    projection: ProjectionConfig | None = None
+    pooler: dict[str, Any] | None = None
+    projection: dict[str, Any] | None = None
 
 
 @dataclass
@@ -229,8 +219,8 @@ class EncoderConfig:
     token_budget: int = MISSING
     precision: str = MISSING
     device: str = MISSING
-    pooler: PoolerConfig | None = None
-    projection: ProjectionConfig | None = None
+    pooler: dict[str, Any] | None = None
+    projection: dict[str, Any] | None = None
 
 
 @dataclass
@@ -306,8 +296,8 @@ class ExportConfig:
     int8: bool = MISSING
     push_to_hub: str | None = MISSING
     private: bool = MISSING
-    pooler: PoolerConfig | None = None
-    projection: ProjectionConfig | None = None
+    pooler: dict[str, Any] | None = None
+    projection: dict[str, Any] | None = None
 
 
 @dataclass
@@ -316,8 +306,8 @@ class ImportConfig:
     tokenizer: str | None = MISSING
     trust_remote_code: bool = MISSING
     output: str | None = MISSING
-    pooler: PoolerConfig | None = None
-    projection: ProjectionConfig | None = None
+    pooler: dict[str, Any] | None = None
+    projection: dict[str, Any] | None = None
 
 
 SCHEMAS: dict[str, type] = {

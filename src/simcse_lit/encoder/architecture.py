@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from simcse_lit.encoder.pooling import OF_FIRST_TOKEN
+from simcse_lit.encoder.pooling import Pooler
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -66,12 +66,12 @@ def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast)
 
 
 def check_pooler(
-    pooler: str, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str, *, saved: bool = False
+    pooler: Pooler, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str, *, saved: bool = False
 ) -> None:
     """Refuse a pooler that reads the first token where that token sees no other, and warn where it is a word like any other.
 
     Args:
-        pooler: a name in `pooling.POOLERS`.
+        pooler: the pooler.
         backbone: the model.
         tokenizer: its tokenizer.
         name: the model's name, for messages.
@@ -80,11 +80,11 @@ def check_pooler(
     Raises:
         UserError: the model is a decoder and the pooler reads the first token.
     """
-    if pooler not in OF_FIRST_TOKEN:
+    if not pooler.first_token:
         return
     if is_causal(cast(PreTrainedModel, backbone.base_model), tokenizer):
         blind = (
-            f"pooler={pooler}: {name} is a decoder, whose first token sees none of the others: sentences that\n"
+            f"pooler={pooler.name}: {name} is a decoder, whose first token sees none of the others: sentences that\n"
             "begin alike have one vector. "
         )
         if not saved:
@@ -95,7 +95,7 @@ def check_pooler(
         return
     at_end = ids[-1] == tokenizer.cls_token_id
     instead = "pooler=last_token reads its [CLS], which comes last" if at_end else "pooler=avg is usual"
-    log.warning("pooler=%s: %s puts no token before a sentence, so a word stands for it;\n%s.", pooler, name, instead)
+    log.warning("pooler=%s: %s puts no token before a sentence, so a word stands for it;\n%s.", pooler.name, name, instead)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import ModelConfig, TrainConfig
 from simcse_lit.encoder.architecture import check_pooler, longest_input
+from simcse_lit.encoder.pooling import Pooler
 from simcse_lit.encoder.pretrained import TOKENIZERS, Pretrained, some
 from simcse_lit.errors import UserError
 
@@ -97,7 +98,7 @@ def load_backbone(
     return model, tokenizer
 
 
-def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def check_fit(config: TrainConfig, pooler: Pooler, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Check that the model takes sentences of `data.max_length`, that the pooler can read it, and that its tokenizer has the
     mask token that MLM needs.
 
@@ -111,7 +112,7 @@ def check_fit(config: TrainConfig, backbone: PreTrainedModel, tokenizer: PreTrai
         raise UserError(f"data.max_length={length}: {name} takes {longest} tokens at most.")
     if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
         raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set it to 0.")
-    check_pooler(config.pooler.name, backbone, tokenizer, name)
+    check_pooler(pooler, backbone, tokenizer, name)
 
 
 def untie_head(model: PreTrainedModel) -> None:

@@ -1,9 +1,9 @@
-"""SentenceEncoder: a transformers backbone, a pooler and a projection. It knows nothing of training.
+"""SentenceEncoder: a transformers backbone, a pooler and a head. It knows nothing of training.
 
-Shapes: N sentences, L length, H hidden, K vocabulary; packed, R rows of W slots.
+Shapes: N sentences, L length, H hidden, D behind the head, K vocabulary; packed, R rows of W slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, cast
 
@@ -12,30 +12,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from simcse_lit.encoder.first_token import FirstToken
+from simcse_lit.encoder.head import MLP, WHEN, Head, head
 from simcse_lit.encoder.packing import Packing, first_position
-from simcse_lit.encoder.pooling import OF_FIRST_TOKEN, POOLERS
+from simcse_lit.encoder.pooling import CLS, Pooler, make_pooler
+from simcse_lit.encoder.registered import record, recorded
 
+Nodes = Mapping[str, Mapping[str, Any] | None]  # of the configuration, by kind: pooler and projection
 CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: its encoder's model, adapter, pooler and projection
 CALL_THEIR_POOLER = ("layoutlm", "squeezebert")  # architectures that do not ask whether they have one
-
-
-class Projection(nn.Module):
-    """One linear layer and tanh, freshly initialised: weights N(0, 0.02), bias 0.
-
-    It never starts from BERT's pretrained pooler, which was trained for next-sentence prediction.
-
-    Source: SimCSE section 6.3, "MLP".
-    """
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.dense: nn.Linear = nn.Linear(hidden, hidden)
-        nn.init.normal_(self.dense.weight, std=0.02)
-        nn.init.zeros_(self.dense.bias)
-
-    def forward(self, pooled_NH: Tensor) -> Tensor:
-        """(N, H) to (N, H), each number in (-1, 1)."""
-        return torch.tanh(self.dense(pooled_NH))
 
 
 class SentenceEncoder(nn.Module):
@@ -43,21 +27,18 @@ class SentenceEncoder(nn.Module):
 
     Args:
         backbone: any transformers encoder, or its masked-language-modelling model if MLM is an auxiliary objective.
-        pooler: a name in `pooling.POOLERS`.
-        projection: `mlp` projects in training and at evaluation, `mlp_train_only` in training only, `none` never.
+        pooler: the pooler, or its registered name.
+        projection: the head, or its registered name: `mlp` projects in training and at evaluation, `mlp_train_only` in
+            training only, `none` never.
 
     Raises:
-        ValueError: an unknown pooler or projection.
+        UserError: an unknown pooler or head, or one that cannot be made.
     """
 
-    def __init__(self, backbone: PreTrainedModel, pooler: str, projection: str) -> None:
+    def __init__(self, backbone: PreTrainedModel, pooler: Pooler | str, projection: Head | str) -> None:
         super().__init__()
-        if pooler not in POOLERS:
-            raise ValueError(f"unknown pooler {pooler!r}; one of {', '.join(POOLERS)}")
-        if projection not in ("mlp", "mlp_train_only", "none"):
-            raise ValueError(f"unknown projection {projection!r}; one of mlp, mlp_train_only, none")
-        self.pooler = pooler
-        self.projection_name = projection
+        self.pooler = make_pooler(pooler) if isinstance(pooler, str) else pooler
+        self.head = head(projection) if isinstance(projection, str) else projection
         self.backbone = cast(PreTrainedModel, backbone.base_model)
         self.language_model = None if self.backbone is backbone else backbone
         pooler_of_backbone = getattr(self.backbone, "pooler", None)
@@ -72,13 +53,34 @@ class SentenceEncoder(nn.Module):
         self._first_token = FirstToken(self.backbone)
         self._packed_backbone: Callable[..., Any] | None = None  # compiled for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
-        self.projection: Projection | None = None if projection == "none" else Projection(self.hidden)
+        self.projection = self.head.make(self.hidden)  # under this name in checkpoints of all versions
         self.train()  # from_pretrained leaves the backbone in evaluation mode, without dropout
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    @property
+    def projected(self) -> bool:
+        """Whether the vectors for evaluation and use are those behind the head."""
+        return self.projection is not None and self.head.when == "always"
+
+    @property
+    def stored_as_pooler(self) -> bool:
+        """Whether a backbone like BERT can hold the head as its own pooler, so that its `pooler_output` is the vector."""
+        is_mlp = self.projected and type(self.projection) is MLP
+        return is_mlp and type(self.pooler) is CLS and self.backbone_has_mlp_pooler
+
+    def record(self) -> dict[str, Any]:
+        """How the vectors are read, in plain values (`registered.py`)."""
+        when = {} if self.head.when == WHEN.get(self.head.name) else {"when": self.head.when}
+        return record(
+            {
+                "pooler": (self.pooler.name, self.pooler.target, self.pooler.arguments),
+                "projection": (self.head.name, self.head.target, {**self.head.arguments, **when}),
+            }
+        )
 
     @property
     def has_dropout(self) -> bool:
@@ -110,19 +112,19 @@ class SentenceEncoder(nn.Module):
 
     def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
         """Backbone and pooler, without projection: (N, L) ids and mask to (N, H); `packing` does not change the result."""
-        layers = self.pooler in ("avg_first_last", "avg_top2")
+        layers = self.pooler.every_layer
         inputs = self._inputs(input_ids_NL, attention_mask_NL, packing)
         backbone = self.backbone if packing is None else self._packed_backbone or self.backbone
         recorded = backbone is not self.backbone  # by CUDA graphs, which ignore FirstToken's state
-        if self.pooler in OF_FIRST_TOKEN and self._first_token.possible and not recorded:
+        if self.pooler.first_token and self._first_token.possible and not recorded:
             with self._first_token.alone(packing):
                 first_N1H: Tensor = backbone(**inputs).last_hidden_state
-            return POOLERS[self.pooler]((first_N1H,), attention_mask_NL)
+            return cast(Tensor, self.pooler((first_N1H,), attention_mask_NL))
         output = backbone(**inputs, output_hidden_states=layers)
         hidden_states = output.hidden_states if layers else (output.last_hidden_state,)
         if packing is not None:
             hidden_states = tuple(packing.unpack(hidden_RWH, input_ids_NL.shape) for hidden_RWH in hidden_states)
-        return POOLERS[self.pooler](hidden_states, attention_mask_NL)
+        return cast(Tensor, self.pooler(hidden_states, attention_mask_NL))
 
     def _inputs(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None) -> dict[str, Tensor]:
         """The backbone's arguments, with one sentence a row or, with a packing, several."""
@@ -138,19 +140,21 @@ class SentenceEncoder(nn.Module):
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return inputs
 
-    def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
-        """Compute the vectors that training contrasts, projected unless the projection is `none`: (N, L) to (N, H)."""
-        pooled_NH = self.pooled(input_ids_NL, attention_mask_NL, packing)
+    def project(self, pooled_NH: Tensor) -> Tensor:
+        """The head, if there is one: (N, H) to (N, D)."""
         return pooled_NH if self.projection is None else self.projection(pooled_NH)
 
+    def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
+        """Compute the vectors that training contrasts, behind the head if there is one: (N, L) to (N, D)."""
+        return self.project(self.pooled(input_ids_NL, attention_mask_NL, packing))
+
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """Compute the vectors for evaluation and use, projected only if the projection is `mlp`: (N, L) to (N, H).
+        """Compute the vectors for evaluation and use, behind the head only if it is for always: (N, L) to (N, D).
 
         Source: SimCSE section 6.3, "we keep the MLP for supervised and discard it for unsupervised models".
         """
-        if self.projection_name == "mlp":
-            return self.forward(input_ids_NL, attention_mask_NL)
-        return self.pooled(input_ids_NL, attention_mask_NL)
+        pooled_NH = self.pooled(input_ids_NL, attention_mask_NL)
+        return self.project(pooled_NH) if self.projected else pooled_NH
 
     def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
         """Score the vocabulary at each token: (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).
@@ -170,6 +174,22 @@ def second_encoder(encoder: SentenceEncoder) -> SentenceEncoder:
     Source: SimCSE section 3.1 and Table 2 ("dual f"), section 4.1.
     """
     second = deepcopy(encoder)
-    if encoder.projection is not None:
-        second.projection = Projection(encoder.hidden)
+    second.projection = encoder.head.make(encoder.hidden)
     return second
+
+
+def parts_of(section: Mapping[str, Any], source: str, own: Nodes | None = None) -> tuple[Pooler, Head]:
+    """The pooler and the head that an export or a checkpoint records.
+
+    Args:
+        section: what `SentenceEncoder.record` made.
+        source: the export or checkpoint, for messages.
+        own: the nodes `pooler` and `projection` of the user's own configuration.
+
+    Raises:
+        KeyError: nothing is recorded of either.
+        UserError: one is not installed here, or code is named.
+    """
+    own = own or {}
+    pooler = make_pooler(recorded(section, "pooler", source, own.get("pooler")))
+    return pooler, head(recorded(section, "projection", source, own.get("projection")))

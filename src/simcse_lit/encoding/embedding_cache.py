@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from simcse_lit.disk import discard, durable_replace
+from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.formats.loading import LoadedEncoder
@@ -88,7 +89,9 @@ def fingerprint(loaded: LoadedEncoder, max_length: int, precision: str) -> str:
     # Every call of the tokenizer sets padding and truncation, so they hold the settings of the last call.
     tokenizer = {**json.loads(loaded.tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None}
     reads = (loaded.kind, loaded.pooler, loaded.projection, loaded.prepare(""), str(max_length), precision)
-    digest = hashlib.sha256("\0".join((*reads, json.dumps(tokenizer))).encode())
+    record = loaded.encoder.record() if isinstance(loaded.encoder, SentenceEncoder) else {}
+    made_with = [json.dumps(record["parts"], sort_keys=True)] if "parts" in record else []
+    digest = hashlib.sha256("\0".join((*reads, json.dumps(tokenizer), *made_with)).encode())
     for name, tensor in loaded.encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -11,19 +11,23 @@ from simcse_lit.disk import damage
 from simcse_lit.encoder.adapter import add_adapter, merge_adapter
 from simcse_lit.encoder.architecture import check_pooler
 from simcse_lit.encoder.backbone import load_backbone
-from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
+from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, Nodes, SentenceEncoder, parts_of
 from simcse_lit.errors import UserError
 
 
-def load_checkpoint(source: str, *, trust_remote_code: bool = False) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
+def load_checkpoint(
+    source: str, *, trust_remote_code: bool = False, own: Nodes | None = None
+) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
     """Load the encoder, in evaluation mode. Architecture and tokenizer are those of the model that training started from.
 
     Args:
         source: FILE.ckpt.
         trust_remote_code: run the Python code that this model brings, whatever the checkpoint says of it.
+        own: the user's own nodes of pooler and projection, which may name classes that no package registers.
 
     Raises:
-        UserError: the file is missing or damaged, is no checkpoint of simcse-lit, or the model is gone.
+        UserError: the file is missing or damaged, is no checkpoint of simcse-lit, the model is gone, or a pooler or head is
+            not installed here.
     """
     path = Path(source).expanduser()
     if not path.is_file():
@@ -35,14 +39,14 @@ def load_checkpoint(source: str, *, trust_remote_code: bool = False) -> tuple[Se
     try:
         here = {"pretrained": False, "sha256": None, "gradient_checkpointing": False}  # the weights come from the checkpoint
         model = ModelConfig(**recorded["model"] | here | {"attention": None, "trust_remote_code": trust_remote_code})
-        pooler, projection = recorded["pooler"], recorded["projection"]
+        pooler, head = parts_of(recorded, source, own)
         adapter = AdapterConfig(**recorded.get("adapter", {"name": "none"}))
         weights = {
             name.removeprefix("encoder."): value
             for name, value in saved["state_dict"].items()
-            if name.startswith(("encoder.backbone.", "encoder.projection."))
+            if name.startswith(("encoder.backbone.", "encoder.projection.", "encoder.pooler."))
         }
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"checkpoint: {source}: comes from another version of simcse-lit, or is damaged: {error}") from error
     try:
         backbone, tokenizer = load_backbone(model, mlm=False, key="checkpoint")
@@ -52,8 +56,10 @@ def load_checkpoint(source: str, *, trust_remote_code: bool = False) -> tuple[Se
             f"it was trained from, {model.name_or_path}.{_instead(path)}"
         ) from error
     try:
-        encoder = SentenceEncoder(backbone, pooler, projection)
+        encoder = SentenceEncoder(backbone, pooler, head)
         add_adapter(encoder.backbone, adapter)
+        if encoder.projection is None and head.when == "training":  # of a package that is not here, and not needed
+            weights = {name: value for name, value in weights.items() if not name.startswith("projection.")}
         encoder.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -20,36 +20,16 @@ from simcse_lit import __version__
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.adapter import merge_adapter
 from simcse_lit.encoder.architecture import ENCODER_PART, check_pooler
-from simcse_lit.encoder.encoder import SentenceEncoder
-from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.encoder import Nodes, SentenceEncoder, parts_of
+from simcse_lit.encoder.head import MLP
 from simcse_lit.encoder.pretrained import Pretrained, is_own, some
 from simcse_lit.errors import UserError
 from simcse_lit.formats.model_card import Provenance, model_card
 from simcse_lit.formats.whole_folder import recover, whole_folder
 
-PROJECTION = "projection.safetensors"
+PROJECTION, POOLER = "projection.safetensors", "pooler.safetensors"  # weights of the head and, if it has any, of the pooler
 
-# From the output of AutoModel to the vectors, by pooler.
-SNIPPETS = {
-    "pooler_output": "vectors = output.pooler_output",
-    "cls": "vectors = output.last_hidden_state[:, 0]",
-    "avg": 'mask = batch["attention_mask"].unsqueeze(-1)\nvectors = (output.last_hidden_state * mask).sum(1) / mask.sum(1)',
-    "avg_first_last": (
-        'mask = batch["attention_mask"].unsqueeze(-1)\n'
-        "vectors = ((output.hidden_states[1] + output.hidden_states[-1]) / 2 * mask).sum(1) / mask.sum(1)"
-    ),
-    "avg_top2": (
-        'mask = batch["attention_mask"].unsqueeze(-1)\n'
-        "vectors = ((output.hidden_states[-2] + output.hidden_states[-1]) / 2 * mask).sum(1) / mask.sum(1)"
-    ),
-    "last_token": (
-        'mask = batch["attention_mask"]\n'
-        "last = (mask * torch.arange(mask.shape[1])).amax(1)\n"
-        "vectors = output.last_hidden_state[torch.arange(len(last)), last]"
-    ),
-}
-
-
+POOLER_OUTPUT = "vectors = output.pooler_output"
 SIMCSE_USAGE = """from simcse_lit import SimCSE
 
 sentences = ["A man is playing a guitar.", "Somebody makes music."]
@@ -82,7 +62,7 @@ def export(
         write(encoder, tokenizer, partial, max_length)
         longest = min(EVALUATION_LENGTH, tokenizer.model_max_length)
         code = usage(encoder, longest)
-        card = model_card(encoder.pooler, encoder.projection_name, max_length, provenance, "transformers", code)
+        card = model_card(encoder.pooler.name, encoder.head.name, max_length, provenance, "transformers", code)
         card.save(partial / "README.md")
 
 
@@ -90,12 +70,7 @@ def write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: 
     """Write weights, configuration and tokenizer to an existing folder; see `export` for the arguments."""
     merge_adapter(encoder.backbone)
     config = encoder.backbone.config
-    config.simcse = {
-        "pooler": encoder.pooler,
-        "projection": encoder.projection_name,
-        "max_length": max_length,
-        "version": __version__,
-    }
+    config.simcse = {**encoder.record(), "max_length": max_length, "version": __version__}
     config.architectures = [type(encoder.backbone).__name__]
     _copy_own_code(encoder.backbone, folder)
     config.save_pretrained(folder)
@@ -105,8 +80,10 @@ def write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: 
     if encoder.projection is not None:
         projection = _on_cpu(encoder.projection)
         save_file(projection, folder / PROJECTION)
-        if stored_as_pooler(encoder):
+        if encoder.stored_as_pooler:
             weights |= {f"pooler.{name}": tensor.clone() for name, tensor in projection.items()}
+    if pooler := _on_cpu(encoder.pooler):
+        save_file(pooler, folder / POOLER)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
 
@@ -125,11 +102,6 @@ def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def stored_as_pooler(encoder: SentenceEncoder) -> bool:
-    """Whether AutoModel's `pooler_output` is the embedding: pooler `cls`, projection `mlp`, and a pooler like BERT's."""
-    return encoder.projection_name == "mlp" and encoder.pooler == "cls" and encoder.backbone_has_mlp_pooler
-
-
 def usage(encoder: SentenceEncoder, max_length: int) -> str:
     """Python code that computes the embeddings with transformers alone, for the model card.
 
@@ -137,8 +109,8 @@ def usage(encoder: SentenceEncoder, max_length: int) -> str:
         encoder: the encoder in the export.
         max_length: tokens after which a sentence is cut.
     """
-    pooler = "cls" if encoder.pooler == "cls_before_pooler" else encoder.pooler
-    if pooler not in SNIPPETS:  # of another package
+    other_head = encoder.projected and type(encoder.projection) is not MLP
+    if encoder.pooler.code is None or other_head:
         return SIMCSE_USAGE
     lines = [
         "import torch",
@@ -152,13 +124,13 @@ def usage(encoder: SentenceEncoder, max_length: int) -> str:
         ),
         "with torch.no_grad():",
         "    output = model(**batch, output_hidden_states=True)",
-        SNIPPETS["pooler_output" if stored_as_pooler(encoder) else pooler],
+        POOLER_OUTPUT if encoder.stored_as_pooler else encoder.pooler.code,
     ]
     if encoder.backbone.config.is_encoder_decoder:
         lines.insert(5, "model = model.get_encoder()  # the decoder is not used, and is not in this folder")
     if is_own(encoder.backbone):
         lines = [line.replace("pretrained(folder)", "pretrained(folder, trust_remote_code=True)") for line in lines]
-    if encoder.projection_name == "mlp" and not stored_as_pooler(encoder):
+    if encoder.projected and not encoder.stored_as_pooler:
         lines[1:1] = ["from safetensors.torch import load_file"]
         lines += [
             f'mlp = load_file(f"{{folder}}/{PROJECTION}")',
@@ -167,46 +139,49 @@ def usage(encoder: SentenceEncoder, max_length: int) -> str:
     return "\n".join(lines)
 
 
-def load_export(folder: str | Path, *, trust_remote_code: bool = False) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
+def load_export(
+    folder: str | Path, *, trust_remote_code: bool = False, own: Nodes | None = None
+) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
     """Load the encoder, with its pooler and projection, and the tokenizer of an export, in evaluation mode.
 
     Args:
         folder: the export.
         trust_remote_code: run the Python code that the export brings, if its architecture is no part of transformers.
+        own: the user's own nodes of pooler and projection, which may name classes that no package registers.
 
     Raises:
-        UserError: the folder is missing or damaged, or is no export.
+        UserError: the folder is missing or damaged, is no export, or has a pooler or head that is not installed here.
     """
     folder = Path(folder)
     recover(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: is no model folder (no config.json).")
-    recorded = recorded_section(folder)
-    if recorded is None:
+    section = recorded_section(folder)
+    if section is None:
         raise UserError(f"{folder}: config.json has no section simcse; it is no export of simcse-lit.")
     given = Pretrained(str(folder), "checkpoint", trust_remote_code=trust_remote_code)
     try:
-        pooler, projection = recorded["pooler"], recorded["projection"]
-        if str(pooler) not in POOLERS:
-            raise UserError(f"{folder}: was exported with pooler={pooler}. Install the package that brings this pooler.")
+        pooler, head = parts_of(section, str(folder), own)
         backbone, absent = given.trained()
         _check_whole(folder / "model.safetensors", [name for name in absent if "pooler." not in name])
-        encoder = SentenceEncoder(backbone, pooler, projection)
+        encoder = SentenceEncoder(backbone, pooler, head)
         if encoder.projection is not None:
-            _load_projection(encoder.projection, folder / PROJECTION)
+            _load_part(encoder.projection, folder / PROJECTION)
+        if encoder.pooler.state_dict():
+            _load_part(encoder.pooler, folder / POOLER)
         tokenizer = given.tokenizer()
     except KeyError as error:
         raise UserError(f"{folder}: section simcse of config.json has no {error}; it comes from another version.") from error
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"{folder}: the export is damaged: {str(error).splitlines()[0]}\nExport it again.") from error
     check_pooler(pooler, encoder.backbone, tokenizer, str(folder), saved=True)
     return encoder.eval(), tokenizer
 
 
-def _load_projection(projection: torch.nn.Module, path: Path) -> None:
-    saved, expected = load_file(path), projection.state_dict()
+def _load_part(part: torch.nn.Module, path: Path) -> None:
+    saved, expected = load_file(path), part.state_dict()
     _check_whole(path, [name for name in expected if name not in saved or saved[name].shape != expected[name].shape])
-    projection.load_state_dict(saved)
+    part.load_state_dict(saved)
 
 
 def _check_whole(path: Path, absent: list[str]) -> None:

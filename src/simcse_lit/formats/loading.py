@@ -8,10 +8,10 @@ so the caller has to name them.
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
@@ -21,9 +21,11 @@ from simcse_lit.config.schema import ModelConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.architecture import check_pooler, longest_input
 from simcse_lit.encoder.backbone import load_backbone, of_run
-from simcse_lit.encoder.encoder import Projection, SentenceEncoder
-from simcse_lit.encoder.pooling import POOLERS
+from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.head import MLP, head
+from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.encoder.pretrained import Pretrained, own_code
+from simcse_lit.encoder.registered import names, refuse_code
 from simcse_lit.errors import UserError
 from simcse_lit.formats.checkpoint import load_checkpoint
 from simcse_lit.formats.export import load_export, recorded_section
@@ -33,6 +35,8 @@ from simcse_lit.formats.whole_folder import recover
 from simcse_lit.text.hub import download_model
 
 log = logging.getLogger(__name__)
+
+Node = str | Mapping[str, Any] | None  # a registered name, or a node of the configuration
 
 # The paper's releases, and how they are read: CLS without a projection, and CLS through `pooler.dense`.
 RELEASED = re.compile(r"princeton-nlp/(?P<loss>unsup|sup)-simcse-(bert|roberta)-[\w.-]+")
@@ -68,8 +72,8 @@ def load_encoder(
     source: str,
     *,
     revision: str | None,
-    pooler: str | None,
-    projection: str | None,
+    pooler: Node,
+    projection: Node,
     precision: str = "32-true",
     trust_remote_code: bool = False,
 ) -> LoadedEncoder:
@@ -78,9 +82,10 @@ def load_encoder(
     Args:
         source: FOLDER, FILE.ckpt, pkg://PACKAGE/FOLDER or OWNER/NAME.
         revision: branch, tag or commit on the Hub.
-        pooler: for a raw model; a saved model's own takes precedence.
+        pooler: for a raw model; a saved model's own takes precedence. A registered name, or a node of the configuration,
+            which may also name the class of a saved model's pooler that no package registers.
         projection: for a raw model: `mlp` is the linear layer and tanh of its own pooler; a saved model's own takes
-            precedence.
+            precedence. Else as `pooler`.
         precision: the precision to run in; an ONNX graph takes only `32-true`.
         trust_remote_code: run the Python code that a model brings. What a checkpoint or an export says of it does not count.
 
@@ -88,8 +93,9 @@ def load_encoder(
         UserError: there is no such model, it cannot be loaded, a raw model comes without a pooler, or the model cannot run
             in this precision.
     """
+    own = {"pooler": _node(pooler), "projection": _node(projection)}
     if source.endswith(".ckpt"):
-        of_training = load_checkpoint(source, trust_remote_code=trust_remote_code)
+        of_training = load_checkpoint(source, trust_remote_code=trust_remote_code, own=own)
         return _saved(source, "Lightning checkpoint", *of_training, pooler, projection)
     path = local_path(source, "checkpoint")
     if path.is_file():
@@ -103,11 +109,11 @@ def load_encoder(
     check_precision(source, path, precision)
     if _is_graph(path):
         loaded = _onnx(source, path, trust_remote_code)
-        _warn_of_contradiction(source, (loaded.pooler, loaded.projection), (pooler, projection))
+        _warn_of_contradiction(source, (loaded.pooler, loaded.projection), pooler, projection)
         return loaded
     is_model = (path / "config.json").is_file()
     if is_model and recorded_section(path) is not None:
-        exported = load_export(path, trust_remote_code=trust_remote_code)
+        exported = load_export(path, trust_remote_code=trust_remote_code, own=own)
         return _saved(source, "simcse-lit export", *exported, pooler, projection)
     if (path / "modules.json").is_file():
         return _sentence_transformers(source, path, pooler, projection, trust_remote_code)
@@ -139,22 +145,22 @@ def _saved(
     kind: str,
     encoder: SentenceEncoder,
     tokenizer: PreTrainedTokenizerFast,
-    pooler: str | None,
-    projection: str | None,
+    pooler: Node,
+    projection: Node,
 ) -> LoadedEncoder:
-    reads = (encoder.pooler, encoder.projection_name)
-    _warn_of_contradiction(source, reads, (pooler, projection))
+    reads = (encoder.pooler.name, encoder.head.name)
+    _warn_of_contradiction(source, reads, pooler, projection)
     return LoadedEncoder(source, kind, encoder, tokenizer, *reads, longest_input(encoder.backbone, tokenizer))
 
 
-def _transformers(source: str, path: Path, pooler: str | None, projection: str | None, trusted: bool) -> LoadedEncoder:
+def _transformers(source: str, path: Path, pooler: Node, projection: Node, trusted: bool) -> LoadedEncoder:
     """Load a raw model, or one of the paper's releases."""
     released = _released(source, path)
     if released:
         own = RELEASED_READS[released]
-        for key, trained, asked in _contradictions(own, (pooler, projection)):
+        for key, trained, asked in _contradictions(own, pooler, projection):
             log.warning("%s=%s: %s was trained to be read by %s=%s.", key, asked, source, key, trained)
-        projection = projection or (own[1] if pooler in (None, own[0]) else "none")
+        projection = projection or (own[1] if _name(pooler) in (None, own[0]) else "none")
         pooler = pooler or own[0]
     if pooler is None:
         of_paper = RELEASED.fullmatch(f"princeton-nlp/{path.resolve().name}")
@@ -162,9 +168,12 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
         hint = f"\nThe paper's release of this name is read by pooler={theirs[0]} projection={theirs[1]}." if theirs else ""
         raise UserError(
             f"checkpoint: {source}: a raw model, which does not say how its vectors are read.\n"
-            f"Choose it: pooler={'|'.join(POOLERS)}\n"
+            f"Choose it: pooler={'|'.join(names('pooler'))}\n"
             f"(projection=mlp adds the model's own linear layer and tanh behind pooler=cls).{hint}"
         )
+    reader, projected = make_pooler(pooler), head(projection or "none")
+    if projected.target and projected.name not in ("mlp", "mlp_train_only"):
+        raise UserError(f"projection={projected.name}: {source} is a raw model, which holds no weights of it. Leave it out.")
     model = ModelConfig(
         str(path),
         revision=None,
@@ -176,17 +185,17 @@ def _transformers(source: str, path: Path, pooler: str | None, projection: str |
         gradient_checkpointing=False,
         trust_remote_code=trusted,
     )
-    backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projection == "mlp", key="checkpoint")
-    check_pooler(pooler, backbone, tokenizer, source)
+    backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projected.name == "mlp", key="checkpoint")
+    check_pooler(reader, backbone, tokenizer, source)
     own_pooler = getattr(backbone, "pooler", None)
-    encoder = SentenceEncoder(backbone, pooler, projection or "none")
-    if encoder.projection_name == "mlp":
+    encoder = SentenceEncoder(backbone, reader, projected)
+    if encoder.projected:
         if own_pooler is None or not encoder.backbone_has_mlp_pooler:
             raise UserError(f"projection=mlp: {source} has no linear layer and tanh of its own (pooler.dense).")
-        cast(Projection, encoder.projection).dense.load_state_dict(own_pooler.dense.state_dict())
+        cast(MLP, encoder.projection).dense.load_state_dict(own_pooler.dense.state_dict())
     kind = f"SimCSE release ({released}ervised)" if released else "transformers"
     length = longest_input(encoder.backbone, tokenizer)
-    return LoadedEncoder(source, kind, encoder.eval(), tokenizer, pooler, encoder.projection_name, length)
+    return LoadedEncoder(source, kind, encoder.eval(), tokenizer, reader.name, projected.name, length)
 
 
 def _released(source: str, path: Path) -> str | None:
@@ -206,6 +215,7 @@ def _onnx(source: str, path: Path, trusted: bool) -> LoadedEncoder:
     """Load a folder that `write_onnx` wrote."""
     try:
         recorded = json.loads((path / "config.json").read_text(encoding="utf-8"))["simcse"]
+        refuse_code(recorded, source)
         reads = (recorded["pooler"], recorded["projection"])
         kind, length = f"ONNX {recorded['onnx']}", int(recorded["longest_input"])
         tokenizer = Pretrained(str(path), "checkpoint", trust_remote_code=trusted).tokenizer()
@@ -215,9 +225,7 @@ def _onnx(source: str, path: Path, trusted: bool) -> LoadedEncoder:
     return LoadedEncoder(source, kind, OnnxEncoder(path / MODEL).eval(), tokenizer, *reads, length)
 
 
-def _sentence_transformers(
-    source: str, path: Path, pooler: str | None, projection: str | None, trusted: bool
-) -> LoadedEncoder:
+def _sentence_transformers(source: str, path: Path, pooler: Node, projection: Node, trusted: bool) -> LoadedEncoder:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -243,7 +251,7 @@ def _sentence_transformers(
     if prompt and pooling and not pooling[0].include_prompt:
         raise UserError(f"checkpoint: {source}: leaves its prompt out of the pooling, which evaluation does not do.")
     ours = {"mean": "avg", "cls": "cls", "lasttoken": "last_token"}.get(str(modes), str(modes))
-    _warn_of_contradiction(source, (ours, "none"), (pooler, projection))
+    _warn_of_contradiction(source, (ours, "none"), pooler, projection)
     return LoadedEncoder(
         source,
         "sentence-transformers",
@@ -256,18 +264,26 @@ def _sentence_transformers(
     )
 
 
-def _warn_of_contradiction(source: str, recorded: tuple[str, str], asked: tuple[str | None, str | None]) -> None:
+def _node(given: Node) -> Mapping[str, Any] | None:
+    return {"name": given} if isinstance(given, str) else given
+
+
+def _name(given: Node) -> str | None:
+    return given if given is None or isinstance(given, str) else str(given.get("name"))
+
+
+def _warn_of_contradiction(source: str, recorded: tuple[str, str], pooler: Node, projection: Node) -> None:
     """Warn of each override that is not used."""
-    for key, own, other in _contradictions(recorded, asked):
+    for key, own, other in _contradictions(recorded, pooler, projection):
         log.warning("%s=%s is not used: %s says %s=%s.", key, other, source, key, own)
 
 
-def _contradictions(recorded: tuple[str, str], asked: tuple[str | None, str | None]) -> Iterator[tuple[str, str, str]]:
+def _contradictions(recorded: tuple[str, str], pooler: Node, projection: Node) -> Iterator[tuple[str, str, str]]:
     """Yield key, recorded and asked value where they differ.
 
     `cls` and `cls_before_pooler` read the same token, and `mlp_train_only` projects no more than `none` does here.
     """
-    for key, own, other in zip(("pooler", "projection"), recorded, asked, strict=True):
+    for key, own, other in zip(("pooler", "projection"), recorded, (_name(pooler), _name(projection)), strict=True):
         alike = {own, other} == {"cls", "cls_before_pooler"} and recorded[1] != "mlp"
         alike |= {own, other} == {"none", "mlp_train_only"}
         if other is not None and other != own and not alike:

@@ -13,20 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.head import MLP
 from simcse_lit.encoder.pretrained import Pretrained, is_own, some
 from simcse_lit.errors import UserError
 
 INSTALL = "Install it with: pip install 'simcse-lit[sentence-transformers]'"
-
-# The pooling of sentence-transformers that computes each pooler; a mean of two layers has a module before it.
-POOLING_MODES = {
-    "cls": "cls",
-    "cls_before_pooler": "cls",
-    "avg": "mean",
-    "avg_first_last": "mean",
-    "avg_top2": "mean",
-    "last_token": "lasttoken",
-}
 
 SENTENCE_TRANSFORMERS_USAGE = """from sentence_transformers import SentenceTransformer
 
@@ -93,20 +84,18 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
     """
     try:
         from sentence_transformers import SentenceTransformer
-        from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer, WeightedLayerPooling
+        from sentence_transformers.sentence_transformer.modules import Dense, Transformer
     except ImportError as error:
         raise UserError(
             f"format=sentence-transformers: needs sentence-transformers, which is not installed.\n{INSTALL}"
         ) from error
-    mode = POOLING_MODES.get(encoder.pooler)
-    if mode is None:
+    if encoder.projected and not isinstance(encoder.projection, MLP):
         raise UserError(
-            f"format=sentence-transformers: it has no pooler like pooler={encoder.pooler}; the vectors would be others.\n"
+            f"format=sentence-transformers: it has no projection={encoder.head.name}; the vectors would be others.\n"
             "Use format=transformers or format=onnx."
         )
-    hidden, layers = encoder.hidden, int(encoder.backbone.config.num_hidden_layers)
-    averaged = {"avg_first_last": (1, layers), "avg_top2": (layers - 1, layers)}.get(encoder.pooler)
-    if averaged:
+    pooling = encoder.pooler.sentence_transformers(encoder.hidden, int(encoder.backbone.config.num_hidden_layers))
+    if encoder.pooler.every_layer:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config["output_hidden_states"] = True
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -119,15 +108,9 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
             f"format=sentence-transformers: it reads the decoder of {type(transformer.auto_model).__name__}, and these\n"
             "vectors are the encoder's. Use format=transformers or format=onnx."
         )
-    modules: list[nn.Module] = [transformer]
-    if averaged:
-        weights = torch.zeros(layers + 1)
-        for layer in averaged:
-            weights[layer] += 1
-        modules.append(WeightedLayerPooling(hidden, layers, layer_start=0, layer_weights=nn.Parameter(weights)))
-    modules.append(Pooling(hidden, pooling_mode=mode))
-    if encoder.projection_name == "mlp" and encoder.projection is not None:
-        dense = Dense(hidden, hidden, activation_function=nn.Tanh())
+    modules: list[nn.Module] = [transformer, *pooling]
+    if encoder.projected and isinstance(encoder.projection, MLP):
+        dense = Dense(encoder.hidden, encoder.hidden, activation_function=nn.Tanh())
         dense.linear.load_state_dict(encoder.projection.dense.state_dict())
         modules.append(dense)
     with TemporaryDirectory() as saved:

@@ -16,6 +16,8 @@ from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import add_adapter
 from simcse_lit.encoder.backbone import check_fit, load_backbone, untie_head
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
+from simcse_lit.encoder.head import Head, head
+from simcse_lit.encoder.pooling import Pooler, make_pooler
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite, load_suite
 from simcse_lit.objective.step import Vocabulary
@@ -51,12 +53,13 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     optimiser = optimisation(config.optimizer)
     objective = build_objective(config)
     suite = load_suite(config, chosen_on)
+    pooler, projection = make_pooler(config.pooler), head(config.projection)
     backbone, tokenizer = load_backbone(config.model, mlm="mlm_head" in objective.needs)
-    check_fit(config, backbone, tokenizer)
+    check_fit(config, pooler, backbone, tokenizer)
     if not config.loss.mlm_tied:
         untie_head(backbone)
     replacement = load_replacement(config, tokenizer)
-    encoder = _encoder(config, backbone)
+    encoder = _encoder(config, backbone, pooler, projection)
     scorer = Scorer(suite, [instantiate(literal(analysis)) for analysis in config.analyses.values()])
     data = SimCSEDataModule(
         config.data,
@@ -118,8 +121,8 @@ def build_objective(config: TrainConfig) -> Objective:
     return Objective(terms, weights)
 
 
-def _encoder(config: TrainConfig, backbone: PreTrainedModel) -> SentenceEncoder:
-    encoder = SentenceEncoder(backbone, config.pooler.name, config.projection.name)
+def _encoder(config: TrainConfig, backbone: PreTrainedModel, pooler: Pooler, projection: Head) -> SentenceEncoder:
+    encoder = SentenceEncoder(backbone, pooler, projection)
     add_adapter(encoder.backbone, config.adapter)
     if views_are_alike(config) and not encoder.has_dropout:
         log.warning(

@@ -81,8 +81,7 @@ class SimCSEModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how the encoder was made and is read, so that a checkpoint can be scored wherever it lies."""
-        reads = {"pooler": self.encoder.pooler, "projection": self.encoder.projection_name}
-        checkpoint[CHECKPOINT_SECTION] = {**self.made_of, **reads}
+        checkpoint[CHECKPOINT_SECTION] = {**self.made_of, **self.encoder.record()}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
@@ -183,12 +182,12 @@ class SimCSEModule(pl.LightningModule):
     def _encode(
         self, encoder: SentenceEncoder, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk] | None = None
     ) -> Tensor:
-        """The vectors of some views, (B, V, H); without `chunks` they are planned here."""
+        """The vectors of some views, (B, V, D); without `chunks` they are planned here. The head sees all rows at once."""
         chunks = self.chunking.plan(mask_BVL) if chunks is None else chunks
         ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
-        vectors_NH = encode_in_chunks(encoder, ids_NL, mask_NL, chunks, keep=self.chunking.kept(mask_BVL))
-        vectors_BVH: Tensor = vectors_NH.unflatten(0, mask_BVL.shape[:2])
-        return vectors_BVH
+        pooled_NH = encode_in_chunks(encoder.pooled, ids_NL, mask_NL, chunks, keep=self.chunking.kept(mask_BVL))
+        vectors_BVD: Tensor = encoder.project(pooled_NH).unflatten(0, mask_BVL.shape[:2])
+        return vectors_BVD
 
     def configure_optimizers(self) -> Any:
         """The optimiser over every trainable parameter, and the schedule over all steps."""

@@ -80,7 +80,7 @@ def reads(config: EncoderConfig | EvaluateConfig) -> dict[str, Any]:
     return {
         "revision": config.revision,
         "trust_remote_code": config.trust_remote_code,
-        "pooler": config.pooler.name if config.pooler else None,
-        "projection": config.projection.name if config.projection else None,
+        "pooler": config.pooler,
+        "projection": config.projection,
         "precision": config.precision,
     }

@@ -22,6 +22,7 @@ C = TypeVar("C")
 BAD_ROWS = ("error", "skip")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
+NAMED = ("pooler", "projection")  # whose nodes may name a class themselves
 GROUPS = ("pooler", "projection", "adapter", "augmentation", "postprocess")
 
 # What a key may be, in whichever verb's configuration it stands. The options of a group are its files.
@@ -86,6 +87,8 @@ def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None 
     for key, allowed in {**CHOICES, **(own or {})}.items():
         group, _, leaf = key.rpartition(".")
         node = OmegaConf.select(composed, group) if group else composed
+        if group in NAMED and node is not None and "_target_" in node:  # it names its class itself
+            continue
         value = None if node is None or leaf not in node else node[leaf]
         if value not in allowed and node is not None and leaf in node:
             raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")

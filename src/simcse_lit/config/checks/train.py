@@ -139,7 +139,7 @@ def _check_combinations(config: TrainConfig) -> None:
             f"data.batch_size={config.data.batch_size}: the other examples of a batch are the negatives. There would be "
             "none,\nand the loss would be 0. Set it to 2 or more."
         )
-    if config.pooler.name == "cls_before_pooler" and config.projection.name == "mlp":
+    if config.pooler.get("name") == "cls_before_pooler" and config.projection.get("name") == "mlp":
         raise UserError(
             "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, and that "
             "projection is kept at evaluation.\nUse pooler=cls projection=mlp, or projection=mlp_train_only or none."

@@ -4,7 +4,9 @@ import logging
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from dataclasses import asdict
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +56,8 @@ def quiet_libraries() -> None:
 
 def settings(config: TrainConfig) -> dict[str, Any]:
     """Return the values of the keys that tell most about a run."""
-    return {key: attrgetter(key)(config) for key in SETTINGS}
+    whole = asdict(config)
+    return {key: reduce(getitem, key.split("."), whole) for key in SETTINGS}
 
 
 def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any] | None, device: torch.device) -> None:
@@ -80,8 +83,8 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
         layers,
         million,
         f", {trained:.2f}M of them trained" if trained < million else "",
-        config.pooler.name,
-        config.projection.name,
+        config.pooler["name"],
+        config.projection["name"],
         config.loss.name,
         config.loss.temperature,
         views,
