@@ -1,9 +1,11 @@
 """The documents: every command composes, every link leads somewhere, every make target and path exists."""
 
+import configparser
 import re
 import shlex
 import textwrap
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from simcse_lit.config import CONF_DIR
+from simcse_lit.config import CONF_DIR, registered
 from simcse_lit.config.as_typed import for_hydra
 from simcse_lit.config.checks.encode import validate_encode, validate_serve, validate_similarity
 from simcse_lit.config.checks.evaluate import validate_evaluation
@@ -77,11 +79,41 @@ def my_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "my_conf"
 
 
-def test_the_configuration_that_extending_shows_is_that_of_the_example() -> None:
+def test_the_files_that_extending_shows_are_those_of_the_example() -> None:
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"^    # my_lab/conf/loss/memory.yaml\n((?:    .*\n)+)", text, re.MULTILINE)
-    example = (MY_LAB / "my_lab" / "conf" / "loss" / "memory.yaml").read_text(encoding="utf-8")
-    assert yaml.safe_load(textwrap.dedent(shown)) == yaml.safe_load(example)
+    shown = re.findall(r"^    # (my_lab/conf/\S+\.yaml)\n((?:    .*\n)+)", text, re.MULTILINE)
+    example = {str(path.relative_to(MY_LAB)) for path in (MY_LAB / "my_lab" / "conf").rglob("*.yaml")}
+    assert {name for name, _ in shown} == example
+    for name, lines in shown:
+        assert yaml.safe_load(textwrap.dedent(lines)) == yaml.safe_load((MY_LAB / name).read_text(encoding="utf-8")), name
+    package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
+    points = "".join(re.findall(r"^    \[project\.entry-points\.\S+\]\n(?:    .+\n)+", text, re.MULTILINE))
+    assert entry_points_in(textwrap.dedent(points)) == package
+
+
+def entry_points_in(pyproject: str) -> dict[str, dict[str, str]]:
+    """The entry points of a package, by group and name."""
+    read = configparser.ConfigParser(comment_prefixes="#", inline_comment_prefixes="#", delimiters="=")
+    read.read_string(pyproject)
+    start = "project.entry-points."
+    groups = [group for group in read.sections() if group.startswith(start)]
+    return {
+        group.removeprefix(start).strip('"'): {name.strip('"'): value.strip('"') for name, value in read[group].items()}
+        for group in groups
+    }
+
+
+def of_my_lab(words: list[str]) -> bool:
+    """Whether a command names an option that only the example brings."""
+    options = (word.partition("=") for word in words)
+    return any((MY_LAB / "my_lab" / "conf" / group / f"{name}.yaml").is_file() for group, _, name in options)
+
+
+def entry_points_of_my_lab(kind: str) -> dict[str, EntryPoint]:
+    """As if the example were installed."""
+    package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
+    group = registered.GROUPS[kind]
+    return {name: EntryPoint(name, value, group) for name, value in package.get(group, {}).items()}
 
 
 def test_there_are_commands_to_check() -> None:
@@ -96,7 +128,10 @@ def test_command_composes_and_validates(
     monkeypatch.setenv("SIMCSE_DATA", "/data")
     monkeypatch.setattr("simcse_lit.config.checks.index.is_index", lambda folder: True)  # a mention need not name an encoder
     options = ("-m", "--help", "--cfg", "job", "--resolve", "--config-dir", "my_conf")
-    folder = my_conf if "--config-dir" in arguments else MY_LAB / "my_lab" / "conf" if "loss=memory" in arguments else None
+    example = of_my_lab(shlex.split(arguments))
+    if example:
+        monkeypatch.setattr(registered, "_entries", entry_points_of_my_lab)
+    folder = my_conf if "--config-dir" in arguments else MY_LAB / "my_lab" / "conf" if example else None
     own = [f"hydra.searchpath=[file://{folder}]"] if folder else []
     words = [word for word in shlex.split(arguments) if word not in options] + own
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):

@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -33,6 +34,7 @@ from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.step import Passes, Step, Vocabulary
 from simcse_lit.objective.term import Objective, Term
+from simcse_lit.training.beside import build_beside
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 
@@ -48,23 +50,25 @@ SETTINGS: dict[str, Any] = {
     "more": {},
     "pooler": "avg",
     "head": "mlp",
+    "beside": {},
 }
 EXACT = 1e-10  # largest relative error of a gradient in float64
 
 
-def check_term(make: Make, *, views: int = 3, draws: bool = False) -> None:
+def check_term(make: Make, *, views: int = 3, draws: bool = False, beside: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Check everything below.
 
     Args:
         make: makes the term, the same each time. A class, a function of a module or a `functools.partial` of one, since
             other processes call it too.
         views: V of the batches: 3 has a hard negative.
+        beside: the nodes of `loss.beside` that it needs.
         draws: the term draws random numbers. Two processes draw others than one does, so they are not compared.
     """
-    check_draws(make, views=views, draws=draws)
+    check_draws(make, views=views, draws=draws, beside=beside)
     if not draws:
-        check_processes(make, views=views)
-    _check_alone(make, views=views)
+        check_processes(make, views=views, beside=beside)
+    _check_alone(make, views=views, beside=beside)
 
 
 def check_head(node: Part) -> None:
@@ -114,13 +118,14 @@ def check_formula(make: Make, reference: Callable[[Tensor], float], *, views: in
     assert abs(loss - expected) <= 1e-6 * max(abs(expected), 1.0), f"the loss is {loss}, and the reference says {expected}"
 
 
-def check_draws(make: Make, *, views: int = 3, draws: bool = False) -> None:
+def check_draws(make: Make, *, views: int = 3, draws: bool = False, **part: Any) -> None:
     """A term draws only if it says so, and another term changes neither its draws nor the dropout of the encoder."""
-    first, second = (_steps(make, views=views, seed=seed, steps=1) for seed in (0, 1))
+    first, second = (_steps(make, views=views, seed=seed, steps=1, **part) for seed in (0, 1))
     differ = not torch.equal(first["loss 0"], second["loss 0"])
     assert differ == draws, f"another seed {'changes' if differ else 'does not change'} the loss: draws={differ}"
-    alone, beside = (_steps(make, views=views, dropout=True, steps=1, more=more) for more in ({}, {"another": _Noise()}))
-    _assert_same(beside, alone, "another term that draws beside it")
+    settings: dict[str, Any] = {"views": views, "dropout": True, "steps": 1, **part}
+    alone, joined = (_steps(make, more=more, **settings) for more in ({}, {"another": _Noise()}))
+    _assert_same(joined, alone, "another term that draws beside it")
 
 
 def check_processes(make: Make, *, views: int = 3, **part: Any) -> None:
@@ -193,7 +198,7 @@ def step_of(vectors_BVD: Tensor) -> Step:
 
     batch, views, _ = vectors_BVD.shape
     ids_BVL = torch.arange(batch * views * 4).reshape(batch, views, 4)
-    return Step(ids_BVL, torch.ones_like(ids_BVL), vectors_BVD, 0, 10, 0, Passes(nothing, nothing, nothing))
+    return Step(ids_BVL, torch.ones_like(ids_BVL), vectors_BVD, vectors_BVD, 0, 10, 0, Passes(nothing, nothing, nothing))
 
 
 def batch_of(views: int, number: int = 0) -> dict[str, Tensor]:
@@ -226,6 +231,7 @@ class _Trained(nn.Module):
         more: Any,
         pooler: Part,
         head: Part,
+        beside: Mapping[str, Any],
     ) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -242,6 +248,9 @@ class _Trained(nn.Module):
         )
         backbone = BertForMaskedLM(config) if "mlm_head" in term.needs else BertModel(config)
         encoder = SentenceEncoder(backbone, make_pooler(pooler), head_of(head))
+        others = build_beside(beside, sharded=False)
+        for one in others.values():
+            one.setup(encoder, cast(Any, None))
         objective = Objective({"term": term, **more}, dict.fromkeys(["term", *more], 1.0))
         objective.setup(encoder.hidden, VOCABULARY)
         unused: Any = None
@@ -253,6 +262,7 @@ class _Trained(nn.Module):
             scorer=unused,
             made_of={},
             seed=seed,
+            beside=others,
         )
         cast(Any, self.trained)._log_loss = lambda name, loss: None
 
@@ -260,8 +270,7 @@ class _Trained(nn.Module):
         return self.trained.training_step(self.trained.on_before_batch_transfer(batch, 0), 0)
 
     def after_step(self) -> None:
-        assert self.trained._step is not None
-        self.trained.objective.after_step(self.trained._step)
+        self.trained.after_step()
 
 
 def _steps(

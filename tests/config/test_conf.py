@@ -243,8 +243,10 @@ def test_every_option_composes_and_validates(option: str, monkeypatch: pytest.Mo
     group, _, name = option.partition("=")
     # A sweep is added with +: there is none by default.
     got = config(f"+{option}" if group == "sweep" else option, *MANDATORY.get(option, []))
-    if group in ("loss", "pooler", "projection"):
-        assert getattr(got, group).name == name
+    if group in ("pooler", "projection"):
+        assert getattr(got, group)["name"] == name
+    if group == "loss":
+        assert got.loss.name == name
     if group == "experiment":
         assert got.name == name
 

@@ -11,12 +11,12 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 from transformers import AutoConfig, AutoModel, BertModel, PreTrainedModel
 from transformers.models.bert.modeling_bert import BertLayer
 
+from simcse_lit.config.registered import OURS
 from simcse_lit.encoder.backbone import _checkpoint_activations
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.first_token import KINDS
 from simcse_lit.encoder.packing import pack
 from simcse_lit.encoder.pooling import make_pooler
-from simcse_lit.encoder.registered import OURS
 from simcse_lit.training.chunking import encode_in_chunks, plan
 from tests.encoders import ragged_batch, small_bert
 

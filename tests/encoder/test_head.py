@@ -85,7 +85,7 @@ def test_a_head_is_for_training_or_for_always_as_its_node_says() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "linear"}, "projection=linear: no projection is registered under this name"),
+        ({"name": "linear"}, "projection.name=linear: not one of mlp, mlp_train_only, none"),
         ({"name": "mlp_train"}, r"Did you mean .*mlp_train_only"),
         ({}, "projection.name=None: must be a name"),
         (node(Projector), "projection.wide: has no value"),

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
+from simcse_lit.config.registered import OURS
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.packing import Packing, pack
-from simcse_lit.encoder.registered import OURS
 from simcse_lit.errors import UserError
 from simcse_lit.training.chunking import chunking, encode_in_chunks, plan
 from tests.conftest import train_config

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from simcse_lit.config.registered import OURS
 from simcse_lit.encoder.pooling import make_pooler
-from simcse_lit.encoder.registered import OURS
 from tests.encoders import ragged_batch, small_bert
 
 LENGTHS = [6, 2, 9, 1]

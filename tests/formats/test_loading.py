@@ -12,11 +12,11 @@ from sentence_transformers.sentence_transformer.modules import Dense, Pooling, T
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
+from simcse_lit.config.registered import OURS
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
-from simcse_lit.encoder.registered import OURS
 from simcse_lit.encoding.embedding_cache import fingerprint
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
@@ -333,7 +333,7 @@ def test_an_export_with_a_pooler_of_a_package_that_is_not_here_names_it(raw: Pat
     config = json.loads(path.read_text())
     config["simcse"]["pooler"] = "of_my_lab"
     path.write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"was exported with pooler=of_my_lab\. Install the package"):
+    with pytest.raises(UserError, match=r"was made with pooler=of_my_lab, which is not installed here"):
         load(tmp_path / "export")
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from simcse_lit import SimCSE
+from simcse_lit.config import registered
 from simcse_lit.config.schema import ModelConfig
-from simcse_lit.encoder import registered
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.head import MLP

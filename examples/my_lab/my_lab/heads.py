@@ -18,9 +18,7 @@ class Projector(nn.Module):
 
     def __init__(self, width: int, wide: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, wide, bias=False), BatchNorm(wide), nn.ReLU(), nn.Linear(wide, width)
-        )
+        self.layers = nn.Sequential(nn.Linear(width, wide, bias=False), BatchNorm(wide), nn.ReLU(), nn.Linear(wide, width))
 
     def forward(self, pooled_ND: Tensor) -> Tensor:
         """(N, D) to (N, D)."""

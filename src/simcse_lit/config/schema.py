@@ -51,6 +51,7 @@ class LossConfig:
     mlm_weight: float = MISSING
     mlm_probability: float = MISSING
     mlm_tied: bool = MISSING
+    beside: dict[str, Any] = MISSING
     terms: dict[str, Any] = MISSING
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from simcse_lit.config.registered import record, recorded
 from simcse_lit.encoder.first_token import FirstToken
 from simcse_lit.encoder.head import MLP, WHEN, Head, head
 from simcse_lit.encoder.packing import Packing, first_position
 from simcse_lit.encoder.pooling import CLS, Pooler, make_pooler
-from simcse_lit.encoder.registered import record, recorded
 
 Nodes = Mapping[str, Mapping[str, Any] | None]  # of the configuration, by kind: pooler and projection
 CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: its encoder's model, adapter, pooler and projection

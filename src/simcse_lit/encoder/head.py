@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simcse_lit.config.extension import build, check
-from simcse_lit.encoder.registered import TARGET, named
+from simcse_lit.config.registered import TARGET, named
 from simcse_lit.errors import UserError
 from simcse_lit.objective.gather import gather_rows
 

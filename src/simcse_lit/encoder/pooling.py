@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from simcse_lit.config.extension import build
-from simcse_lit.encoder.registered import TARGET, named
+from simcse_lit.config.registered import TARGET, named
 from simcse_lit.errors import UserError
 
 MASK = 'mask = batch["attention_mask"].unsqueeze(-1)\n'

@@ -16,6 +16,7 @@ from typing import Any, cast
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
+from simcse_lit.config.registered import names, refuse_code
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH
@@ -25,7 +26,6 @@ from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.head import MLP, head
 from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.encoder.pretrained import Pretrained, own_code
-from simcse_lit.encoder.registered import names, refuse_code
 from simcse_lit.errors import UserError
 from simcse_lit.formats.checkpoint import load_checkpoint
 from simcse_lit.formats.export import load_export, recorded_section

@@ -18,7 +18,13 @@ from simcse_lit.objective.term import Term
 
 
 class Part(nn.Module):
-    """What the parts of InfoNCE share. A part that keeps something changes it in `after_step` only."""
+    """What the parts of InfoNCE share. A part that keeps something changes it in `after_step` only.
+
+    Attributes:
+        encoders: as `Term.encoders`.
+    """
+
+    encoders: Sequence[str] = ()
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
         """As `Term.setup`."""
@@ -30,8 +36,9 @@ class Part(nn.Module):
 class Negatives(Part):
     """More negatives for every anchor: a queue, noise, mixtures."""
 
-    def forward(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
-        """Vectors of (K, D) for all anchors or of (B, K, D) for each its own.
+    def forward(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        """Vectors of (K, D) for all anchors or of (B, K, D) for each its own; and, if some do not count, true for those that
+        do, (K,).
 
         Args:
             step: under way.
@@ -110,6 +117,7 @@ class InfoNCE(Term):
         self.positive = positive
         self.negatives = nn.ModuleDict(dict(negatives or {}))
         self.masks = nn.ModuleDict(dict(masks or {}))
+        self.encoders = [name for part in self._parts() for name in part.encoders]
         if hard_negative_weight != 0:
             self.needs = frozenset({"hard_negative"})  # type: ignore[misc]  # of this one
 
@@ -173,13 +181,16 @@ class InfoNCE(Term):
         """The logits with those of the extra negatives behind them."""
         parts = [logits_BC]
         for name, part in self.negatives.items():
-            vectors = part(step, anchor_BD, candidates)
+            given = part(step, anchor_BD, candidates)
+            vectors, counts_K = given if isinstance(given, tuple) else (given, None)
             if vectors.ndim == 2:
-                parts.append(similarities(anchor_BD, vectors, similarity=self.similarity) / self.temperature)
+                logits_BK = similarities(anchor_BD, vectors, similarity=self.similarity) / self.temperature
+                parts.append(logits_BK if counts_K is None else logits_BK.masked_fill(~counts_K, -torch.inf))
             elif vectors.ndim == 3 and len(vectors) == len(anchor_BD):
                 rows = zip(anchor_BD[:, None], vectors, strict=True)
                 own = [similarities(row_1D, own_KD, similarity=self.similarity) for row_1D, own_KD in rows]
-                parts.append(torch.cat(own) / self.temperature)
+                logits_BK = torch.cat(own) / self.temperature
+                parts.append(logits_BK if counts_K is None else logits_BK.masked_fill(~counts_K, -torch.inf))
             else:
                 raise ValueError(f"negatives.{name}: must be (K, D) or (B, K, D), got {tuple(vectors.shape)}")
         return torch.cat(parts, dim=1) if len(parts) > 1 else logits_BC

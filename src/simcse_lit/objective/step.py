@@ -1,6 +1,7 @@
 """What a term of the objective is given of a training step.
 
-Shapes: B examples of this process, V views, L length, D numbers of a vector; N sentences, n of them, l of their tokens.
+Shapes: B examples of this process, V views, L length, H numbers of a pooled vector, D behind the head; N sentences, n of
+them, l of their tokens.
 """
 
 from collections.abc import Callable
@@ -34,15 +35,17 @@ class Passes:
     """Further passes of the encoder, each planned, packed and recomputed as the step's own is.
 
     Args:
-        encode: `encode(ids_NL, mask_NL)`: the vectors of other sentences, (N, D), behind the projection, with gradient.
-        in_chunks: `in_chunks(function, *tokens_NL)` calls `function(*parts_nl, packing)` for each part of the step's
-            N = B x V sentences that goes through the encoder together, and returns what the calls returned. The function
-            may run again in the backward pass, so it changes nothing.
+        encode: `encode(ids_NL, mask_NL, encoder=None, gradient=True, dropout=True, head=True)`: the vectors of other
+            sentences, (N, D); of an encoder of `loss.beside` by its name. Without `head`, (N, H).
+        in_chunks: `in_chunks(function, *tokens_NL, rows=())` calls `function(*parts_nl, *parts_n, packing)` for each part of
+            the step's N = B x V sentences that goes through the encoder together, and returns what the calls returned.
+            `rows` are further tensors with one row a sentence, (N, ...). The function may run again in the backward pass,
+            so it changes nothing.
         token_scores: `token_scores(ids_nl, mask_nl, packing)`: scores of the vocabulary at each token, inside `in_chunks`,
             for a term that needs `mlm_head`.
     """
 
-    encode: Callable[[Tensor, Tensor], Tensor]
+    encode: Callable[..., Tensor]
     in_chunks: Callable[..., list[Tensor]]
     token_scores: Callable[..., Tensor]
 
@@ -54,7 +57,8 @@ class Step:
     Args:
         ids_BVL: token ids of every view, (B, V, L).
         mask_BVL: 1 for real tokens, (B, V, L).
-        vectors_BVD: the vectors that are contrasted, behind the projection, (B, V, D), float32 or better: the anchor, its
+        pooled_BVH: the vectors before the head, (B, V, H), float32 or better.
+        vectors_BVD: the vectors that are contrasted, behind the head, (B, V, D), float32 or better: the anchor, its
             positive, and its hard negatives if there are any.
         index: number of the step, from 0.
         total: number of steps of the run.
@@ -64,6 +68,7 @@ class Step:
 
     ids_BVL: Tensor
     mask_BVL: Tensor
+    pooled_BVH: Tensor
     vectors_BVD: Tensor
     index: int
     total: int

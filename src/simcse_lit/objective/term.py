@@ -1,6 +1,6 @@
 """The objective: a weighted sum of terms, each of which sees the step and nothing else of training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -23,10 +23,12 @@ class Term(nn.Module):
     Parameters and buffers are the term's own, and are in the run's checkpoints. An export holds nothing of them.
 
     Attributes:
+        encoders: names of encoders of `loss.beside` that it uses.
         needs: what must be there, of `NEEDS`: a column of hard negatives, the backbone's language-modelling head, or a mask
             token.
     """
 
+    encoders: Sequence[str] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:

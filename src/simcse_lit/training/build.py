@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from hydra.utils import instantiate
@@ -22,6 +22,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.evaluation.suite import Suite, load_suite
 from simcse_lit.objective.step import Vocabulary
 from simcse_lit.objective.term import Objective, Term, Weight
+from simcse_lit.training.beside import build_beside
 from simcse_lit.training.chunking import chunking
 from simcse_lit.training.module import SimCSEModule
 from simcse_lit.training.optimisation import optimisation
@@ -52,6 +53,13 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     """
     optimiser = optimisation(config.optimizer)
     objective = build_objective(config)
+    beside = build_beside(config.loss.beside, sharded="fsdp" in str(config.trainer.strategy).lower())
+    for name, term in objective.terms.items():
+        for absent in sorted(set(cast(Term, term).encoders) - beside.keys()):
+            raise UserError(
+                f"loss.terms.{name}: needs the encoder loss.beside.{absent}, which is not there. For instance:\n"
+                f"+loss.beside.{absent}._target_=simcse_lit.training.beside.Momentum +loss.beside.{absent}.decay=0.995"
+            )
     suite = load_suite(config, chosen_on)
     pooler, projection = make_pooler(config.pooler), head(config.projection)
     backbone, tokenizer = load_backbone(config.model, mlm="mlm_head" in objective.needs)
@@ -70,6 +78,8 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         seed=config.seed,
         augment=augmenter(config.augmentation, tokenizer),
     )
+    for one in beside.values():
+        one.setup(encoder, tokenizer)
     second = second_encoder(encoder) if config.loss.encoders == 2 else None
     for each in (encoder, second):
         if each is not None:
@@ -87,6 +97,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         fixed_dropout=config.loss.fixed_dropout,
         second_encoder=second,
         replacement=replacement,
+        beside=beside,
     )
     return Built(module, data, suite)
 

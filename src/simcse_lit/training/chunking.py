@@ -34,10 +34,11 @@ class Chunking:
     overhead: int = 0
     micro_batch_size: int | None = None
 
-    def plan(self, attention_mask_BVL: Tensor) -> list[Chunk]:
-        """Choose which sentences of a batch go through the encoder together."""
+    def plan(self, attention_mask_BVL: Tensor, *, can_pack: bool = True) -> list[Chunk]:
+        """Choose which sentences of a batch go through an encoder together, which perhaps cannot be packed for."""
+        how = "always" if self.how == "packed" and not can_pack else self.how
         limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
-        return plan(attention_mask_BVL.flatten(0, 1), self.how, limit=limit, overhead=self.overhead)
+        return plan(attention_mask_BVL.flatten(0, 1), how, limit=limit, overhead=self.overhead)
 
     def kept(self, attention_mask_BVL: Tensor) -> int | None:
         """Tokens whose activations are kept; None for all."""

@@ -42,16 +42,21 @@ class Chunk:
 
 
 def in_chunks(
-    function: Callable[..., Tensor], chunks: Sequence[Chunk], *tensors_NL: Tensor, keep: int | None
+    function: Callable[..., Tensor],
+    chunks: Sequence[Chunk],
+    *tensors_NL: Tensor,
+    keep: int | None,
+    rows: Sequence[Tensor] = (),
 ) -> list[Tensor]:
     """`function` of each chunk's part of the tensors.
 
     Args:
-        function: (n, l) tensors, and the chunk's packing or None, to a tensor.
+        function: (n, l) tensors, those of `rows`, and the chunk's packing or None, to a tensor.
         chunks: which rows go together.
         tensors_NL: ids, mask, ...; (N, L) each.
         keep: tokens whose activations may be kept; None for all. Those of the last chunks are, since their gradient comes
             first; a chunk before them is computed again when its gradient is due.
+        rows: further tensors, with one row a sentence, (N, ...).
 
     Returns:
         What `function` returned, chunk by chunk.
@@ -60,6 +65,7 @@ def in_chunks(
     outputs = []
     for number, chunk in enumerate(chunks):
         part_nl = [tensor_NL[chunk.rows_n, : chunk.longest] for tensor_NL in tensors_NL]
+        part_nl += [tensor_N[chunk.rows_n] for tensor_N in rows]
         if keep is not None and sum(tokens[number:]) > keep:
             outputs.append(checkpoint(function, *part_nl, chunk.packing, use_reentrant=False))
         else:

@@ -3,15 +3,15 @@
 Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import GradClipAlgorithmType
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from simcse_lit.distributed import mean_over_ranks
@@ -22,6 +22,7 @@ from simcse_lit.objective.contrastive import similarities
 from simcse_lit.objective.step import Passes, Step
 from simcse_lit.objective.term import Objective
 from simcse_lit.seeds import derived_seed
+from simcse_lit.training.beside import Beside, follow
 from simcse_lit.training.callbacks import last_good
 from simcse_lit.training.chunking import Chunking, encode_in_chunks
 from simcse_lit.training.gradient_cache import Chunk, in_chunks
@@ -48,6 +49,7 @@ class SimCSEModule(pl.LightningModule):
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.
         replacement: replaces tokens of the positives; None to leave them as they are.
+        beside: encoders beside `encoder` that terms name.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class SimCSEModule(pl.LightningModule):
         fixed_dropout: bool = False,
         second_encoder: SentenceEncoder | None = None,
         replacement: Replacement | None = None,
+        beside: Mapping[str, Beside] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.second_encoder = second_encoder
+        self.beside = nn.ModuleDict(dict(beside or {}))
         self.replacement = replacement
         self.objective = objective
         self.fixed_dropout = fixed_dropout
@@ -98,10 +102,10 @@ class SimCSEModule(pl.LightningModule):
         ids_BVL, mask_BVL = batch["input_ids"], batch["attention_mask"]
         if self.replacement is not None:
             ids_BVL = self.replacement(ids_BVL, mask_BVL)
-        vectors_BVD = self._views(ids_BVL, mask_BVL, batch["chunks"])
-        vectors_BVD = vectors_BVD.to(torch.promote_types(vectors_BVD.dtype, torch.float32))
+        pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
         passes = self._passes(mask_BVL, batch["chunks"])
-        self._step = Step(ids_BVL, mask_BVL, vectors_BVD, self.global_step, self._total_steps, self.seed, passes)
+        given = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD)
+        self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes)
         loss: Tensor
         loss, terms = self.objective(self._step)
         if self._is_logged:
@@ -118,16 +122,42 @@ class SimCSEModule(pl.LightningModule):
         precision = partial(torch.autocast, device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         keep = self.chunking.kept(mask_BVL)
 
-        def encode(ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-            with precision():
-                vectors_ND = self._encode(self.encoder, ids_NL[:, None], mask_NL[:, None]).squeeze(1)
-            return vectors_ND.to(torch.promote_types(vectors_ND.dtype, torch.float32))
+        def encode(
+            ids_NL: Tensor,
+            mask_NL: Tensor,
+            *,
+            encoder: str | None = None,
+            gradient: bool = True,
+            dropout: bool = True,
+            head: bool = True,
+        ) -> Tensor:
+            called, trained = self._called(encoder)
+            gradient = gradient and trained and torch.is_grad_enabled()
+            with precision(), torch.set_grad_enabled(gradient):
+                pooled_NH, vectors_ND = self._encode(called, ids_NL[:, None], mask_NL[:, None], dropout=dropout)
+            return _exact(vectors_ND if head else pooled_NH).squeeze(1)
 
         def token_scores(ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None) -> Tensor:
             with precision():
                 return self.encoder.mlm_logits(ids_nl, mask_nl, packing)
 
-        return Passes(encode, lambda function, *tokens_NL: in_chunks(function, chunks, *tokens_NL, keep=keep), token_scores)
+        def parts(function: Callable[..., Tensor], *tokens_NL: Tensor, rows: Sequence[Tensor] = ()) -> list[Tensor]:
+            return in_chunks(function, chunks, *tokens_NL, keep=keep, rows=rows)
+
+        return Passes(encode, parts, token_scores)
+
+    def _called(self, name: str | None) -> tuple[SentenceEncoder, bool]:
+        """The encoder of a name of `loss.beside`, or the trained one; and whether it has a gradient.
+
+        Raises:
+            UserError: there is none of this name.
+        """
+        if name is None:
+            return self.encoder, True
+        if name not in self.beside:
+            raise UserError(f"loss.beside.{name}: there is no such encoder. It has: {', '.join(self.beside) or 'none'}.")
+        beside = cast(Beside, self.beside[name])
+        return beside.encoder, beside.trained
 
     @cached_property
     def _total_steps(self) -> int:
@@ -139,9 +169,15 @@ class SimCSEModule(pl.LightningModule):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = scaler and scaler.get_scale()
         super().optimizer_step(*arguments, **more)
-        if self._step is not None and (scaler is None or scaler.get_scale() >= scale):
-            self.objective.after_step(self._step)
+        if scaler is None or scaler.get_scale() >= scale:
+            self.after_step()
         self._step = None
+
+    def after_step(self) -> None:
+        """Let the encoders beside the trained one follow it, and then the terms change what they hold."""
+        if self._step is not None:
+            follow(cast(Any, self.beside), self.encoder)
+            self.objective.after_step(self._step)
 
     @property
     def _is_logged(self) -> bool:
@@ -165,29 +201,40 @@ class SimCSEModule(pl.LightningModule):
             loss = mean_over_ranks(loss)
         self.log(name, loss, prog_bar=name == "train/loss")
 
-    def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Tensor:
-        """The vectors of all views, (B, V, H): of one encoder or two, under masks of their own or one.
+    def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
+        """The vectors of all views before and behind the head, (B, V, H) and (B, V, D): of one encoder or two, under dropout
+        masks of their own or one.
 
         Two passes over a text with the same dropout mask give the same vector, so with `fixed_dropout` one pass is made.
         """
-        if self.fixed_dropout:
-            anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
-            return anchors_B1H.expand(-1, input_ids_BVL.shape[1], -1)
-        if self.second_encoder is None:
+        if not self.fixed_dropout and self.second_encoder is None:
             return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL, chunks)
-        anchors_B1H = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
-        others_BVH = self._encode(self.second_encoder, input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:])
-        return torch.cat([anchors_B1H, others_BVH], dim=1)
+        pooled_B1H, vectors_B1D = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+        if self.second_encoder is None:
+            views = input_ids_BVL.shape[1]
+            return pooled_B1H.expand(-1, views, -1), vectors_B1D.expand(-1, views, -1)
+        others = self._encode(self.second_encoder, input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:])
+        return torch.cat([pooled_B1H, others[0]], dim=1), torch.cat([vectors_B1D, others[1]], dim=1)
 
     def _encode(
-        self, encoder: SentenceEncoder, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk] | None = None
-    ) -> Tensor:
-        """The vectors of some views, (B, V, D); without `chunks` they are planned here. The head sees all rows at once."""
-        chunks = self.chunking.plan(mask_BVL) if chunks is None else chunks
+        self,
+        encoder: SentenceEncoder,
+        ids_BVL: Tensor,
+        mask_BVL: Tensor,
+        chunks: Sequence[Chunk] | None = None,
+        *,
+        dropout: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """The vectors of some views before and behind the head, (B, V, H) and (B, V, D). The head sees all rows at once.
+
+        Without `chunks` they are planned here.
+        """
+        chunks = self.chunking.plan(mask_BVL, can_pack=encoder.can_pack) if chunks is None else chunks
         ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
-        pooled_NH = encode_in_chunks(encoder.pooled, ids_NL, mask_NL, chunks, keep=self.chunking.kept(mask_BVL))
-        vectors_BVD: Tensor = encoder.project(pooled_NH).unflatten(0, mask_BVL.shape[:2])
-        return vectors_BVD
+        pooled = encoder.pooled if dropout else partial(_without_dropout, encoder)
+        pooled_NH = encode_in_chunks(pooled, ids_NL, mask_NL, chunks, keep=self.chunking.kept(mask_BVL))
+        vectors_ND, views = encoder.project(pooled_NH), mask_BVL.shape[:2]
+        return pooled_NH.unflatten(0, views), vectors_ND.unflatten(0, views)
 
     def configure_optimizers(self) -> Any:
         """The optimiser over every trainable parameter, and the schedule over all steps."""
@@ -241,3 +288,18 @@ class SimCSEModule(pl.LightningModule):
         self.test_scores = self.scorer.test(self.device)
         stage = "before" if self.untrained else "test"
         self.log_dict({f"{stage}/{name}": score for name, score in self.test_scores.items()})
+
+
+def _exact(vectors: Tensor) -> Tensor:
+    """In float32 or better."""
+    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+
+
+def _without_dropout(encoder: SentenceEncoder, *inputs: Any) -> Tensor:
+    """Pooled vectors of a backbone in evaluation mode; also when a chunk of them is computed again."""
+    training = encoder.backbone.training
+    encoder.backbone.eval()
+    try:
+        return encoder.pooled(*inputs)
+    finally:
+        encoder.backbone.train(training)

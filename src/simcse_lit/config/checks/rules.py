@@ -14,6 +14,7 @@ from simcse_lit.config import options
 from simcse_lit.config.as_typed import escaped
 from simcse_lit.config.hydra_words import explain_value, unknown_key
 from simcse_lit.config.moved import refuse_old_targets
+from simcse_lit.config.registered import OURS, named
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError, did_you_mean
 
@@ -22,8 +23,7 @@ C = TypeVar("C")
 BAD_ROWS = ("error", "skip")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
-NAMED = ("pooler", "projection")  # whose nodes may name a class themselves
-GROUPS = ("pooler", "projection", "adapter", "augmentation", "postprocess")
+GROUPS = ("adapter", "augmentation", "postprocess")
 
 # What a key may be, in whichever verb's configuration it stands. The options of a group are its files.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -80,6 +80,8 @@ def composed_run(config: DictConfig, run_dir: Path) -> TrainConfig:
 def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None = None) -> None:
     """Refuse a value that is none of those its key allows; a key that is not there, or of no chosen group, is left alone.
 
+    A pooler and a projection need a registered name, or a class.
+
     Args:
         composed: the configuration.
         own: choices of this verb alone, beside CHOICES.
@@ -87,11 +89,12 @@ def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None 
     for key, allowed in {**CHOICES, **(own or {})}.items():
         group, _, leaf = key.rpartition(".")
         node = OmegaConf.select(composed, group) if group else composed
-        if group in NAMED and node is not None and "_target_" in node:  # it names its class itself
-            continue
         value = None if node is None or leaf not in node else node[leaf]
         if value not in allowed and node is not None and leaf in node:
             raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
+    for kind in OURS:
+        if (chosen := composed.get(kind)) is not None:
+            named(kind, OmegaConf.to_container(chosen), kind)
 
 
 def check_positive(composed: DictConfig, keys: Sequence[str]) -> None:

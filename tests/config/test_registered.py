@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simcse_lit.config import registered
 from simcse_lit.config.schema import ModelConfig
-from simcse_lit.encoder import registered
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder, parts_of
 from simcse_lit.encoder.head import head as head_of
@@ -179,7 +179,7 @@ def test_a_head_for_training_alone_may_be_missing_where_its_vectors_are_used(tmp
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "mine"}, "pooler=mine: no pooler is registered"),
+        ({"name": "mine"}, "pooler.name=mine: not one of"),
         ({"name": "mine", "_target_": "torch.nn.Identity"}, r"pooler._target_=torch.nn.Identity: is no .*Pooler"),
         ({"name": "avg", "layers": 3}, "pooler.layers: Average takes no such argument"),
         (node(Weighted), "pooler.layers: has no value, and Weighted needs one"),

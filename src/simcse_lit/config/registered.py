@@ -40,31 +40,30 @@ def names(kind: str) -> list[str]:
     return [*OURS[kind], *sorted(_entries(kind).keys() - OURS[kind].keys())]
 
 
-def named(kind: str, node: str | Mapping[str, Any], key: str) -> dict[str, Any]:
+def named(kind: str, node: Any, key: str) -> dict[str, Any]:
     """A node of the configuration, or a name alone, with the class that the name stands for.
 
     Args:
         kind: `pooler` or `projection`.
-        node: `name`, arguments, and perhaps the class itself by `_target_`, which is then taken.
+        node: a name; or a mapping of `name`, arguments, and perhaps the class itself by `_target_`, which is then taken.
         key: where the node stands, for messages.
 
     Raises:
         UserError: there is no name, or nothing is registered under it.
     """
-    node = {"name": node} if isinstance(node, str) else dict(node)
-    name = node.get("name")
+    whole: dict[str, Any] = {"name": node} if isinstance(node, str) else dict(node)
+    name = whole.get("name")
     if not isinstance(name, str) or not name:
         raise UserError(f"{key}.name={name}: must be a name. Choose one of {', '.join(names(kind))}.")
-    if TARGET in node:
-        return node
+    if TARGET in whole:
+        return whole
     if name in OURS[kind]:
-        return {**node, TARGET: OURS[kind][name]}
+        return {**whole, TARGET: OURS[kind][name]}
     if name in _entries(kind):
-        return {**node, TARGET: _entries(kind)[name].value.replace(":", ".")}
+        return {**whole, TARGET: _entries(kind)[name].value.replace(":", ".")}
     known = names(kind)
     raise UserError(
-        f"{key}={name}: no {kind} is registered under this name.{did_you_mean(name, known)}\n"
-        f"It is one of {', '.join(known)}, or {key}._target_ names its class."
+        f"{key}.name={name}: not one of {', '.join(known)} (or {key}._target_ names its class).{did_you_mean(name, known)}"
     )
 
 
