@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from playwright.sync_api import Browser, sync_playwright
 
-from simcse_lit.config import CONF_DIR
+from simcse_lit.config import CONF_DIR, installed
 from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.train import validate
 from simcse_lit.config.schema import EvaluateConfig, TrainConfig
@@ -23,6 +24,7 @@ from tests.quick_hydra import quicken_hydra
 from tests.warm_start import ROOT, WarmStart, run_warm
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+Brings = Callable[[str, str, str], None]
 
 SHARED = "SIMCSE_TESTS_WARM_START"  # names the address of that process to xdist's workers; `inherited` hides it
 
@@ -140,6 +142,24 @@ def browser() -> Iterator[Browser]:
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tokenised corpora of all tests."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def brings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brings]:
+    """Call it with a group, a name and a value, for a package that is installed with that entry point alone."""
+
+    def bring(group: str, name: str, value: str) -> None:
+        entry = EntryPoint(name, value, group)
+        monkeypatch.setattr(installed, "entry_points", lambda group: [entry] if group == entry.group else [])
+        forget()
+
+    def forget() -> None:
+        installed.entries.cache_clear()
+        installed.installed.cache_clear()
+
+    yield bring
+    monkeypatch.undo()
+    forget()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.utils import counters
-from transformers import DistilBertConfig, DistilBertModel, PreTrainedModel, RobertaConfig, RobertaModel
+from transformers import MPNetConfig, MPNetModel, PreTrainedModel, RobertaConfig, RobertaModel
 
 from simcse_lit.config.registered import OURS
 from simcse_lit.encoder.encoder import SentenceEncoder
@@ -126,11 +126,11 @@ def test_a_packing_moves_to_a_device_as_a_whole() -> None:
 def test_a_gpu_packs_where_the_backbone_allows_it_and_a_cpu_cuts_by_length() -> None:
     auto = train_config().trainer
     bert = SentenceEncoder(small_bert(), "cls", "none")
-    other = SentenceEncoder(DistilBertModel(DistilBertConfig(vocab_size=100, dim=32, n_heads=4, n_layers=1)), "cls", "none")
+    other = SentenceEncoder(MPNetModel(MPNetConfig(**SMALL)), "cls", "none")
     assert chunking(auto, bert, on_cpu=True).how == "always"
     assert chunking(auto, bert, on_cpu=False).how == "packed"
     assert chunking(auto, other, on_cpu=False).how == "never"
-    with pytest.raises(UserError, match="length_chunks=packed: not for distilbert with sdpa attention"):
+    with pytest.raises(UserError, match="length_chunks=packed: not for mpnet with eager attention"):
         chunking(train_config("trainer.length_chunks=packed").trainer, other, on_cpu=False)
     bert.backbone.set_attn_implementation("eager")
     with pytest.raises(UserError, match="not for bert with eager attention"):

@@ -11,21 +11,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from simcse_lit.encoder.kinds import kind_of
 from simcse_lit.encoder.pooling import Pooler
 from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Parameters that a single sentence never reaches, by the end of their names: they would be waited for on several devices.
-UNREACHED = {
-    "esm": ("contact_head.regression.weight", "contact_head.regression.bias"),
-    "led": ("_global.weight", "_global.bias"),
-    "longformer": ("_global.weight", "_global.bias"),
-    "pegasus": ("embed_positions.weight",),
-    "roformer": ("embed_positions.weight",),
-    "xlnet": ("mask_emb", "seg_embed", "r_s_bias"),
-}
-PADDING_COUNTS = ("canine", "fnet", "reformer", "yoso")  # models in which padding changes the states of a sentence's tokens
 ENCODER_PART = "encoder."  # the prefix of an encoder's weights in an encoder-decoder (T5, BART)
 
 
@@ -37,12 +28,13 @@ def text_encoder(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         ValueError: the model has no hidden state for each token of a text, or one that depends on padding.
     """
-    if model.config.model_type in PADDING_COUNTS:
+    kind = kind_of(model.config.model_type)
+    if kind.padding_counts:
         raise ValueError(f"{type(model).__name__} gives a sentence another vector in each batch, since it reads the padding")
     if getattr(model.config, "hidden_size", None) is None:
         raise ValueError(f"{type(model).__name__} is no encoder of text: its configuration has no hidden_size")
     for name, parameter in model.named_parameters():
-        if name.endswith(UNREACHED.get(model.config.model_type, ())):
+        if name.endswith(kind.unreached):
             parameter.requires_grad_(False)
     if not model.config.is_encoder_decoder:
         return model
@@ -106,7 +98,10 @@ def is_causal(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> 
     compared that differ in their last token.
     """
     config = backbone.config
-    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+    masked_lm = kind_of(config.model_type).masked_lm
+    if masked_lm is None:
+        masked_lm = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if masked_lm and not getattr(config, "is_decoder", False):
         return False
     ordinary = [place for place in range(len(tokenizer)) if place not in tokenizer.all_special_ids]
     ids = torch.tensor([ordinary[:4], [*ordinary[:3], *ordinary[4:5]]], device=backbone.device)

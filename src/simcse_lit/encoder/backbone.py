@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.schema import ModelConfig, TrainConfig
 from simcse_lit.encoder.architecture import check_pooler, longest_input
+from simcse_lit.encoder.kinds import kind_of
 from simcse_lit.encoder.pooling import Pooler
 from simcse_lit.encoder.pretrained import TOKENIZERS, Pretrained, some
 from simcse_lit.errors import UserError
@@ -27,15 +28,6 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 POINTER = 1024  # bytes, more than Git LFS leaves in place of a file that it did not fetch
 # What transformers raises for a model that it cannot load.
 ERRORS = (OSError, ValueError, AssertionError, ImportError, RuntimeError, SafetensorError, UnpicklingError)
-# The settings in which architectures keep the dropout of hidden states and of attention.
-DROPOUTS = (
-    *("hidden_dropout_prob", "attention_probs_dropout_prob"),  # BERT, RoBERTa, ALBERT, ELECTRA, DeBERTa
-    *("resid_pdrop", "embd_pdrop", "attn_pdrop"),  # GPT-2
-    *("attention_dropout", "hidden_dropout", "dropout"),  # Llama, Qwen, Mistral; Falcon, GPT-NeoX; OPT, DistilBERT
-    *("resid_dropout", "embed_dropout"),  # GPT-Neo
-    *("mlp_dropout", "embedding_dropout"),  # ModernBERT
-    "dropout_rate",  # T5
-)
 
 
 def load_backbone(
@@ -64,6 +56,8 @@ def load_backbone(
                 f"loss.mlm_weight: {config.name_or_path} is an encoder-decoder, whose language model is its decoder.\n"
                 "Set it to 0: the encoder alone is trained."
             )
+        if mlm and kind_of(architecture.model_type).masked_lm is False:
+            raise UserError(_no_masked_lm(config.name_or_path, key))
         tokenizer = given.tokenizer()
         _adapt(architecture, config)
         if config.pretrained:
@@ -76,9 +70,7 @@ def load_backbone(
             model = given.untrained(architecture, language_model=mlm, **attention)
     except (*ERRORS, httpx.HTTPError) as error:
         if mlm and "AutoModelForMaskedLM" in str(error):
-            raise UserError(
-                f"{key}: {config.name_or_path}: is no masked language model.\nSet loss.mlm_weight=0, or name another model."
-            ) from error
+            raise UserError(_no_masked_lm(config.name_or_path, key)) from error
         raise UserError(_explain(config.name_or_path, error, key)) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders usually have no padding token; the mask marks padding
@@ -192,7 +184,7 @@ def _adapt(architecture: Any, config: ModelConfig) -> None:
             if hasattr(architecture, key):
                 setattr(architecture, key, config.num_layers)
     if config.dropout is not None:
-        found = [key for key in DROPOUTS if hasattr(architecture, key)]
+        found = [key for key in kind_of(architecture.model_type).dropouts if hasattr(architecture, key)]
         if not found:
             raise UserError(
                 f"model.dropout: {config.name_or_path}: {architecture.model_type} has none of the known dropout settings."
@@ -227,6 +219,10 @@ def _check_weights(absent: Sequence[str], head: Sequence[str], name: str, key: s
             f"{key}: {name}: {some(lost)}.\n"
             "They would have been random; the checkpoint belongs to another architecture than its config.json says."
         )
+
+
+def _no_masked_lm(name: str, key: str) -> str:
+    return f"{key}: {name}: is no masked language model.\nSet loss.mlm_weight=0, or name another model."
 
 
 def _explain(name: str, error: Exception, key: str) -> str:

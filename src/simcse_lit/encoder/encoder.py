@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 from simcse_lit.config.registered import record, recorded
 from simcse_lit.encoder.first_token import FirstToken
 from simcse_lit.encoder.head import MLP, WHEN, Head, head
+from simcse_lit.encoder.kinds import kind_of
 from simcse_lit.encoder.packing import Packing, first_position
 from simcse_lit.encoder.pooling import CLS, Pooler, make_pooler
 
 Nodes = Mapping[str, Mapping[str, Any] | None]  # of the configuration, by kind: pooler and projection
 CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: its encoder's model, adapter, pooler and projection
-CALL_THEIR_POOLER = ("layoutlm", "squeezebert")  # architectures that do not ask whether they have one
 
 
 class SentenceEncoder(nn.Module):
@@ -48,7 +48,7 @@ class SentenceEncoder(nn.Module):
         )
         if pooler_of_backbone is not None:
             # SimCSE never reads BERT's own pooler; its parameters would only take memory.
-            called = self.backbone.config.model_type in CALL_THEIR_POOLER
+            called = kind_of(self.backbone.config.model_type).calls_its_pooler
             self.backbone.register_module("pooler", nn.Identity() if called else None)
         self._first_token = FirstToken(self.backbone)
         self._packed_backbone: Callable[..., Any] | None = None  # compiled for packed passes

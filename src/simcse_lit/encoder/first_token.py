@@ -9,22 +9,20 @@ Shapes: n sentences, l length, H hidden; packed, R rows of W slots.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from simcse_lit.encoder.kinds import kind_of
 from simcse_lit.encoder.packing import Packing
-
-# Model types in which one module takes attention's output and residual, and nothing after it reads other tokens.
-KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 
 
 class FirstToken:
     """A hook before the module that follows attention in the last layer. Inside `alone` it keeps only first tokens.
 
     Args:
-        backbone: any transformers model; types other than `KINDS` get no hook.
+        backbone: any transformers model; it gets a hook if `kinds.py` names the module.
     """
 
     def __init__(self, backbone: PreTrainedModel) -> None:
@@ -32,10 +30,11 @@ class FirstToken:
         self._packing: Packing | None = None
         self._layers: nn.ModuleList | None = None
         self._last: nn.Module | None = None
-        if backbone.config.model_type in KINDS:
-            self._layers = cast(Any, backbone).encoder.layer
+        kind = kind_of(backbone.config.model_type)
+        if kind.after_attention is not None:
+            self._layers = cast(nn.ModuleList, backbone.get_submodule(kind.layers))
             self._last = self._layers[-1]
-            cast(Any, self._last).attention.output.register_forward_pre_hook(self._narrow)
+            self._last.get_submodule(kind.after_attention).register_forward_pre_hook(self._narrow)
 
     @property
     def possible(self) -> bool:

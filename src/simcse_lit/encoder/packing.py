@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from simcse_lit.encoder.kinds import kind_of
+
 WIDTH = 128  # slots of a row, unless a sentence is longer: wide rows waste fewer slots, narrow ones less attention
 
 
@@ -67,15 +69,10 @@ class Packing:
 def first_position(backbone: PreTrainedModel) -> int | None:
     """The position id of a sentence's first token, or None if the backbone cannot take packed rows.
 
-    Model types of BERT and RoBERTa take them under PyTorch's own attention (`model.attention` null or sdpa): their
-    attention accepts any mask, and their positions can be passed in.
+    Some model types (`kinds.py`) take them under PyTorch's own attention (`model.attention` null or sdpa).
     """
-    config = backbone.config
-    if config._attn_implementation != "sdpa":
-        return None
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        return int(config.pad_token_id) + 1
-    return 0 if config.model_type == "bert" else None
+    of_first = kind_of(backbone.config.model_type).first_position
+    return None if of_first is None or backbone.config._attn_implementation != "sdpa" else of_first(backbone.config)
 
 
 def pack(attention_mask_nl: Tensor, width: int = WIDTH) -> Packing:

@@ -15,6 +15,7 @@ from torch import Tensor
 from simcse_lit.config.schema import TrainerConfig
 from simcse_lit.data.lengths import length_chunks
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.kinds import KINDS
 from simcse_lit.encoder.packing import Packing, pack
 from simcse_lit.errors import UserError
 from simcse_lit.training.gradient_cache import Chunk, in_chunks
@@ -56,9 +57,10 @@ def chunking(trainer: TrainerConfig, encoder: SentenceEncoder, *, on_cpu: bool) 
         how = "always" if on_cpu else "packed" if encoder.can_pack else "never"
     elif how == "packed" and not encoder.can_pack:
         config = encoder.backbone.config
+        known = ", ".join(name for name, kind in KINDS.items() if kind.first_position)
         raise UserError(
             f"trainer.length_chunks=packed: not for {config.model_type} with {config._attn_implementation} attention.\n"
-            "It takes BERT's and RoBERTa's kinds, and model.attention=sdpa. Elsewhere: always, or never."
+            f"It takes model.attention=sdpa, and one of {known}.\nElsewhere: always, or never."
         )
     if trainer.compile == "cuda_graphs" and (on_cpu or how != "packed" or trainer.micro_batch_size is not None):
         raise UserError(
