@@ -19,7 +19,6 @@ from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.training.chunking import encode_in_chunks, plan
 from tests.encoders import ragged_batch, small_bert
 
-PACKED = ("bert", "roberta", "xlm-roberta", "camembert")
 OF_FIRST_TOKEN = [name for name in OURS["pooler"] if make_pooler(name).first_token]
 KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # tests/encoder/test_kinds.py has them all
 LENGTHS = [4, 12, 4, 30, 7, 12, 3]

@@ -1,8 +1,8 @@
 """Builds what a node of the configuration names by `_target_`: a class or function of simcse-lit or of anyone else."""
 
-import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from inspect import Parameter, signature
+from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -24,9 +24,38 @@ def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
     Raises:
         UserError: there is no such class or function, or it does not take these arguments.
     """
-    if "_target_" not in node:
-        raise UserError(f"{key}._target_: has no value. Name a class: {key}._target_=PACKAGE.CLASS")
-    check(node, key, *more)
+    _check_named(node, key)
+    _check(node, key, more)
+    return _instantiated(node, key, **more)
+
+
+def prepare(node: Mapping[str, Any], key: str, given: Sequence[str]) -> Callable[..., Any]:
+    """What `node` names by `_target_`, to be called later with the arguments `given` beside its other keys.
+
+    Args:
+        node: as for `build`.
+        key: dotted, where the node stands, for messages.
+        given: the names of arguments that are no part of the configuration.
+
+    Raises:
+        UserError: as `build`, or it does not take what it is given.
+    """
+    _check_named(node, key)
+    _check(node, key, given)
+    target = str(node["_target_"])
+    parameters = signature(get_object(target)).parameters.values()
+    names = {parameter.name for parameter in parameters}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        names |= set(given)
+    if lacks := [name for name in given if name not in names]:
+        raise UserError(
+            f"{key}._target_={target}: takes no {' and no '.join(lacks)}, and is called with {', '.join(given)}.\n"
+            "Wrap it in a function that takes them."
+        )
+    return cast(Callable[..., Any], _instantiated({**node, "_partial_": True}, key))
+
+
+def _instantiated(node: Mapping[str, Any], key: str, **more: Any) -> Any:
     try:
         return instantiate(literal(node), **more)
     except InstantiationException as error:
@@ -38,26 +67,22 @@ def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
         raise
 
 
-def check(node: Any, key: str, *more: str) -> None:
-    """Look at every `_target_` of a node, and at the names of its arguments.
+def _check_named(node: Mapping[str, Any], key: str) -> None:
+    if "_target_" not in node:
+        raise UserError(f"{key}._target_: has no value. Name a class: {key}._target_=PACKAGE.CLASS")
 
-    Args:
-        node: as for `build`.
-        key: as for `build`.
-        more: names of arguments that are given beside those of the configuration.
 
-    Raises:
-        UserError: as `build`.
-    """
+def _check(node: Any, key: str, more: Collection[str]) -> None:
+    """Look at every `_target_` of a node, and at the names of its arguments."""
     if not isinstance(node, Mapping):
         return
     for name, value in node.items():
-        check(value, f"{key}.{name}")
+        _check(value, f"{key}.{name}", ())
     if "_target_" not in node:
         return
     target = str(node["_target_"])
     try:
-        parameters = inspect.signature(get_object(target)).parameters
+        parameters = signature(get_object(target)).parameters
     except Exception as error:  # whatever importing another's module raises
         raise UserError(f"{key}._target_={target}: cannot be imported: {error.__cause__ or error}") from error
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -69,7 +94,7 @@ def check(node: Any, key: str, *more: str) -> None:
                 f"{key}.{name}: {target.rpartition('.')[2]} takes no such argument.{did_you_mean(name, taken)}\n"
                 f"It takes: {', '.join(taken) or 'none'}."
             )
-    needed = [name for name in taken if parameters[name].default is inspect.Parameter.empty and name not in node]
-    needed = [name for name in needed if parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL]
+    needed = [name for name in taken if parameters[name].default is Parameter.empty and name not in node]
+    needed = [name for name in needed if parameters[name].kind is not Parameter.VAR_POSITIONAL]
     if needed and not node.get("_partial_") and "_args_" not in node:
         raise UserError(f"{key}.{needed[0]}: has no value, and {target.rpartition('.')[2]} needs one.")

@@ -93,7 +93,7 @@ class OptimizerConfig:
     lr: float = MISSING
     weight_decay: float = MISSING
     extra: dict[str, Any] = MISSING
-    schedule: str = MISSING
+    schedule: Any = MISSING  # a name, or a node with a _target_
     warmup_ratio: float = MISSING
 
 

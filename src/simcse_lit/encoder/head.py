@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simcse_lit.config.extension import build, check
+from simcse_lit.config.extension import build, prepare
 from simcse_lit.config.registered import TARGET, named
 from simcse_lit.errors import UserError
 from simcse_lit.objective.gather import gather_rows
@@ -139,5 +139,5 @@ def head(node: str | Mapping[str, Any], key: str = "projection") -> Head:
     if target is None and arguments:
         raise UserError(f"{key}.{next(iter(arguments))}: {name} takes no arguments.")
     if target is not None:
-        check({TARGET: target, **arguments}, key, "width")
+        prepare({TARGET: target, **arguments}, key, ["width"])
     return Head(name, when, target, arguments)

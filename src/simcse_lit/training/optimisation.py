@@ -1,8 +1,12 @@
 """The optimiser, its schedule, and the clipping of the gradient."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -13,10 +17,16 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
+from simcse_lit.config.extension import prepare
 from simcse_lit.config.schema import OptimizerConfig
 from simcse_lit.errors import UserError
+
+SCHEDULE = "optimizer.schedule"
+GIVEN = ("optimizer", "steps", "warmup_steps")
+TRIED = 20  # steps of a schedule that are tried
 
 
 @dataclass(frozen=True)
@@ -25,22 +35,18 @@ class Optimisation:
 
     Args:
         optimizer: makes an optimiser from parameters.
-        config: the group `optimizer` of `conf/`.
+        schedule: makes a schedule from `optimizer`, `steps` of the run, and `warmup_steps`, those in which the rate rises.
+        warmup_ratio: share of the steps in which the rate rises.
     """
 
     optimizer: Callable[[Iterable[Tensor]], Optimizer]
-    config: OptimizerConfig
+    schedule: Callable[..., LRScheduler]
+    warmup_ratio: float
 
     def configured(self, parameters: Iterable[Tensor], steps: int) -> dict[str, Any]:
         """What a LightningModule's `configure_optimizers` returns for a run of so many steps."""
         optimizer = self.optimizer(parameters)
-        name = self.config.schedule
-        scheduler = get_scheduler(
-            "constant_with_warmup" if name == "constant" else name,
-            optimizer,
-            num_warmup_steps=round(self.config.warmup_ratio * steps),
-            num_training_steps=steps,
-        )
+        scheduler = self.schedule(optimizer=optimizer, steps=steps, warmup_steps=round(self.warmup_ratio * steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
@@ -48,7 +54,8 @@ def optimisation(config: OptimizerConfig) -> Optimisation:
     """Build what `config` says, and try it on one parameter.
 
     Raises:
-        UserError: the optimiser refuses an argument; said now, and not after the corpus is tokenised.
+        UserError: the optimiser or the schedule refuses an argument, or the schedule is none; said now, and not after the
+            corpus is tokenised.
     """
     optimizer = instantiate(
         {
@@ -63,7 +70,42 @@ def optimisation(config: OptimizerConfig) -> Optimisation:
         optimizer([nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {config._target_}: {error}.") from error
-    return Optimisation(optimizer, config)
+    named = config.schedule
+    schedule = partial(_named, named) if isinstance(named, str) else prepare(named, SCHEDULE, GIVEN)
+    made = Optimisation(optimizer, schedule, config.warmup_ratio)
+    if not isinstance(named, str):
+        _try_schedule(made, f"{SCHEDULE}._target_={named['_target_']}")
+    return made
+
+
+def _named(name: str, *, optimizer: Optimizer, steps: int, warmup_steps: int) -> LRScheduler:
+    name = "constant_with_warmup" if name == "constant" else name
+    made: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=steps)
+    return made
+
+
+def _try_schedule(optimisation: Optimisation, what: str) -> None:
+    """Take a short run of one parameter along a schedule, and look that a checkpoint can hold it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # the optimiser takes none here
+        try:
+            made = optimisation.configured([nn.Parameter(torch.zeros(1))], TRIED)["lr_scheduler"]["scheduler"]
+            if not isinstance(made, LRScheduler):
+                raise UserError(f"{what}: makes no torch.optim.lr_scheduler.LRScheduler, but a {type(made).__name__}.")
+            for _ in range(TRIED):
+                made.step()
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise UserError(f"{what}: {error}") from error
+    file = BytesIO()
+    torch.save(made.state_dict(), file)
+    file.seek(0)
+    try:
+        torch.load(file, weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{what}: its state_dict() holds more than numbers, texts, tensors and containers of them, so no checkpoint\n"
+            "of it could be read safely."
+        ) from error
 
 
 def clip_gradient(trainer: pl.Trainer, optimizer: Optimizer, limit: float | None, *, by_value: bool, measure: bool) -> Any:

@@ -90,6 +90,8 @@ def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None 
         group, _, leaf = key.rpartition(".")
         node = OmegaConf.select(composed, group) if group else composed
         value = None if node is None or leaf not in node else node[leaf]
+        if isinstance(value, DictConfig):  # what is one's own, by _target_
+            continue
         if value not in allowed and node is not None and leaf in node:
             raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
     for kind in OURS:

@@ -72,6 +72,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     steps = " or ".join(limits)
     processes = config.trainer.devices * config.trainer.num_nodes
     views = max(2, len(config.data.columns))
+    schedule = config.optimizer.schedule
     log.info(
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
         "         pooler %s, projection %s\n"
@@ -93,7 +94,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
         config.data.max_length,
         "".join(f"\n         {line}" for line in textwrap.wrap(noted, 70)),
         config.optimizer.lr,
-        config.optimizer.schedule,
+        schedule if isinstance(schedule, str) else schedule["_target_"].rpartition(".")[2],
         steps,
         device.type if processes == 1 else f"{processes} x {device.type}",
         device_name(device),
