@@ -81,7 +81,6 @@ def my_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_files_that_extending_shows_are_those_of_the_example() -> None:
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-<<<<<<< HEAD
     shown = re.findall(r"^    # (my_lab/conf/\S+\.yaml)\n((?:    .*\n)+)", text, re.MULTILINE)
     example = {str(path.relative_to(MY_LAB)) for path in (MY_LAB / "my_lab" / "conf").rglob("*.yaml")}
     assert {name for name, _ in shown} == example
@@ -89,12 +88,13 @@ def test_the_files_that_extending_shows_are_those_of_the_example() -> None:
         assert yaml.safe_load(textwrap.dedent(lines)) == yaml.safe_load((MY_LAB / name).read_text(encoding="utf-8")), name
     package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
     points = "".join(re.findall(r"^    \[project\.entry-points\.\S+\]\n(?:    .+\n)+", text, re.MULTILINE))
-    assert entry_points_in(textwrap.dedent(points)) == package
+    taught = entry_points_in(textwrap.dedent(points))
+    assert {group: {name: taught[group].get(name) for name in package[group]} for group in package} == package
 
 
 def entry_points_in(pyproject: str) -> dict[str, dict[str, str]]:
     """The entry points of a package, by group and name."""
-    read = configparser.ConfigParser(comment_prefixes="#", inline_comment_prefixes="#", delimiters="=")
+    read = configparser.ConfigParser(comment_prefixes="#", inline_comment_prefixes="#", delimiters="=", strict=False)
     read.read_string(pyproject)
     start = "project.entry-points."
     groups = [group for group in read.sections() if group.startswith(start)]
@@ -106,8 +106,8 @@ def entry_points_in(pyproject: str) -> dict[str, dict[str, str]]:
 
 def of_my_lab(words: list[str]) -> bool:
     """Whether a command names an option that only the example brings."""
-    options = (word.partition("=") for word in words)
-    return any((MY_LAB / "my_lab" / "conf" / group / f"{name}.yaml").is_file() for group, _, name in options)
+    chosen = {name for word in words for name in re.split(r"[=,\[\]]", word)}
+    return not chosen.isdisjoint(path.stem for path in (MY_LAB / "my_lab" / "conf").rglob("*.yaml"))
 
 
 def entry_points_of_my_lab(kind: str) -> dict[str, EntryPoint]:
@@ -115,13 +115,6 @@ def entry_points_of_my_lab(kind: str) -> dict[str, EntryPoint]:
     package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
     group = registered.GROUPS[kind]
     return {name: EntryPoint(name, value, group) for name, value in package.get(group, {}).items()}
-=======
-    found = re.findall(r"^    # my_lab/(conf/[\w/]+\.yaml)\n((?:    .*\n)+)", text, re.MULTILINE)
-    assert len(found) > 1
-    for file, shown in found:
-        example = (MY_LAB / "my_lab" / file).read_text(encoding="utf-8")
-        assert yaml.safe_load(textwrap.dedent(shown)) == yaml.safe_load(example), file
->>>>>>> 6ea15c9 (optimizer.schedule takes a schedule of one's own by _target_, tried on one parameter before the model loads)
 
 
 def test_there_are_commands_to_check() -> None:
@@ -136,17 +129,12 @@ def test_command_composes_and_validates(
     monkeypatch.setenv("SIMCSE_DATA", "/data")
     monkeypatch.setattr("simcse_lit.config.checks.index.is_index", lambda folder: True)  # a mention need not name an encoder
     options = ("-m", "--help", "--cfg", "job", "--resolve", "--config-dir", "my_conf")
-<<<<<<< HEAD
     example = of_my_lab(shlex.split(arguments))
     if example:
         monkeypatch.setattr(registered, "_entries", entry_points_of_my_lab)
     folder = my_conf if "--config-dir" in arguments else MY_LAB / "my_lab" / "conf" if example else None
     own = [f"hydra.searchpath=[file://{folder}]"] if folder else []
     words = [word for word in shlex.split(arguments) if word not in options] + own
-=======
-    folder = my_conf if "--config-dir" in arguments else MY_LAB / "my_lab" / "conf"
-    words = [word for word in shlex.split(arguments) if word not in options] + [f"hydra.searchpath=[file://{folder}]"]
->>>>>>> 6ea15c9 (optimizer.schedule takes a schedule of one's own by _target_, tried on one parameter before the model loads)
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         if command == "train":
             swept = ["-m"] if "-m" in arguments.split() else []

@@ -8,18 +8,21 @@ import pytest
 
 from simcse_lit.config.same_run import finished_runs
 from simcse_lit.errors import UserError
-from simcse_lit.scores import NoScore, by_task, dev_score, read_scores, write_scores
+from simcse_lit.families import STS, Family
+from simcse_lit.scores import NoScore, by_task, dev_score, read_families, read_scores, write_scores
 from tests.run_folders import make_run
 
 SCORES = {
     "before": {"dev": {"STS-B-dev": 36.52}, "test": {}},
     "after": {"dev": {"STS-B-dev": 55.89}, "test": {"STS12": 41.5, "Avg.": 51.48}},
 }
+FAMILIES = {"STS-B-dev": STS, "found": Family("retrieval", "nDCG@10 x 100", columns=("found",)), "STS12": STS}
 
 
 def test_scores_are_read_back_as_they_were_written(tmp_path: Path) -> None:
-    write_scores(tmp_path, SCORES)
+    write_scores(tmp_path, SCORES, FAMILIES)
     assert read_scores(tmp_path) == SCORES
+    assert read_families(tmp_path) == FAMILIES
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
 
 
@@ -27,6 +30,7 @@ def test_scores_of_version_0_1_had_the_development_set_first(tmp_path: Path) -> 
     old = {"before": {"STS-B-dev": 36.52}, "after": {"STS-B-dev": 55.89, "STS12": 41.5, "Avg.": 51.48}}
     (tmp_path / "scores.json").write_text(json.dumps(old))
     assert read_scores(tmp_path) == SCORES
+    assert read_families(tmp_path) == {}
 
 
 def test_an_old_test_set_named_dev_stays_a_test_set(tmp_path: Path) -> None:
@@ -36,6 +40,14 @@ def test_an_old_test_set_named_dev_stays_a_test_set(tmp_path: Path) -> None:
 
 def test_a_run_without_scores_has_none(tmp_path: Path) -> None:
     assert read_scores(tmp_path) == {}
+    assert read_families(tmp_path) == {}
+
+
+@pytest.mark.parametrize("families", ["[]", '{"a": {}}', '{"a": {"tasks": [], "columns": [], "metric": "b", "nome": "a"}}'])
+def test_damaged_families_are_named(tmp_path: Path, families: str) -> None:
+    (tmp_path / "scores.json").write_text(f'{{"after": {{"dev": {{"a": 1.0}}, "test": {{}}}}, "families": {families}}}')
+    with pytest.raises(UserError, match=r"scores\.json: cannot be read"):
+        read_families(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"after": 3}', '{"after": {"dev": {"a": "high"}, "test": {}}}'])
@@ -63,9 +75,9 @@ def test_a_number_that_is_no_score_is_refused_with_its_task(tmp_path: Path, form
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_not_written_and_the_old_file_stays(tmp_path: Path, score: float) -> None:
-    write_scores(tmp_path, SCORES)
+    write_scores(tmp_path, SCORES, FAMILIES)
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_scores(tmp_path, {**SCORES, "after": {"dev": {"STS-B-dev": score}, "test": {}}})
+        write_scores(tmp_path, {**SCORES, "after": {"dev": {"STS-B-dev": score}, "test": {}}}, {})
     assert read_scores(tmp_path) == SCORES
 
 

@@ -36,8 +36,17 @@ from simcse_lit.evaluation.postprocess import centring, whitening
 from simcse_lit.evaluation.results import EncoderResult, compare, labels, over_seeds, resample
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.sts import STSTask
-from simcse_lit.evaluation.suite import MissingTask, averages, make_task, missing_task, scored_task, unique_sentences
+from simcse_lit.evaluation.suite import (
+    MissingTask,
+    averages,
+    check_tables,
+    make_task,
+    missing_task,
+    scored_task,
+    unique_sentences,
+)
 from simcse_lit.evaluation.task import Embed, Task, score
+from simcse_lit.families import STS
 from simcse_lit.formats.loading import LoadedEncoder, check_precision, load_encoder
 from simcse_lit.reporting.run import console
 from simcse_lit.reporting.run import evaluation_folder as report
@@ -51,7 +60,7 @@ def main(config: EvaluateConfig) -> float | None:
     """Score every encoder on every task that can be had, and leave tables, JSON and figures in the run folder.
 
     Returns:
-        The first encoder's average, or its score on the only task, for sweepers; None if only analyses were made.
+        The first encoder's first average, or its score on the first task, for sweepers; None if only analyses were made.
 
     Raises:
         UserError: an encoder cannot be used or gives a vector that is not finite; or a task's data are missing, said after
@@ -83,8 +92,7 @@ def main(config: EvaluateConfig) -> float | None:
     report.show(run_dir, config, list(found.values()), work.tasks, work.analysed, compared, spread)
     if work.missing:
         raise UserError(report.explain_missing(work.missing))
-    scores = found[sources[0]].scores
-    return scores.get("Avg.", scores.get("Avg. transfer", next(iter(scores.values()), None)))
+    return next(iter([*found[sources[0]].averages.values(), *found[sources[0]].scores.values()]), None)
 
 
 @dataclass
@@ -117,6 +125,7 @@ def _work(config: EvaluateConfig) -> _Work:
         except UserError as error:
             work.missing[name] = str(error)
             work.absent.append(missing_task(name, entry))
+    check_tables(work.tasks)
     for name, entry in (config.analysed if config.analyses else {}).items():
         try:
             pairs = make_task(name, entry, files)
@@ -183,7 +192,7 @@ def _score(source: str, label: str, config: EvaluateConfig, device: torch.device
         results,
         resampled,
         averages([*work.tasks, *work.absent], {name: result.score for name, result in results.items()}),
-        [task.name for task in work.tasks if task.family == "sts" and task.in_average],
+        [task.name for task in work.tasks if task.family == STS and task.in_average],
         measured,
     )
 

@@ -1,19 +1,21 @@
-"""`scores.json` of a run folder: what the encoder scored before and after training, on which set."""
+"""`scores.json` of a run folder: what the encoder scored before and after training, on which set, by which metric."""
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from simcse_lit.disk import durable_replace
 from simcse_lit.errors import UserError
+from simcse_lit.families import Family
 
 FILE = "scores.json"
 STAGES = ("before", "after")
 
 # "before" or "after" training, then "dev" (the one set that chooses the checkpoint) or "test" (all others and their
-# averages), then the task: Spearman x 100, or accuracy in percent.
+# averages), then the task: a score by the metric of its family.
 Scores = dict[str, dict[str, dict[str, float]]]
 
 
@@ -21,15 +23,24 @@ class NoScore(UserError):
     """A score is NaN or infinite."""
 
 
-def write_scores(folder: Path, scores: Scores) -> None:
+def write_scores(folder: Path, scores: Scores, families: Mapping[str, Family]) -> None:
     """Write a run's scores; at any moment the old file or the new one is there.
+
+    Args:
+        folder: of the run.
+        scores: of the run.
+        families: of the tasks, by name.
 
     Raises:
         OSError: the file cannot be written.
         ValueError: a score is no finite number.
     """
     partial = folder / f".{FILE}.partial"
-    partial.write_text(json.dumps(scores, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    recorded: dict[str, dict[str, Any]] = {}
+    for task, family in families.items():
+        recorded.setdefault(family.name, {**asdict(family), "tasks": []})["tasks"].append(task)
+    content = {**scores, "families": recorded}
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     durable_replace(partial, folder / FILE)
 
 
@@ -60,6 +71,23 @@ def read_scores(folder: Path) -> Scores:
                     f"again: resume={folder}"
                 )
     return scores
+
+
+def read_families(folder: Path) -> dict[str, Family]:
+    """Read the families of a run's tasks, by task; {} if it recorded none, as older versions did.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8")).get("families", {}).values()
+        made = [(each.pop("tasks"), Family(**each | {"columns": tuple(each["columns"])})) for each in recorded]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from error
+    return {task: family for tasks, family in made for task in tasks}
 
 
 def _parted(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:

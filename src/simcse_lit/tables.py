@@ -1,72 +1,91 @@
 """Tables as text within 80 columns, Markdown and LaTeX; tables of scores have the tasks in the paper's column order."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from simcse_lit.families import PAPER, Family
 
 Rows = Collection[tuple[str, Mapping[str, float]]]  # label, and task to score
 Table = Sequence[Sequence[str]]  # the first row is the head
 
-STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "Avg.")  # Table 5
-TRANSFER = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC", "Avg. transfer")  # Table E.1
-FAMILIES = {"sts": STS, "transfer": TRANSFER}
-METRICS = {"sts": "STS: Spearman x 100", "transfer": "Transfer: accuracy in %"}
-OTHERS_A_LINE = 5  # names of your own tasks may be long
+OTHER = Family("other", "score")  # tasks of old runs, which recorded no families
+LISTED_A_LINE = 8  # names of the paper's tasks are short
+OTHERS_A_LINE = 5  # those of your own may be long
 LABEL = 15  # characters of a row's label, so that eight columns stay within 80
 
 
-def blocks(names: Iterable[str]) -> list[list[str]]:
-    """Group columns: those of Table 5 in its order, those of Table E.1, then any others by name, five a block."""
+def columns(names: Iterable[str], families: Mapping[str, Family]) -> dict[Family, list[str]]:
+    """Group the names of scores by family, each group in the order of its family's table.
+
+    Args:
+        names: of tasks and averages.
+        families: of the tasks, by name. A task of the paper may be left out; any other is then of `OTHER`.
+
+    Returns:
+        STS first, then transfer, then the families in their order.
+    """
+    known = {name: family for family in PAPER for name in family.columns}
+    known |= {family.average: family for family in families.values() if family.average} | dict(families)
     present = set(names)
-    families = [[name for name in family if name in present] for family in FAMILIES.values()]
-    others = sorted(present.difference(*families))
-    families += [others[start : start + OTHERS_A_LINE] for start in range(0, len(others), OTHERS_A_LINE)]
-    return [family for family in families if family]
+    found = {
+        family: family.in_order([name for name in present if known.get(name, OTHER) == family])
+        for family in dict.fromkeys([*PAPER, *families.values(), OTHER])
+    }
+    return {family: own for family, own in found.items() if own}
 
 
-def ordered(names: Iterable[str]) -> list[str]:
-    """Return all columns of `blocks`, one after the other."""
-    return [name for block in blocks(names) for name in block]
+def ordered(names: Iterable[str], families: Mapping[str, Family]) -> list[str]:
+    """Return the names of scores in the order of `columns`."""
+    return [name for own in columns(names, families).values() for name in own]
 
 
-def by_family(rows: Rows, families: Mapping[str, str]) -> dict[str, list[tuple[str, dict[str, float]]]]:
-    """Split each row by family, since the scores of a family share a metric (`METRICS`).
+def by_family(rows: Rows, families: Mapping[str, Family]) -> dict[Family, list[tuple[str, dict[str, float]]]]:
+    """Split each row by family, since the scores of a family share a metric.
 
     Args:
         rows: label, and task to score.
-        families: family of each task, as `Task.family`. A task of the paper may be left out; any other is then "other".
+        families: as of `columns`.
 
     Returns:
-        Family to its part of each row; rows without such a part are left out. STS comes first, then transfer.
+        Family to its part of each row; rows without such a part are left out.
     """
-    known = {name: family for family, columns in FAMILIES.items() for name in columns} | dict(families)
     parts = {}
-    for family in dict.fromkeys([*FAMILIES, *families.values(), "other"]):
-        part = [(label, {task: row[task] for task in row if known.get(task, "other") == family}) for label, row in rows]
+    for family, own in columns((name for _, row in rows for name in row), families).items():
+        part = [(label, {name: row[name] for name in own if name in row}) for label, row in rows]
         parts[family] = [(label, row) for label, row in part if row]
-    return {family: part for family, part in parts.items() if part}
+    return parts
 
 
-def score_table(rows: Rows) -> str:
-    """Format scores as text: one line a row, one column a task, two decimals; STS and transfer below each other.
+def score_table(rows: Rows, families: Mapping[str, Family]) -> str:
+    """Format scores as text: one line a row, one column a task, two decimals; families below each other.
 
     Args:
         rows: label, and task to score; the cell of a task that a row lacks is blank.
+        families: as of `columns`.
     """
     label = max(len(shortened(name, LABEL)) for name, _ in rows)
     tables = []
-    for columns in blocks(name for _, row in rows for name in row):
-        heads = ["Avg." if name.startswith("Avg.") else name for name in columns]
+    for names in _lines(columns((name for _, row in rows for name in row), families)):
+        heads = ["Avg." if name.startswith("Avg.") else name for name in names]
         widths = [max(7, len(head)) for head in heads]
         lines = [" " * label + "".join(f" {head:>{width}}" for head, width in zip(heads, widths, strict=True))]
         for name, row in rows:
-            if not any(column in row for column in columns):
+            if not any(column in row for column in names):
                 continue
             cells = (
                 f" {row[column]:{width}.2f}" if column in row else " " * (width + 1)
-                for column, width in zip(columns, widths, strict=True)
+                for column, width in zip(names, widths, strict=True)
             )
             lines.append(f"{shortened(name, LABEL):<{label}}" + "".join(cells))
         tables.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(tables)
+
+
+def _lines(grouped: Mapping[Family, Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the columns that stand beside each other in 80 characters: some that a family lists, or some others."""
+    for family, names in grouped.items():
+        for listed, size in ((True, LISTED_A_LINE), (False, OTHERS_A_LINE)):
+            some = [name for name in names if (name in family.columns) == listed]
+            yield from (some[start : start + size] for start in range(0, len(some), size))
 
 
 def shortened(text: str, width: int) -> str:
@@ -77,16 +96,17 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
-def score_cells(rows: Rows, head: str = "") -> Table:
+def score_cells(rows: Rows, families: Mapping[str, Family], head: str = "") -> Table:
     """Return the cells of a table of scores: a row a label, a column a task, two decimals.
 
     Args:
         rows: label, and task to score; the cell of a task that a row lacks is blank.
+        families: as of `columns`.
         head: head of the column of labels.
     """
-    columns = ordered(name for _, row in rows for name in row)
-    cells = [[label, *(f"{row[name]:.2f}" if name in row else "" for name in columns)] for label, row in rows]
-    return [[head, *columns], *cells]
+    names = ordered((name for _, row in rows for name in row), families)
+    cells = [[label, *(f"{row[name]:.2f}" if name in row else "" for name in names)] for label, row in rows]
+    return [[head, *names], *cells]
 
 
 def markdown_table(table: Table) -> str:

@@ -78,7 +78,7 @@ def main(config: TrainConfig) -> float:
         module, scores = fit_and_score(config, trainer, built, checkpoint)
         if trainer.is_global_zero:
             finish(config, module, built, scores)
-            write_scores(run_dir, scores)
+            write_scores(run_dir, scores, built.suite.families)
             close_loggers(loggers, config, scores, built.data.digests())
     except BaseException as error:
         close_loggers(loggers, config, None, {})
@@ -122,7 +122,7 @@ def fit_and_score(
         scores["before"] = score_untrained(trainer, built)
         console.show_scores(scores, built.suite)
         if trainer.is_global_zero:
-            write_scores(run_dir, scores)
+            write_scores(run_dir, scores, built.suite.families)
     trainer.fit(built.module, built.data, ckpt_path=checkpoint, weights_only=True)
     module, scores["after"] = score_best(config, trainer, built)
     return module, scores
@@ -163,7 +163,7 @@ def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scor
         loss=config.loss.name,
         settings=console.settings(config),
         scores=scores,
-        families={task.name: task.family for task in (built.suite.dev, *built.suite.test)},
+        families=built.suite.families,
         scored_on=built.suite.origin,
     )
     encoder = module.encoder.eval()

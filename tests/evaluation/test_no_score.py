@@ -23,6 +23,8 @@ from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import load_suite, make_task, scored_task
 from simcse_lit.evaluation.task import Result, score
 from simcse_lit.evaluation.transfer import Classifier, Example, TransferTask, one_file_a_class, questions
+from simcse_lit.families import Family
+from simcse_lit.tables import OTHER
 from tests.conftest import train_config
 from tests.evaluation.test_sts import files
 
@@ -200,10 +202,10 @@ def test_a_subset_whose_gold_scores_are_all_missing_is_named(tmp_path: Path) -> 
 
 @dataclass
 class OfSomebody:
-    """A task of a package that knows nothing of this."""
+    """A task of another package."""
 
     name: str = "theirs"
-    family: str = "other"
+    family: Family = OTHER
     in_average: bool = False
     value: float = math.nan
 

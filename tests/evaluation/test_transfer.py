@@ -17,6 +17,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.suite import make_task
 from simcse_lit.evaluation.transfer import Classifier, Example, TransferTask, features, one_file_a_class, questions, table
+from simcse_lit.families import TRANSFER
 from tests.conftest import evaluate_config
 
 # Examples of each set as SentEval's own loader counts them.
@@ -195,7 +196,7 @@ def test_one_file_a_class_is_latin_1_and_sorted_by_words_and_class(tmp_path: Pat
     )
     expected = [((".",), 0), (("bad",), 0), (("fine",), 1), (("café scenes",), 1), (("dull and long",), 0)]
     assert task.sets == {"train": expected}
-    assert (task.name, task.family, task.in_average) == ("MR", "transfer", True)
+    assert (task.name, task.family, task.in_average) == ("MR", TRANSFER, True)
 
 
 def make_table(folder: Path, **changed: Any) -> TransferTask:

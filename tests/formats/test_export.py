@@ -15,6 +15,7 @@ from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.head import MLP
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.errors import UserError
+from simcse_lit.families import STS
 from simcse_lit.formats.export import Provenance, export, load_export
 
 SENTENCES = ["A man is playing a guitar.", "Somebody makes music.", "Snow."]
@@ -23,7 +24,7 @@ MADE = Provenance(
     "sup",
     {"seed": 42},
     {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS-B": 77.5, "Avg.": 70.0}}},
-    {"STS-B-dev": "sts", "STS-B": "sts"},
+    {"STS-B-dev": STS, "STS-B": STS},
     "SentEval's STS sets",
 )
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)

@@ -16,6 +16,7 @@ from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
+from simcse_lit.families import STS, TRANSFER, Family
 from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.export import export
 from simcse_lit.formats.loading import load_encoder
@@ -25,6 +26,7 @@ from tests.hub_server import card_errors
 
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 HOSTILE = 'key: "value"\n---\n# `comment` | {a: [b\' ``c`` & *d <e>'
+RECALL = Family("recall: at 1", "recall: at 1 in %")
 SCORED = Provenance(
     base_model="bert-base-uncased",
     loss="unsup",
@@ -43,7 +45,7 @@ SCORED = Provenance(
             },
         },
     },
-    families={"STS-B-dev": "sts", "STS12": "sts", "STS-B": "sts", "MR": "transfer", "mine": "recall: at 1"},
+    families={"STS-B-dev": STS, "STS12": STS, "STS-B": STS, "MR": TRANSFER, "mine": RECALL},
     scored_on="SentEval's files",
 )
 
@@ -74,7 +76,7 @@ def test_the_hub_finds_each_score_under_its_metric_and_its_data_set(tmp_path: Pa
         ("sentence-similarity", "STS12", "STS12", None, "cosine_spearman", 68.4),
         ("sentence-similarity", "STS-B", "STS-B", None, "cosine_spearman", 76.85),
         ("text-classification", "MR", "MR", None, "accuracy", 81.18),
-        ("recall: at 1", "mine", "mine", None, "recall: at 1", 0.5),
+        ("recall: at 1", "mine", "mine", None, "recall: at 1 in %", 0.5),
     ]
     metadata = metadata_load(path)
     assert metadata is not None
@@ -103,8 +105,24 @@ def test_only_sts_scores_are_called_spearman(tmp_path: Path) -> None:
     ]
     assert accuracy == "Accuracy in % of a logistic regression on the vectors; test sets from SentEval's files."
     assert transfer.splitlines() == ["|  | MR | Avg. transfer |", "|---|---|---|", "| after | 81.18 | 81.20 |"]
-    assert other == "recall: at 1; test sets from SentEval's files."
+    assert other == "recall: at 1: recall: at 1 in %."
     assert mine.splitlines() == ["|  | mine |", "|---|---|", "| after | 0.50 |"]
+
+
+def test_a_family_of_ones_own_says_what_the_hub_is_told_and_has_its_average(tmp_path: Path) -> None:
+    retrieval = Family(
+        "retrieval", "nDCG@10 x 100", title="Retrieval", protocol="nDCG@10 x 100 of the cosines", average="Avg. retrieval",
+        hub_task="text-retrieval", hub_metric="ndcg_at_10",
+    )  # fmt: skip
+    scores = {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"found": 40.0, "Avg. retrieval": 45.0, "sought": 50.0}}}
+    families = {"STS-B-dev": STS, "found": retrieval, "sought": retrieval}
+    card = ModelCard.load(exported(tmp_path / "export", Provenance("base", None, {}, scores, families, "here")))
+    assert [row[:2] + row[4:] for row in results(card)][1:] == [
+        ("text-retrieval", "found", "ndcg_at_10", 40.0),
+        ("text-retrieval", "sought", "ndcg_at_10", 50.0),
+    ]
+    assert {result.metric_name for result in card.data["eval_results"]} == {"Spearman x 100", "nDCG@10 x 100"}
+    assert "nDCG@10 x 100 of the cosines.\n\n|  | found | sought | Avg. retrieval |\n" in card.text
 
 
 def test_a_card_without_scores_has_neither_results_nor_tables(tmp_path: Path) -> None:
@@ -116,7 +134,7 @@ def test_a_card_without_scores_has_neither_results_nor_tables(tmp_path: Path) ->
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
 def test_a_score_that_is_no_number_is_no_result(tmp_path: Path, score: float) -> None:
     scores = {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS12": score}}}
-    made = Provenance("base", "sup", {}, scores, {"STS-B-dev": "sts", "STS12": "sts"}, "here")
+    made = Provenance("base", "sup", {}, scores, {"STS-B-dev": STS, "STS12": STS}, "here")
     path = exported(tmp_path / "export", made)
     assert [row[1] for row in results(ModelCard.load(path))] == ["STS-B-dev"]
     assert card_errors(path.read_text(encoding="utf-8")) == []
@@ -129,7 +147,11 @@ def test_a_score_that_is_no_number_is_no_result(tmp_path: Path, score: float) ->
         Provenance("bert-base-uncased", None),
         Provenance(HOSTILE, "sup", {"seed": HOSTILE}, SCORED.scores, SCORED.families, "here"),
         Provenance(
-            "./my/model", "sup", {}, {"after": {"dev": {"a: b": 1.0}, "test": {"#": 2.0}}}, {"a: b": "sts", "#": "x"}
+            "./my/model",
+            "sup",
+            {},
+            {"after": {"dev": {"a: b": 1.0}, "test": {"#": 2.0}}},
+            {"a: b": STS, "#": Family("x", "y")},
         ),
     ],
 )

@@ -27,6 +27,7 @@ from simcse_lit.encoder.pooling import Pooler
 from simcse_lit.encoding.embedding_cache import fingerprint
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
+from simcse_lit.families import STS
 from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.export import Provenance, export
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
@@ -56,7 +57,7 @@ def trained(folder: Path, pooler: str, projection: str) -> tuple[LoadedEncoder, 
         "sup",
         {"seed": 42},
         {"after": {"dev": {"STS-B-dev": 80.0}, "test": {"STS-B": 77.5, "Avg.": 70.0}}},
-        {"STS-B-dev": "sts", "STS-B": "sts"},
+        {"STS-B-dev": STS, "STS-B": STS},
         "SentEval's STS sets",
     )
     export(encoder, tokenizer, folder, max_length=32, provenance=made)

@@ -16,6 +16,7 @@ from simcse_lit.evaluation.results import EncoderResult
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import Suite
 from simcse_lit.evaluation.task import Embed, Result
+from simcse_lit.families import STS, TRANSFER, Family
 from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.run import console, evaluation_folder
 from simcse_lit.reporting.run.curves import read_metrics
@@ -30,7 +31,7 @@ class Named:
     """A task that is not scored."""
 
     name: str
-    family: str
+    family: Family
     in_average: bool = True
 
     def sentences(self) -> Iterator[str]:
@@ -40,8 +41,16 @@ class Named:
         raise NotImplementedError
 
 
-TASKS = [Named("STS12", "sts"), Named("MR", "transfer"), Named("mine", "transfer"), Named("found", "retrieval")]
-SCORES = {"STS12": 41.5, "MR": 80.0, "mine": 70.0, "found": 3.0, "Avg. transfer": 75.0}
+RETRIEVAL = Family("retrieval", "nDCG@10 x 100", average="Avg. retrieval")
+TASKS = [
+    Named("STS12", STS),
+    Named("MR", TRANSFER),
+    Named("mine", TRANSFER),
+    Named("found", RETRIEVAL),
+    Named("sought", RETRIEVAL),
+]
+AVERAGES = {"Avg. transfer": 75.0, "Avg. retrieval": 4.0}
+SCORES = {"STS12": 41.5, "MR": 80.0, "mine": 70.0, "found": 3.0, "sought": 5.0, **AVERAGES}
 
 
 @pytest.fixture
@@ -52,7 +61,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 def metric_of(score: str, text: str) -> str:
     """The head of the table that holds a score."""
-    heads = ("STS: Spearman x 100", "Transfer: accuracy in %", "retrieval: score")
+    heads = ("STS: Spearman x 100", "Transfer: accuracy in %", "retrieval: nDCG@10 x 100")
     found = [(text.index(head), head) for head in heads if head in text]
     return max(pair for pair in found if pair[0] < text.index(score))[1]
 
@@ -60,7 +69,7 @@ def metric_of(score: str, text: str) -> str:
 EXPECTED = {
     "41.50": "STS: Spearman x 100",
     **dict.fromkeys(("80.00", "70.00", "75.00"), "Transfer: accuracy in %"),
-    "3.00": "retrieval: score",
+    **dict.fromkeys((" 3.00", " 4.00", " 5.00"), "retrieval: nDCG@10 x 100"),
 }
 
 
@@ -70,11 +79,12 @@ def test_training_names_the_metric_of_each_score(said: Callable[[], str]) -> Non
     text = said()
     assert {score: metric_of(score, text) for score in EXPECTED} == EXPECTED
     assert text.endswith("STS-B-dev, Spearman x 100: after 55.89")
+    assert "retrieval: nDCG@10 x 100\n" in text  # SentEval's files hold no such task
 
 
 def test_evaluate_names_the_metric_of_each_score(said: Callable[[], str], tmp_path: Path) -> None:
-    results = {name: Result(score, {}) for name, score in SCORES.items() if name != "Avg. transfer"}
-    encoder = EncoderResult("mine", {}, {}, results, {}, {"Avg. transfer": 75.0})
+    results = {name: Result(score, {}) for name, score in SCORES.items() if name not in AVERAGES}
+    encoder = EncoderResult("mine", {}, {}, results, {}, AVERAGES)
     evaluation_folder.show(tmp_path, evaluate_config(), [encoder], TASKS, None, None, {})
     text = said()
     assert {score: metric_of(score, text) for score in EXPECTED} == EXPECTED

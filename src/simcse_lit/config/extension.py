@@ -16,6 +16,8 @@ OF_HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
     """Call what `node` names by `_target_` with its other keys as arguments; nodes inside it are built first.
 
+    Lists and groups arrive as Python's, not OmegaConf's, unless a node says otherwise by `_convert_`.
+
     Args:
         node: of a configuration whose interpolations are resolved.
         key: dotted, where the node stands, for messages.
@@ -57,7 +59,7 @@ def prepare(node: Mapping[str, Any], key: str, given: Sequence[str]) -> Callable
 
 def _instantiated(node: Mapping[str, Any], key: str, **more: Any) -> Any:
     try:
-        return instantiate(literal(node), **more)
+        return instantiate({"_convert_": "all", **literal(node)}, **more)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):

@@ -5,7 +5,7 @@ docs/evaluation.md holds the schema of results.json; raise SCHEMA when it change
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from simcse_lit.config.schema import BootstrapConfig
 from simcse_lit.evaluation.statistics import interval, p_value, resampled_spearman, spread
 from simcse_lit.evaluation.task import Result, Task
+from simcse_lit.families import STS, Family
 
 SCHEMA = 1
 
@@ -30,7 +31,7 @@ class EncoderResult:
         results: by task.
         resampled: Spearman x 100 of each STS task's resamples, (S,).
         averages: mean score of each family.
-        averaged: STS tasks that "Avg." is the mean of, if it is there.
+        averaged: STS tasks that the average of STS is the mean of, if it is there.
         analyses: by name.
     """
 
@@ -55,8 +56,9 @@ class EncoderResult:
     def resampled_with_average(self) -> dict[str, np.ndarray]:
         """`resampled`, and the average of each resample over the sets, which are resampled independently."""
         resampled = dict(self.resampled)
-        if "Avg." in self.averages and resampled:
-            resampled["Avg."] = np.mean([resampled[name] for name in self.averaged], axis=0)
+        average = STS.average
+        if average in self.averages and all(name in resampled for name in self.averaged):
+            resampled[average] = np.mean([resampled[name] for name in self.averaged], axis=0)
         return resampled
 
 
@@ -141,6 +143,7 @@ def as_json(
     content = {
         "schema": SCHEMA,
         **made,
+        "families": {family.name: asdict(family) for family in families.values()},
         "encoders": [_encoder(encoder, families, confidence) for encoder in encoders],
         "comparison": compared
         and {
@@ -154,17 +157,12 @@ def as_json(
     return dict(_clean(content))
 
 
-def _encoder(encoder: EncoderResult, families: Mapping[str, str], confidence: float) -> dict[str, Any]:
+def _encoder(encoder: EncoderResult, families: Mapping[str, Family], confidence: float) -> dict[str, Any]:
     intervals = encoder.intervals(confidence)
     tasks = {}
     for name, result in encoder.results.items():
-        tasks[name] = {
-            "family": families[name],
-            "score": result.score,
-            "interval": intervals.get(name),
-            **result.metrics,
-            "subsets": result.subsets,
-        }
+        ours = {"family": families[name].name, "score": result.score, "interval": intervals.get(name)}
+        tasks[name] = {**ours, **result.metrics, **ours, "subsets": result.subsets}
     return {
         "label": encoder.label,
         **encoder.description,

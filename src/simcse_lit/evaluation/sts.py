@@ -19,6 +19,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.evaluation.geometry import SAME_COSINE, collapsed, cosines
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.task import Embed, Result
+from simcse_lit.families import STS, Family
 from simcse_lit.text.rows import Row, unusable
 from simcse_lit.text.sources import open_sources
 
@@ -46,7 +47,7 @@ class STSTask:
     subsets: Mapping[str, slice] = field(default_factory=dict)
     in_average: bool = True
     file: str = "its files"
-    family: ClassVar[str] = "sts"
+    family: ClassVar[Family] = STS
 
     def sentences(self) -> Iterator[str]:
         """Every sentence, repeated as it stands."""

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from simcse_lit.config.as_typed import literal
+from simcse_lit.config.extension import build
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import NoSentEval, SentEval
 from simcse_lit.evaluation.sts import STSTask, bundled
 from simcse_lit.evaluation.task import Task
+from simcse_lit.families import PAPER, Family
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,17 @@ class Suite:
     Args:
         dev: model selection; STS-B's development set, or bundled pairs.
         test: the seven sets of Table 5 unless others were chosen, or bundled pairs; empty if nothing is tested.
-        origin: where they came from, for people.
+        origin: where those of the paper's families came from, for people.
     """
 
     dev: STSTask
     test: Sequence[Task]
     origin: str
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """The family of each task, by its name."""
+        return {task.name: task.family for task in (self.dev, *self.test)}
 
 
 def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Task:
@@ -47,16 +53,23 @@ def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Ta
     Raises:
         UserError: its data are missing or malformed, or the entry has a wrong argument.
     """
+    make = build({**entry, "_partial_": True}, f"tasks.{name}")  # Hydra would turn `files` into a configuration
     try:
-        # Called here, since Hydra would turn `files` into a configuration.
-        make = instantiate({**literal(entry), "_partial_": True})
         task: Task = make(files, name)
-    except InstantiationException as error:
-        raise UserError(f"tasks.{name}: {str(error.__cause__ or error).splitlines()[0]}") from error
     except TypeError as error:
         if "argument" not in str(error):
             raise
         raise UserError(f"tasks.{name}: {error}. conf/tasks/ has examples.") from error
+    lacking = [part for part in ("name", "family", "in_average", "sentences", "score") if not hasattr(task, part)]
+    if lacking:
+        raise UserError(
+            f"tasks.{name}: {type(task).__name__} is no task, since it has no {lacking[0]} (docs/evaluation.md, Tasks)."
+        )
+    if not isinstance(task.family, Family):
+        raise UserError(
+            f"tasks.{name}: {type(task).__name__}.family is {task.family!r}, and must be STS or TRANSFER of "
+            "simcse_lit.families,\nor a Family of your own, which names its metric."
+        )
     return task
 
 
@@ -93,10 +106,13 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
     except NoSentEval as error:
         dev, reason = bundled(None, BUNDLED_DEV, half="dev"), error
         origin = origin if tests else "bundled pairs"
-    try:
-        test = [scored_task(name, entry, files) for name, entry in tests.items()]
-    except NoSentEval as error:
-        test, origin, reason = [bundled(None, "Pairs", half="test")], "bundled pairs", error
+    test: dict[str, Task] = {}
+    for name, entry in tests.items():
+        try:
+            test[name] = scored_task(name, entry, files)
+        except NoSentEval as error:
+            test["Pairs"] = bundled(None, "Pairs", half="test")
+            origin, reason = "bundled pairs", error
     if reason:
         why = str(reason).partition("\n")[0]
         log.warning("%s\nScored on bundled sentence pairs instead, not on the paper's STS sets.", why)
@@ -109,7 +125,35 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
             f"resume: the run chose its best checkpoint on {chosen_on} so far, whose files are not here now.\n"
             "Put them back: set SIMCSE_DATA or senteval.dir as they were."
         )
-    return Suite(dev, test, origin)
+    check_tables(list(test.values()))
+    return Suite(dev, list(test.values()), origin)
+
+
+def check_tables(tasks: Sequence[Task]) -> None:
+    """Refuse tasks that tables could not tell apart.
+
+    Raises:
+        UserError: two have one name, or a name is that of an average; or two families have one name or one average.
+    """
+    names: set[str] = set()
+    by_name, by_average = dict[str, Family](), dict[str, Family]()
+    for task in tasks:
+        family = task.family
+        if task.name in names:
+            raise UserError(f"tasks.{task.name}: two tasks have this name. Give one of them another.")
+        names.add(task.name)
+        if (other := by_name.setdefault(family.name, family)) != family:
+            raise UserError(
+                f"tasks.{task.name}: its family {family.name} ({family.metric}) differs from that of another task "
+                f"({other.metric}).\nTasks of one family have equal ones; give one of the families another name."
+            )
+        if family.average and (other := by_average.setdefault(family.average, family)) != family:
+            raise UserError(
+                f"tasks.{task.name}: the families {other.name} and {family.name} both call their average {family.average}.\n"
+                "Give one of them another name: Family(average=...)."
+            )
+    if taken := sorted(names & by_average.keys()):
+        raise UserError(f"tasks.{taken[0]}: this is the name of an average. Give the task another.")
 
 
 @dataclass(frozen=True)
@@ -122,7 +166,7 @@ class MissingTask:
     """
 
     name: str
-    family: str | None
+    family: Family | None
     in_average: ClassVar[bool] = True
 
 
@@ -134,7 +178,7 @@ def missing_task(name: str, entry: Mapping[str, Any]) -> MissingTask:
         return MissingTask(name, None)
     made = make if inspect.isclass(make) else inspect.signature(make).return_annotation
     family = getattr(made, "family", None)
-    return MissingTask(name, family if isinstance(family, str) else None)
+    return MissingTask(name, family if isinstance(family, Family) else None)
 
 
 def unique_sentences(tasks: Iterable[Task]) -> list[str]:
@@ -150,11 +194,12 @@ def averages(tasks: Sequence[Task | MissingTask], scores: Mapping[str, float]) -
         scores: score by name, of those that could be scored.
 
     Returns:
-        "Avg." for STS, "Avg. transfer" for transfer, as the paper's tables 5 and E.1 end.
+        By the name of the average: "Avg." for STS and "Avg. transfer" for transfer, as the paper's tables 5 and E.1 end,
+        then those of other families.
     """
     means = {}
-    for family, label in (("sts", "Avg."), ("transfer", "Avg. transfer")):
+    for family in dict.fromkeys([*PAPER, *(task.family for task in tasks if task.family)]):
         names = [task.name for task in tasks if task.family in (family, None) and task.in_average]
-        if len(names) > 1 and all(name in scores for name in names):
-            means[label] = sum(scores[name] for name in names) / len(names)
+        if family.average and len(names) > 1 and all(name in scores for name in names):
+            means[family.average] = sum(scores[name] for name in names) / len(names)
     return means

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from simcse_lit.errors import UserError
+from simcse_lit.families import Family
 
 Embed = Callable[[Sequence[str]], Tensor]
 
@@ -21,7 +22,7 @@ class Result:
     """What a task gives for one encoder. Every share and correlation is times 100.
 
     Args:
-        score: the figure that stands in the paper's table.
+        score: the figure that stands in tables, by the metric of the task's family; higher is better.
         metrics: everything else that belongs to the whole task, by name.
         subsets: the same for each part of the task; empty for a task of one part.
         cosine: for STS, cosine similarity of each pair, (pairs,); the bootstrap resamples it.
@@ -43,8 +44,8 @@ class Task(Protocol):
         """As in the paper's tables."""
 
     @property
-    def family(self) -> str:
-        """`sts`, or `transfer`."""
+    def family(self) -> Family:
+        """`STS` or `TRANSFER` of `simcse_lit.families`, or one of your own."""
 
     @property
     def in_average(self) -> bool:

@@ -24,6 +24,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.evaluation.geometry import collapsed
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.task import Embed, Result
+from simcse_lit.families import TRANSFER, Family
 
 log = logging.getLogger(__name__)
 PROTOCOLS = (("train",), ("train", "test"), ("train", "dev", "test"))
@@ -98,7 +99,7 @@ class TransferTask:
     name: str
     sets: Mapping[str, list[Example]]
     classifier: Classifier
-    family: ClassVar[str] = "transfer"
+    family: ClassVar[Family] = TRANSFER
     in_average: ClassVar[bool] = True
 
     def sentences(self) -> Iterator[str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
@@ -15,50 +15,15 @@ from yaml import YAMLError
 from simcse_lit import __version__
 from simcse_lit.config.resolvers import is_local, means_file
 from simcse_lit.errors import UserError
+from simcse_lit.families import PAPER, Family
 from simcse_lit.scores import Scores, by_task
-from simcse_lit.tables import markdown_table, score_cells
+from simcse_lit.tables import by_family, markdown_table, score_cells
 
 NEWLINE = "\n"
 CODE = re.compile(r"(?<=```python\n).*?(?=\n```)", re.DOTALL)
 METHODS = {
     "unsup": " trained with unsupervised SimCSE (dropout as the only noise)",
     "sup": " trained with supervised SimCSE (NLI entailment)",
-}
-
-
-class Metric(NamedTuple):
-    """What the tasks of a family measure.
-
-    Args:
-        task: the Hub's name of the task.
-        type: the Hub's name of the metric.
-        name: the metric's name for people.
-        protocol: how it is measured.
-        average: the name of the family's average among the scores.
-    """
-
-    task: str
-    type: str
-    name: str
-    protocol: str
-    average: str | None = None
-
-
-METRICS = {
-    "sts": Metric(
-        task="sentence-similarity",
-        type="cosine_spearman",
-        name="Cosine Spearman x 100",
-        protocol="Spearman correlation x 100, no regressor, all subsets of a set together",
-        average="Avg.",
-    ),
-    "transfer": Metric(
-        task="text-classification",
-        type="accuracy",
-        name="Accuracy in %",
-        protocol="Accuracy in % of a logistic regression on the vectors",
-        average="Avg. transfer",
-    ),
 }
 
 
@@ -71,15 +36,15 @@ class Provenance:
         loss: unsup or sup; None if unknown.
         settings: configuration keys and their values.
         scores: before and after training.
-        families: the family of each task in `scores`: sts, transfer, or another.
-        scored_on: where the test sets came from.
+        families: the family of each task in `scores`.
+        scored_on: where the test sets of the paper's families came from.
     """
 
     base_model: str
     loss: str | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     scores: Scores = field(default_factory=dict)
-    families: Mapping[str, str] = field(default_factory=dict)
+    families: Mapping[str, Family] = field(default_factory=dict)
     scored_on: str = ""
 
 
@@ -156,25 +121,21 @@ def card_for_library(path: Path, library: str, code: str) -> ModelCard:
     return card
 
 
-def _metric(family: str) -> Metric:
-    return METRICS.get(family) or Metric(family, family, family, family)
-
-
 def _results(made: Provenance) -> list[EvalResult]:
     """One result a task after training. Averages belong to no data set, and a NaN or an infinity is no result."""
     results = []
     for task, score in by_task(made.scores).get("after", {}).items():
         if task not in made.families or not math.isfinite(score):
             continue
-        metric = _metric(made.families[task])
+        family = made.families[task]
         results.append(
             EvalResult(
-                task_type=metric.task,
+                task_type=family.hub_task or family.name,
                 dataset_type=task.removesuffix("-dev"),
                 dataset_name=task,
                 dataset_split="dev" if task.endswith("-dev") else None,
-                metric_type=metric.type,
-                metric_name=metric.name,
+                metric_type=family.hub_metric or family.metric,
+                metric_name=family.metric,
                 metric_value=float(score),  # NumPy numbers are not for YAML
             )
         )
@@ -184,15 +145,10 @@ def _results(made: Provenance) -> list[EvalResult]:
 def _tables(made: Provenance) -> list[str]:
     """The scores before and after training, one table a family."""
     tables = []
-    for family in dict.fromkeys(made.families.values()):
-        metric = _metric(family)
-        names = {task for task in made.families if made.families[task] == family} | {metric.average}
-        rows = {
-            stage: {task: score for task, score in row.items() if task in names}
-            for stage, row in by_task(made.scores).items()
-        }
-        table = markdown_table(score_cells([(stage, row) for stage, row in rows.items() if row]))
-        tables.append(f"{metric.protocol}; test sets from {made.scored_on}.\n\n{table}")
+    for family, rows in by_family(by_task(made.scores).items(), made.families).items():
+        origin = f"; test sets from {made.scored_on}" if family in PAPER else ""
+        cells = markdown_table(score_cells(rows, made.families))
+        tables.append(f"{family.protocol or family.heading}{origin}.\n\n{cells}")
     return tables
 
 

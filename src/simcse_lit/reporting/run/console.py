@@ -19,11 +19,12 @@ from simcse_lit.config.schema import TrainConfig
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.evaluation.suite import Suite
+from simcse_lit.families import PAPER
 from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.read_corpus import described
 from simcse_lit.reporting.run.run_folder import device_name
 from simcse_lit.scores import Scores, dev_score
-from simcse_lit.tables import METRICS, by_family, score_table, sparkline
+from simcse_lit.tables import by_family, score_table, sparkline
 from simcse_lit.text.lines import lines_of
 
 if TYPE_CHECKING:
@@ -106,10 +107,11 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
 def show_scores(scores: Scores, suite: Suite) -> None:
     """Log the test scores as a table for each family of tasks, under its metric, and the development score below them."""
     tests = [(stage, row["test"]) for stage, row in scores.items()]
-    for family, rows in by_family(tests, {task.name: task.family for task in suite.test}).items():
-        log.info("\n%s on %s\n%s", METRICS.get(family, f"{family}: score"), suite.origin, score_table(rows))
+    for family, rows in by_family(tests, suite.families).items():
+        origin = f" on {suite.origin}" if family in PAPER else ""
+        log.info("\n%s%s\n%s", family.heading, origin, score_table(rows, suite.families))
     dev = "   ".join(f"{stage} {dev_score(row)[1]:.2f}" for stage, row in scores.items())
-    log.info("\n%s, Spearman x 100: %s", suite.dev.name, dev)
+    log.info("\n%s, %s: %s", suite.dev.name, suite.dev.family.metric, dev)
 
 
 def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Sequence[float]) -> None:

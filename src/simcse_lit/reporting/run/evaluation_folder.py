@@ -15,10 +15,11 @@ from simcse_lit.config.schema import EvaluateConfig
 from simcse_lit.evaluation.results import Comparison, EncoderResult, as_json
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Task
+from simcse_lit.families import STS, TRANSFER, Family
 from simcse_lit.formats.loading import LoadedEncoder
 from simcse_lit.reporting.run.figures import Draw
 from simcse_lit.reporting.run.run_folder import device_name, git_commit
-from simcse_lit.tables import METRICS, by_family, latex_table, markdown_table, score_cells, score_table, shortened
+from simcse_lit.tables import by_family, latex_table, markdown_table, score_cells, score_table, shortened
 
 log = logging.getLogger(__name__)
 
@@ -82,16 +83,19 @@ def show(
 ) -> None:
     """Log the tables in the paper's column order, what the analyses measured, and where everything is."""
     share = f"{100 * config.bootstrap.confidence:g} %"
+    families = {task.name: task.family for task in tasks}
     rows = _rows(encoders, seeds, config.bootstrap.confidence)
-    for family, part in by_family(rows, {task.name: task.family for task in tasks}).items():
-        interval = f", with the {share} bootstrap interval" if family == "sts" and config.bootstrap.samples else ""
-        log.info("\n%s%s\n%s", METRICS.get(family, f"{family}: score"), interval, score_table(part))
-    f1 = [f"{encoder.label} {result.metrics['f1']:.2f}" for encoder in encoders for result in encoder.results.values()
-          if "f1" in result.metrics]  # fmt: skip
-    if f1:
-        log.info("MRPC F1: %s", "   ".join(f1))
+    for family, part in by_family(rows, families).items():
+        resampled = {name for encoder in encoders for name in encoder.resampled}
+        interval = f", with the {share} bootstrap interval" if resampled & part[0][1].keys() else ""
+        log.info("\n%s%s\n%s", family.heading, interval, score_table(part, families))
+    for task in tasks:
+        f1 = [f"{encoder.label} {encoder.results[task.name].metrics['f1']:.2f}" for encoder in encoders
+              if task.family == TRANSFER and "f1" in encoder.results[task.name].metrics]  # fmt: skip
+        if f1:
+            log.info("%s F1: %s", task.name, "   ".join(f1))
     if compared:
-        _show_comparison(compared, share)
+        _show_comparison(compared, families, share)
     if analysed is not None:
         log.info("\nAnalyses of %s, %s pairs", analysed.name, f"{len(analysed.pairs):,}")
         for encoder in encoders:
@@ -126,12 +130,15 @@ def _sides(labels: tuple[str, str], pairs: Mapping[str, tuple[float, float]]) ->
     return [(label, {name: pair[place] for name, pair in pairs.items()}) for place, label in enumerate(labels) if pairs]
 
 
-def _show_comparison(compared: Comparison, share: str) -> None:
-    """Log the difference of two encoders on each task, with its interval and p-value."""
+def _show_comparison(compared: Comparison, families: Mapping[str, Family], share: str) -> None:
+    """Log the difference of two encoders on each STS task, with its interval and p-value, and which tasks have none."""
     sides = {"difference": "difference", "low": "  from", "high": "  to", "p": "p"}
     table = [(head, {name: vars(one)[side] for name, one in compared.by_task.items()}) for side, head in sides.items()]
     second, first = shortened(compared.second, 20), shortened(compared.first, 20)
-    log.info("\n%s minus %s, paired bootstrap, %s interval\n%s", second, first, share, score_table(table))
+    if compared.by_task:
+        log.info("\n%s minus %s, paired bootstrap, %s interval\n%s", second, first, share, score_table(table, families))
+    if untested := ", ".join(name for name in families if name not in compared.by_task):
+        log.info("\nNot compared, since only the pairs of STS tasks are resampled: %s", untested)
 
 
 def _show_analyses(encoder: EncoderResult) -> None:
@@ -182,7 +189,7 @@ def write(
     _write_json(folder / "results.json", content)
     _write_csv(folder / "results.csv", content)
     if tasks:
-        table = score_cells(_rows(encoders, seeds), "Model")
+        table = score_cells(_rows(encoders, seeds), {task.name: task.family for task in tasks}, "Model")
         (folder / "table.md").write_text(markdown_table(table) + "\n", encoding="utf-8")
         (folder / "table.tex").write_text(latex_table(table) + "\n", encoding="utf-8")
     for name in encoders[0].analyses:
@@ -190,8 +197,8 @@ def write(
         _write_json(folder / f"{name}.json", by_label)
         if draw := drawn.get(name):
             for encoder in encoders:
-                if "Avg." in encoder.averages:
-                    by_label[encoder.label]["score"] = encoder.averages["Avg."]
+                if STS.average in encoder.averages:
+                    by_label[encoder.label]["score"] = encoder.averages[STS.average]
             draw(by_label, folder / f"{name}.png")
 
 

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import WandbLogger
 from simcse_lit.config.earlier import read_yaml
 from simcse_lit.errors import UserError
 from simcse_lit.launch.command import as_given
+from simcse_lit.scores import read_families
 from simcse_lit.tables import by_family, ordered, shortened
 
 log = logging.getLogger(__name__)
@@ -189,14 +190,15 @@ def log_end(
     Args:
         logger: of the run.
         scores: "before" and "after" to task to score.
-        run_dir: holds the figures and `export/`.
+        run_dir: holds scores.json, the figures and `export/`.
         config: the resolved configuration, for the artifact's metadata.
         digests: sha256 of the files that were trained on, by name, for the metadata.
     """
-    for family, rows in by_family(scores.items(), {}).items():
-        columns = ordered(name for _, row in rows for name in row)
+    families = read_families(run_dir)
+    for family, rows in by_family(scores.items(), families).items():
+        columns = ordered((name for _, row in rows for name in row), families)
         cells = [[label, *(row.get(column) for column in columns)] for label, row in rows]
-        logger.log_table(f"scores/{family}", columns=["encoder", *columns], data=cells)
+        logger.log_table(f"scores/{family.name}", columns=["encoder", *columns], data=cells)
     run = logger.experiment
     for figure in sorted(run_dir.glob("*.png")):
         run.log({f"figures/{figure.stem}": wandb.Image(str(figure))})

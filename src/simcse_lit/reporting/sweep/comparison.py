@@ -14,8 +14,9 @@ import numpy as np
 from simcse_lit.config.resume import FREE, FREE_KEYS
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.statistics import holm, spread, welch
+from simcse_lit.families import STS, Family
 from simcse_lit.reporting.sweep.runs import FINISHED, Run
-from simcse_lit.tables import ordered
+from simcse_lit.tables import columns, ordered
 
 NEVER = ("seed", "run_dir", "resume")  # keys that are never an axis
 
@@ -86,7 +87,8 @@ class Comparison:
     Args:
         axes: what varied.
         settings: in the order of the axes' values.
-        metrics: names of the scores: the development set, then the paper's order.
+        metrics: names of the scores: the development set, then by family, in the order of `tables.columns`.
+        families: of the tasks, by name, as far as the runs recorded them.
         metric: the score that settings are ranked and tested by.
         baseline: the setting that others are tested against, or None.
         baseline_note: why this setting is the baseline, or why there is none.
@@ -95,9 +97,16 @@ class Comparison:
     axes: Sequence[Axis]
     settings: Sequence[Setting]
     metrics: Sequence[str]
+    families: Mapping[str, Family]
     metric: str
     baseline: Setting | None
     baseline_note: str
+
+    def unit(self, name: str) -> str:
+        """Return the metric of a score, for people; the development set of an old run is of STS."""
+        dev = {name: STS} if name == self.metrics[0] else {}
+        (family,) = columns([name], {**dev, **self.families})
+        return family.metric.replace(" x ", " × ")
 
     def ranked(self) -> list[Setting]:
         """Return the settings whose mean is a number, best first."""
@@ -149,11 +158,13 @@ def compare(
     settings = [Setting(tuple(group[0].facts.get(axis.key) for axis in axes), group) for group in grouped.values()]
     settings.sort(key=lambda one: [_place(axis, value) for axis, value in zip(axes, one.values, strict=True)])
     dev = next(iter(finished[0].scores)) if finished else ""
-    metrics = [dev, *(name for name in ordered({name for run in finished for name in run.scores}) if name != dev)]
+    families = {name: family for run in finished for name, family in run.families.items()}
+    names = {name for run in finished for name in run.scores}
+    metrics = [dev, *(name for name in ordered(names, families) if name != dev)]
     if metric is not None and metric not in metrics:
         raise UserError(f"metric={metric}: no run has this score. There are: {', '.join(metrics)}.")
     chosen, note = _baseline(axes, settings, baseline, defaults)
-    return Comparison(axes, settings, metrics if finished else [], metric or dev, chosen, note)
+    return Comparison(axes, settings, metrics if finished else [], families, metric or dev, chosen, note)
 
 
 def find_axes(runs: Sequence[Run]) -> list[Axis]:

@@ -45,7 +45,8 @@ def draw_scores(comparison: Comparison, published: Sequence[Published], path: Pa
         bar: dict[str, Any] = {"color": "black", "capsize": 4, "marker": "|", "markersize": 13, "zorder": 3}
         axes[0].errorbar([np.nan if mean is None else mean], [place], xerr=[std or 0], **bar)
     several = any(len(setting.scores(metric)) > 1 for setting in settings)
-    axes[0].set(xlabel=f"{metric}:\n{'runs, mean ± std' if several else 'one run each'}", title="Ours")
+    each = "runs, mean ± std" if several else "one run each"
+    axes[0].set(xlabel=f"{metric}, {comparison.unit(metric)}:\n{each}", title="Ours")
     figure.suptitle(_axes_label(comparison), x=0.01, ha="left", fontsize=8.5)
     if theirs:
         values = [theirs.get(setting.values, np.nan) for setting in settings]

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from simcse_lit.config.earlier import compose, read_config, read_yaml, typed_key
 from simcse_lit.config.moved import targets_now
 from simcse_lit.config.same_run import flat
 from simcse_lit.errors import UserError
+from simcse_lit.families import Family
 from simcse_lit.launch.cases import jobs_of
 from simcse_lit.launch.command import config_options
 from simcse_lit.launch.handover import ERROR_FILE
 from simcse_lit.reporting.run.curves import read_metrics
-from simcse_lit.scores import NoScore, by_task, read_scores
+from simcse_lit.scores import NoScore, by_task, read_families, read_scores
 
 FINISHED, FAILED, UNFINISHED, NOT_STARTED = "finished", "failed", "unfinished", "not started"
 
@@ -48,6 +49,7 @@ class Run:
         history: each logged number as (step, value) in the order of steps, as `read_metrics`.
         environment: versions, commit, device.
         own_files: `hydra.searchpath=...`, if it was started with the user's configuration files.
+        families: of the tasks, by name; without those of the paper if its version did not record them.
     """
 
     folder: Path | None
@@ -62,6 +64,7 @@ class Run:
     history: Mapping[str, Sequence[tuple[int, float]]]
     environment: Mapping[str, Any]
     own_files: Sequence[str] = ()
+    families: Mapping[str, Family] = field(default_factory=dict)
 
     @property
     def seed(self) -> Any:
@@ -126,6 +129,7 @@ def _read(folder: Path, root: Path) -> Run | None:
         history=history,
         environment=environment,
         own_files=[f"hydra.searchpath=[{quoted('file://' + path)}]" for path in own],
+        families=read_families(folder),
     )
 
 

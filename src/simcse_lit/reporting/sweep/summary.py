@@ -8,6 +8,7 @@ from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.read_corpus import described
 from simcse_lit.reporting.sweep.comparison import Comparison, Setting, show
 from simcse_lit.reporting.sweep.runs import Run
+from simcse_lit.tables import columns
 
 BESIDE = (
     "Published figures are of the paper's backbones, corpora and sets, and of one seed; ours are of the configuration above."
@@ -50,8 +51,13 @@ def protocol(comparison: Comparison) -> str:
     """Say what the numbers of the table are."""
     several = any(len(setting.runs) > 1 for setting in comparison.settings)
     spread = "Mean ± sample standard deviation over the runs (seeds) of a setting. " if several else ""
-    dev = f"{comparison.metrics[0]} is the development set, on which the kept weights were chosen."
-    return f"{spread}STS: Spearman × 100; transfer: accuracy in %. {dev}"
+    dev, *tests = comparison.metrics
+    said = []
+    for family, names in columns(tests, comparison.families).items():
+        own = ", ".join(name for name in names if name not in family.columns)
+        said.append(f"{family.title or family.name}{f' ({own})' if own else ''}: {comparison.unit(names[0])}. ")
+    said.append(f"{dev}: {comparison.unit(dev)}, the development set, on which the kept weights were chosen.")
+    return spread + "".join(said)
 
 
 def notes(comparison: Comparison) -> list[str]:

@@ -1,0 +1,65 @@
+"""Families of tasks. Tasks of one family share a table, a metric and an average. The paper has two; others may be added."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the scores of a family's tasks are, and how tables show them.
+
+    Run folders and results record it, so that reports can name the metric where the package of the family is not installed.
+
+    Args:
+        name: in files. Tasks whose families have the same name are of one family.
+        metric: what a score is, for people: "nDCG@10 x 100", "accuracy in %".
+        title: above tables; the name if empty.
+        protocol: how it is measured, for a model card; the metric if empty.
+        average: name of the mean over the tasks among the scores; they have none if it is empty.
+        columns: the order of the table's columns. Other tasks follow by name, and then the average, unless it stands here.
+        hub_task: the Hub's name of the task, for a model card; the name of the family if empty.
+        hub_metric: the Hub's name of the metric; the metric if empty.
+    """
+
+    name: str
+    metric: str
+    title: str = ""
+    protocol: str = ""
+    average: str = ""
+    columns: tuple[str, ...] = ()
+    hub_task: str = ""
+    hub_metric: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What stands above a table: title and metric."""
+        return f"{self.title or self.name}: {self.metric}"
+
+    def in_order(self, names: Collection[str]) -> list[str]:
+        """Return the columns with these names in the order of the table."""
+        others = sorted(set(names).difference(self.columns, (self.average,)))
+        last = [self.average] if self.average in names and self.average not in self.columns else []
+        return [*(name for name in self.columns if name in names), *others, *last]
+
+
+STS = Family(
+    "sts",
+    "Spearman x 100",
+    title="STS",
+    protocol="Spearman correlation x 100, no regressor, all subsets of a set together",
+    average="Avg.",
+    columns=("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R", "Avg."),  # Table 5
+    hub_task="sentence-similarity",
+    hub_metric="cosine_spearman",
+)
+TRANSFER = Family(
+    "transfer",
+    "accuracy in %",
+    title="Transfer",
+    protocol="Accuracy in % of a logistic regression on the vectors",
+    average="Avg. transfer",
+    columns=("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC", "Avg. transfer"),  # Table E.1
+    hub_task="text-classification",
+    hub_metric="accuracy",
+)
+PAPER = (STS, TRANSFER)
