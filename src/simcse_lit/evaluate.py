@@ -12,17 +12,14 @@ if __name__ == "__main__":
 
     run("evaluate")
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from tqdm import tqdm
 
-from simcse_lit.config.as_typed import literal
 from simcse_lit.config.checks.encode import reads
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import EvaluateConfig, PostprocessConfig
@@ -30,7 +27,7 @@ from simcse_lit.encoder.device import find_device
 from simcse_lit.encoding.embedding_cache import EmbeddingCache
 from simcse_lit.encoding.passes import EncoderPass, encode_into
 from simcse_lit.errors import UserError
-from simcse_lit.evaluation.analyses import Analysis
+from simcse_lit.evaluation.analyses import Analysis, make_analyses, measure
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.postprocess import centring, whitening
 from simcse_lit.evaluation.results import EncoderResult, compare, labels, over_seeds, resample
@@ -135,33 +132,10 @@ def _work(config: EvaluateConfig) -> _Work:
         if not isinstance(pairs, STSTask):
             raise UserError(f"tasks@analysed={name}: the analyses need scored sentence pairs; choose an STS task.")
         work.analysed = pairs
-        work.analyses = _analyses(config)
+        work.analyses = make_analyses(config.analyses, report.FILES)
     if not work.tasks and work.analysed is None:
         raise UserError(report.explain_missing(work.missing))
     return work
-
-
-def _analyses(config: EvaluateConfig) -> list[Analysis]:
-    """Make the analyses.
-
-    Raises:
-        UserError: one has no name for its files, or the name of another one or of a file that is written anyway.
-    """
-    made: dict[str, Analysis] = {}
-    for key, entry in config.analyses.items():
-        analysis = instantiate(literal(entry))
-        name = getattr(analysis, "name", None)
-        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or not callable(
-            getattr(analysis, "compute", None)
-        ):
-            raise UserError(
-                f"analyses.{key}: {type(analysis).__name__} is no analysis: it needs `name`, a string that can name a file, "
-                "and\n`compute(task, embed)`, which returns numbers (docs/evaluation.md)."
-            )
-        if name in made or name in report.FILES:
-            raise UserError(f"analyses.{key}: its name, {name}, is taken. Give it another `name`.")
-        made[name] = analysis
-    return list(made.values())
 
 
 def _score(source: str, label: str, config: EvaluateConfig, device: torch.device, work: _Work) -> EncoderResult:
@@ -184,7 +158,7 @@ def _score(source: str, label: str, config: EvaluateConfig, device: torch.device
         bar.set_postfix_str("intervals")
         resampled = resample(results, config.bootstrap)
     pairs = work.analysed
-    measured = {analysis.name: analysis.compute(pairs, process(pairs)) for analysis in work.analyses if pairs}
+    measured = {analysis.name: measure(analysis, pairs, process(pairs)) for analysis in work.analyses if pairs}
     return EncoderResult(
         label,
         report.describe(loaded, config),

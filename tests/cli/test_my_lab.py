@@ -74,6 +74,30 @@ def test_a_reader_of_an_ending_and_of_a_scheme_is_used_by_every_verb(cli: Cli, t
 
 
 @pytest.mark.usefixtures("in_lab")
+def test_tasks_of_a_new_family_and_an_analysis_are_trained_on_evaluated_and_reported(cli: Cli, tmp_path: Path) -> None:
+    asked = ("tasks=[weather,capitals]", "analyses=[alignment_uniformity,hubness]", "trainer.max_steps=4")
+    done = cli(*SETTINGS, *asked, "trainer.val_check_interval=2", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "Retrieval: recall@1 in %\n" in done.stdout and "capitals weather    Avg.\n" in done.stdout
+    assert all(0 < share < 1 for share in metrics(tmp_path / "run")["val/orphans"])
+    card = (tmp_path / "run" / "export" / "README.md").read_text()
+    assert "Retrieval: recall@1 in %.\n\n|  | capitals | weather | Avg. retrieval |" in card
+    reported = cli("run", command="report")
+    assert reported.returncode == 0, reported.stderr
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "Retrieval (capitals, weather, Avg. retrieval): recall@1 in %" in page
+    settings = ("checkpoint=run/export", "senteval.from_hub=false", "hydra.run.dir=evaluated")
+    evaluated = cli(
+        *settings, "tasks=samples,weather,capitals", "analyses=hubness", "tasks@analysed=samples", command="evaluate"
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "Retrieval: recall@1 in %\n" in evaluated.stdout and "    orphans " in evaluated.stdout
+    assert (tmp_path / "evaluated" / "hubness.png").stat().st_size > 10_000
+    header = (tmp_path / "evaluated" / "table.md").read_text().splitlines()[0]
+    assert header == "| Model | Pairs | capitals | weather | Avg. retrieval |"
+
+
+@pytest.mark.usefixtures("in_lab")
 def test_the_help_lists_what_the_package_brings() -> None:
     page = subprocess.run(
         [sys.executable, "-m", "simcse_lit", "train", "--help"],

@@ -5,7 +5,8 @@
 Shapes: N unique sentences, P pairs, H hidden, R singular values, G grid points.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -14,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simcse_lit.config.extension import build
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation import geometry
+from simcse_lit.evaluation.results import plain
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Embed
 
@@ -34,7 +37,60 @@ class Analysis(Protocol):
     name: ClassVar[str]
 
     def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
-        """The numbers, as JSON holds them; `embed` gives the vectors of sentences in their order, (N, H) float32."""
+        """Numbers by name, also in lists and groups; `embed` gives the vectors of the task's sentences, (N, H) float32."""
+
+
+def make_analyses(entries: Mapping[str, Mapping[str, Any]], taken: Collection[str] = ()) -> list[Analysis]:
+    """Make the analyses of a configuration.
+
+    Args:
+        entries: `_target_` and arguments, by key.
+        taken: names that none may have.
+
+    Raises:
+        UserError: one cannot be made, has no name for its files, or has a name that is taken.
+    """
+    made: dict[str, Analysis] = {}
+    for key, entry in entries.items():
+        analysis = build(entry, f"analyses.{key}")
+        name = getattr(analysis, "name", None)
+        if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)) or not callable(
+            getattr(analysis, "compute", None)
+        ):
+            raise UserError(
+                f"analyses.{key}: {type(analysis).__name__} is no analysis: it needs `name`, a string that can name a file, "
+                "and\n`compute(task, embed)`, which returns numbers (docs/evaluation.md)."
+            )
+        if name in made or name in taken:
+            raise UserError(f"analyses.{key}: its name, {name}, is taken. Give it another `name`.")
+        made[name] = analysis
+    return list(made.values())
+
+
+def measure(analysis: Analysis, task: STSTask, embed: Embed) -> dict[str, Any]:
+    """What an analysis finds, as JSON holds it.
+
+    Raises:
+        UserError: it returns no numbers by name.
+    """
+    found = analysis.compute(task, embed)
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"analyses: {type(analysis).__name__}.compute returned {type(found).__name__}, and must return a dict: "
+            '{"name": number}.'
+        )
+    return dict(plain(found))
+
+
+def numbers(measured: Mapping[str, Any]) -> dict[str, float]:
+    """The single numbers among what an analysis measured; those of a group are named GROUP/NAME."""
+    found: dict[str, float] = {}
+    for name, value in measured.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}/{inner}": number for inner, number in numbers(value).items()}
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = value
+    return found
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,15 @@ class Embeddings:
         """The vectors of these sentences, in their order, (len(sentences), H).
 
         Raises:
-            UserError: a vector holds a NaN or an infinity; the message quotes its sentence.
+            UserError: a vector holds a NaN or an infinity, or a sentence was not encoded; the message quotes it.
         """
         assert self._vectors_NH is not None, "no vectors were added"
+        lacking = next((sentence for sentence in sentences if sentence not in self._place), None)
+        if lacking is not None:
+            raise UserError(
+                f"This sentence was not encoded: {lacking!r}\n"
+                "A task gives every sentence that it needs by sentences(), as it stands; an analysis sees those of its task."
+            )
         vectors_NH = self._vectors_NH[[self._place[sentence] for sentence in sentences]]
         broken = (~vectors_NH.isfinite()).any(dim=1).nonzero()
         if len(broken):

@@ -154,7 +154,7 @@ def as_json(
         "over_encoders": {name: {"mean": mean, "std": std} for name, (mean, std) in seeds.items()},
         "missing": dict(missing),
     }
-    return dict(_clean(content))
+    return dict(plain(content))
 
 
 def _encoder(encoder: EncoderResult, families: Mapping[str, Family], confidence: float) -> dict[str, Any]:
@@ -173,13 +173,14 @@ def _encoder(encoder: EncoderResult, families: Mapping[str, Family], confidence:
     }
 
 
-def _clean(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON holds of a value, with arrays and tensors as lists; a number that is none is None."""
     if isinstance(value, Mapping):
-        return {str(key): _clean(child) for key, child in value.items()}
+        return {str(key): plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(child) for child in value]
+        return [plain(child) for child in value]
     if isinstance(value, (np.ndarray, Tensor)):
-        return _clean(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,10 +5,8 @@ from dataclasses import asdict
 from typing import NamedTuple, cast
 
 import torch
-from hydra.utils import instantiate
 from transformers import PreTrainedModel
 
-from simcse_lit.config.as_typed import literal
 from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.extension import build as build_node
 from simcse_lit.config.schema import TrainConfig
@@ -19,6 +17,7 @@ from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.head import Head, head
 from simcse_lit.encoder.pooling import Pooler, make_pooler
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.analyses import make_analyses
 from simcse_lit.evaluation.suite import Suite, load_suite
 from simcse_lit.objective.step import Vocabulary
 from simcse_lit.objective.term import Objective, Term, Weight
@@ -62,13 +61,13 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
             )
     suite = load_suite(config, chosen_on)
     pooler, projection = make_pooler(config.pooler), head(config.projection)
+    scorer = Scorer(suite, make_analyses(config.analyses))
     backbone, tokenizer = load_backbone(config.model, mlm="mlm_head" in objective.needs)
     check_fit(config, pooler, backbone, tokenizer)
     if not config.loss.mlm_tied:
         untie_head(backbone)
     replacement = load_replacement(config, tokenizer)
     encoder = _encoder(config, backbone, pooler, projection)
-    scorer = Scorer(suite, [instantiate(literal(analysis)) for analysis in config.analyses.values()])
     data = SimCSEDataModule(
         config.data,
         tokenizer,

@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from simcse_lit.evaluation.analyses import Analysis
+from simcse_lit.errors import UserError
+from simcse_lit.evaluation.analyses import Analysis, measure, numbers
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
 from simcse_lit.evaluation.task import Task, score
@@ -37,24 +38,34 @@ class Scorer:
         self._embeddings.add(index_N, vectors_NH)
 
     def dev(self, device: torch.device) -> dict[str, float]:
-        """Score the development set, with the vectors of all processes: `sts`, and what each analysis measures.
+        """Score the development set, with the vectors of all processes: `sts`, and every float that an analysis measures.
 
         The processes of a run share the work.
 
         Args:
             device: where processes can talk to each other.
+
+        Raises:
+            UserError: as `task.score`, or two analyses give a number the same name.
         """
         embed, task = self._finished(device), self.suite.dev
 
-        def measure(analysis: Analysis) -> dict[str, float]:
-            return {name: value for name, value in analysis.compute(task, embed).items() if isinstance(value, float)}
+        def floats(analysis: Analysis) -> dict[str, float]:
+            found = numbers(measure(analysis, task, embed))
+            return {name: value for name, value in found.items() if isinstance(value, float)}
 
         def choose() -> dict[str, float]:
             return {"sts": score(task, embed).score}
 
-        jobs: list[Callable[[], dict[str, float]]] = [choose, *(partial(measure, analysis) for analysis in self._analyses)]
-        dev, *measured = shared(jobs)
-        return {name: value for found in (*measured, dev) for name, value in found.items()}
+        jobs: list[Callable[[], dict[str, float]]] = [choose, *(partial(floats, analysis) for analysis in self._analyses)]
+        dev, *found = shared(jobs)
+        for analysis, measured in zip(self._analyses, found, strict=True):
+            if taken := sorted(dev.keys() & measured.keys()):
+                raise UserError(
+                    f"analyses: {analysis.name} measures {taken[0]}, which is logged already. Rename the number."
+                )
+            dev |= measured
+        return dev
 
     def test(self, device: torch.device) -> dict[str, float]:
         """Score the test tasks, as `dev` does: by task, and the averages of their families."""

@@ -12,6 +12,7 @@ import torch
 
 import simcse_lit
 from simcse_lit.config.schema import EvaluateConfig
+from simcse_lit.evaluation.analyses import numbers
 from simcse_lit.evaluation.results import Comparison, EncoderResult, as_json
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Task
@@ -19,7 +20,7 @@ from simcse_lit.families import STS, TRANSFER, Family
 from simcse_lit.formats.loading import LoadedEncoder
 from simcse_lit.reporting.run.figures import Draw
 from simcse_lit.reporting.run.run_folder import device_name, git_commit
-from simcse_lit.tables import by_family, latex_table, markdown_table, score_cells, score_table, shortened
+from simcse_lit.tables import Table, by_family, latex_table, markdown_table, score_cells, score_table, shortened
 
 log = logging.getLogger(__name__)
 
@@ -145,9 +146,9 @@ def _show_analyses(encoder: EncoderResult) -> None:
     """Log every single number that the analyses measured on an encoder."""
     log.info("  %s", shortened(encoder.label, 70))
     for measured in encoder.analyses.values():
-        for name, value in measured.items():
-            if isinstance(value, float):
-                log.info("    %s%8.4f", f"{name.replace('_', ' '):<20}", value)
+        for name, value in numbers(measured).items():
+            shown = f"{value:8.4f}" if isinstance(value, float) else f"{value:3,}"
+            log.info("    %s%s", f"{name.replace('_', ' '):<20}", shown)
 
 
 def write(
@@ -160,7 +161,7 @@ def write(
     missing: Mapping[str, str],
     drawn: Mapping[str, Draw],
 ) -> None:
-    """Write results.json, results.csv, table.md, table.tex, and of each analysis its JSON, and its figure if it has one.
+    """Write results.json, results.csv, table.md, table.tex, and of each analysis its JSON, and its figure or a table.
 
     Args:
         folder: of the evaluation.
@@ -198,8 +199,18 @@ def write(
         if draw := drawn.get(name):
             for encoder in encoders:
                 if STS.average in encoder.averages:
-                    by_label[encoder.label]["score"] = encoder.averages[STS.average]
+                    by_label[encoder.label].setdefault("score", encoder.averages[STS.average])
             draw(by_label, folder / f"{name}.png")
+        elif cells := _analysis_cells(by_label):
+            (folder / f"{name}.md").write_text(markdown_table(cells) + "\n", encoding="utf-8")
+
+
+def _analysis_cells(by_label: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return the cells of a table: a row an encoder, a column a number of the analysis; no cells without a number."""
+    rows = {label: numbers(measured) for label, measured in by_label.items()}
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    cells = [[label, *(f"{row[name]:g}" if name in row else "" for name in names)] for label, row in rows.items()]
+    return [["Model", *names], *cells] if names else []
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -83,7 +83,11 @@ def read_runs(root: Path) -> list[Run]:
     folders = sorted({path.parent.parent for path in root.rglob(".hydra/overrides.yaml")}, key=_natural)
     runs = [run for folder in folders if (run := _read(folder, root)) is not None]
     if not runs:
-        raise UserError(f"{root}: no run of simcse_lit.train in it or below it (a run folder holds .hydra/overrides.yaml).")
+        evaluated = next(root.rglob("results.json"), None)
+        seen = f"\nThe tables and figures of an evaluation are in {evaluated.parent}." if evaluated else ""
+        raise UserError(
+            f"{root}: no run of simcse_lit.train in it or below it (a run folder holds .hydra/overrides.yaml).{seen}"
+        )
     return _completed(runs) + _not_started(root, runs)
 
 
