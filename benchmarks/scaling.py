@@ -27,7 +27,7 @@ from simcse_lit.data.tokenisation import BLOCK
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
 from simcse_lit.text.corpus import EpochOrder
-from simcse_lit.text.tokens import token_table
+from simcse_lit.text.tokens import token_ids
 
 SIZES: dict[str, list[int]] = {
     "batch (pairs of 16 tokens, 256 wide)": [8, 16, 32, 64, 128],
@@ -109,9 +109,9 @@ def step(pairs: int, length: int, width: int) -> Callable[[], None]:
 
 
 def tokenise(tokenizer: object, lines: int) -> None:
-    rows = [("The river rose by a metre in the night.",)] * lines
+    texts = ["The river rose by a metre in the night."] * lines
     for first in range(0, lines, BLOCK):  # as `train` does it
-        token_table(rows[first : first + BLOCK], tokenizer, 32)  # type: ignore[arg-type]
+        token_ids(texts[first : first + BLOCK], tokenizer, 32)  # type: ignore[arg-type]
 
 
 def permute(lines: int) -> None:

@@ -97,6 +97,19 @@ def test_tasks_of_a_new_family_and_an_analysis_are_trained_on_evaluated_and_repo
     assert header == "| Model | Pairs | capitals | weather | Avg. retrieval |"
 
 
+def test_a_maker_of_views_changes_the_positives_and_a_stopped_run_ends_as_one_that_was_not(cli: Cli, tmp_path: Path) -> None:
+    asked = (*SETTINGS[1:], "augmentation=repetition", "augmentation.rate=0.5")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    done = run(cli, whole, f"hydra.run.dir={whole}", settings=asked)
+    assert done.returncode == 0, done.stderr
+    assert "unchanged by the augmentation" in done.stdout  # a number of repeated tokens may be 0
+    left = interrupted(cli, stopped, 5, signal.SIGTERM, settings=asked)
+    assert left.returncode == 128 + signal.SIGTERM
+    continued = run(cli, stopped, f"resume={stopped}", "~callbacks.signal", settings=())
+    assert continued.returncode == 0, continued.stderr
+    assert outcome(stopped) == outcome(whole)
+
+
 @pytest.mark.usefixtures("in_lab")
 def test_the_help_lists_what_the_package_brings() -> None:
     page = subprocess.run(

@@ -217,7 +217,6 @@ def test_no_other_temperature_or_rate_is_valid(value: float, key: str) -> None:
         ("adapter.name", "lore", "lora"),
         ("projection.name", "mpl", "mlp"),
         ("loss.similarity", "dots", "dot"),
-        ("augmentation.name", "word_deltion", "word_deletion"),
         ("optimizer.schedule", "linar", "linear"),
         ("trainer.length_chunks", "allways", "always"),
         ("trainer.precision", "bf16", "bf16-mixed"),
@@ -301,6 +300,16 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
     ("unsup", {"augmentation.name": "synonym"}, ["augmentation.synonyms", "TAB"]),
     ("unsup", {"augmentation.synonyms": "a.tsv"}, ["augmentation.synonyms=a.tsv", "augmentation=synonym"]),
     ("unsup", {"augmentation.name": "mlm"}, ["augmentation.rate=None", "below 1"]),
+    (
+        "unsup",
+        {"augmentation.name": "word_deltion"},
+        ["augmentation.name=word_deltion", "no augmentation.makers", "Did you mean word_deletion?", "augmentation=NAME"],
+    ),
+    (
+        "unsup",
+        {"augmentation.makers": [{"_target_": "a.Class"}]},
+        ["augmentation.makers", "augmentation.name=NAME"],
+    ),
     ("unsup", {"augmentation.model": "owner/name"}, ["augmentation.model=owner/name", "augmentation=mlm"]),
     (
         "unsup",

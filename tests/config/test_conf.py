@@ -49,6 +49,7 @@ RECIPES = [(model, "unsup", *UNSUP[model]) for model in UNSUP] + [(model, "sup",
 MANDATORY = {
     "model=default": ["model.name_or_path=some/encoder"],
     "data=default": ["data.train_file=text.txt"],
+    "augmentation=default": ["augmentation.name=none"],
     "loss=default": ["loss.name=default", "loss.columns=[text]"],
     "data=file": ["data.train_file=text.txt"],
     "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],

@@ -1,6 +1,7 @@
 """The configuration of a run folder of version 0.1, and of one that lacks keys."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from simcse_lit.config.same_run import identity
 from simcse_lit.errors import UserError
 from simcse_lit.reporting.sweep.comparison import find_axes
 from simcse_lit.reporting.sweep.runs import read_runs
-from tests.conftest import OLD
+from tests.conftest import OLD, train_config
 
 
 @pytest.fixture
@@ -53,6 +54,17 @@ def test_a_run_of_version_0_1_shared_the_word_embeddings_with_its_head(run: Path
 def test_the_default_is_that_beside_the_runs_own_choices(run: Path) -> None:
     without(run, "data.columns")  # of loss=sup, which the run chose
     assert read_config(run)["data"]["columns"] == ["sent0", "sent1", "hard_neg"]
+
+
+def test_a_run_that_is_older_than_makers_has_those_of_its_augmentation(run: Path) -> None:
+    assert read_config(run)["augmentation"]["makers"] == []
+    overrides = run / ".hydra" / "overrides.yaml"
+    words = [word for word in yaml.safe_load(overrides.read_text()) if not word.startswith("data.columns")]
+    asked = [*words, "loss=unsup", "loss.hard_negative_weight=0", "augmentation=crop", "augmentation.rate=0.2"]
+    overrides.write_text(yaml.safe_dump(asked))
+    crop = {"_target_": "simcse_lit.views.augmentation.Crop", "rate": 0.2}
+    assert read_config(run)["augmentation"]["makers"] == [crop]
+    assert asdict(train_config(*asked).augmentation)["makers"] == [crop], "and so it is the same run"
 
 
 def test_a_key_that_differs_is_not_taken_for_its_default(run: Path) -> None:

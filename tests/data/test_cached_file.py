@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -19,11 +20,16 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data import tokenisation
 from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
-from simcse_lit.data.tokenisation import summary_of, tokenised_corpus
+from simcse_lit.data.tokenisation import summary_of
 from simcse_lit.errors import UserError
 from tests.conftest import ROOT, train_config
+from tests.views.encoded import encoded
 
 LINES = [f"line {number} of the corpus" for number in range(60)]
+
+
+def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+    return tokenisation.tokenised_corpus(config, encoded(config, tokenizer))
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +176,22 @@ import os, signal, sys
 from transformers import AutoTokenizer
 from simcse_lit.config import resolvers, schema
 from simcse_lit.data import tokenisation
+from simcse_lit.views.encoded import EncodedViews
 from tests.conftest import ROOT, train_config
+from tests.views.encoded import encoded
 schema.register(); resolvers.register()
 tokenisation.BLOCK = 20
-real, calls = tokenisation.token_table, []
+real, calls = EncodedViews.table, []
 
-def token_table(*arguments):
+def table(*arguments):
     calls.append(arguments)
     if len(calls) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments)
 
-tokenisation.token_table = token_table
+EncodedViews.table = table
 config = train_config("model=tiny", "data=file", f"data.train_file={sys.argv[1]}", f"data.cache_dir={sys.argv[2]}").data
-tokenisation.tokenised_corpus(config, AutoTokenizer.from_pretrained(sys.argv[3]))
+tokenisation.tokenised_corpus(config, encoded(config, AutoTokenizer.from_pretrained(sys.argv[3])))
 """
 
 

@@ -22,6 +22,7 @@ from simcse_lit.data.datamodule import SimCSEDataModule, dealt
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import unique_sentences
 from simcse_lit.text.corpus import Corpus
+from simcse_lit.views.view import resolve
 
 PAD = 7  # also a token id that rows use, so that only the mask tells padding from text
 SAMPLES = Path(str(files("simcse_lit"))) / "data" / "samples"
@@ -70,7 +71,8 @@ def test_padded_rows_are_the_rows_then_the_pad_id(rows: Rows, spare: int) -> Non
 @settings(deadline=None)
 def test_any_ragged_batch_comes_back_from_ids_and_mask(examples: list[Rows]) -> None:
     columns = [[example[view] for example in examples] for view in range(len(examples[0]))]
-    batch = ViewCollator(PAD)(table(columns))
+    places = (0, 0) if len(columns) == 1 else range(len(columns))
+    batch = ViewCollator(PAD, places)(table(columns))
     stacked = columns * 2 if len(columns) == 1 else columns
     longest = max(len(row) for rows in columns for row in rows)
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(examples), len(stacked), longest)
@@ -82,7 +84,7 @@ def test_any_ragged_batch_comes_back_from_ids_and_mask(examples: list[Rows]) -> 
 
 
 def test_sentence_of_one_column_stands_in_both_views() -> None:
-    batch = ViewCollator(PAD)(table([[[1, 2, 3], [4]]]))
+    batch = ViewCollator(PAD, (0, 0))(table([[[1, 2, 3], [4]]]))
     assert batch["input_ids"].tolist() == [[[1, 2, 3], [1, 2, 3]], [[4, PAD, PAD], [4, PAD, PAD]]]
     assert batch["attention_mask"].tolist() == [[[1, 1, 1], [1, 1, 1]], [[1, 0, 0], [1, 0, 0]]]
 
@@ -91,7 +93,7 @@ def test_sentence_of_one_column_stands_in_both_views() -> None:
 def test_all_views_are_padded_to_the_longest_sentence_of_any_view(longest: int) -> None:
     columns: list[Rows] = [[[1], [2, 3]], [[4], [5]], [[6], [8]]]
     columns[longest][0] = [9] * 5
-    batch = ViewCollator(PAD)(table(columns))
+    batch = ViewCollator(PAD, (0, 1, 2))(table(columns))
     assert batch["input_ids"].shape == (2, 3, 5)
     assert batch["input_ids"][0, longest].tolist() == [9] * 5
 
@@ -99,7 +101,7 @@ def test_all_views_are_padded_to_the_longest_sentence_of_any_view(longest: int) 
 @pytest.mark.parametrize("pieces", [[(2, 2)], [(3, 2), (1, 1), (0, 1)]], ids=["one slice", "three chunks"])
 def test_slices_of_a_table_are_collated_like_a_whole_one(pieces: list[tuple[int, int]]) -> None:
     rows: list[Rows] = [[[1], [2, 3], [4, 5, 6], [8], [9, 9]], [[1, 1], [2], [3], [4, 4, 4, 4], [5]]]
-    batch = ViewCollator(PAD)(pa.concat_tables([table(rows).slice(start, length) for start, length in pieces]))
+    batch = ViewCollator(PAD, (0, 1))(pa.concat_tables([table(rows).slice(start, length) for start, length in pieces]))
     order = [place for start, length in pieces for place in range(start, start + length)]
     for example, view, ids, mask in cells(batch):
         assert real_tokens(ids, mask) == rows[view][order[example]]
@@ -191,6 +193,7 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             test=unique_sentences(test),
             token_budget=1000,
             seed=seed,
+            views=resolve(config),
         )
 
     return make

@@ -1,14 +1,27 @@
 """Rows of a tokenised corpus are traced back to file and line, by which a message names them."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.data.tokenisation import places, tokenised_corpus
+from simcse_lit.data import tokenisation
 from tests.conftest import train_config
+from tests.views.encoded import encoded
+
+
+def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+    return tokenisation.tokenised_corpus(config, encoded(config, tokenizer))
+
+
+def places(
+    corpus: Any, rows: Sequence[int], config: DataConfig, tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[str, int]] | None:
+    return tokenisation.places(corpus, rows, config, encoded(config, tokenizer))
 
 
 @pytest.fixture(scope="module")

@@ -24,12 +24,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.hydra_words import explain
 from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.streaming import StreamedBatches, shuffled
 from simcse_lit.errors import UserError
 from simcse_lit.text.rows import Row
 from simcse_lit.text.sources import Source
 from tests.conftest import LIMIT_S, ROOT, Cli, metrics, train_config
 from tests.hub_server import HubServer
+from tests.views.encoded import encoded
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 TRIPLETS = TINY.parent / "triplets.csv"
@@ -48,11 +50,15 @@ def numbered(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def batches_of(config: DataConfig, tokenizer: PreTrainedTokenizerFast, **share: int) -> StreamedBatches:
+    return StreamedBatches(config, encoded(config, tokenizer), **share)
+
+
 def stream(
     tokenizer: PreTrainedTokenizerFast, *overrides: str, seed: int = 1, rank: int = 0, processes: int = 1, done: int = 0
 ) -> Iterator[dict[str, Tensor]]:
     config = train_config("data=stream", "trainer.max_steps=9", "data.batch_size=8", "data.shuffle_buffer=10", *overrides)
-    return iter(StreamedBatches(config.data, tokenizer, seed=seed, rank=rank, processes=processes, done=done))
+    return iter(batches_of(config.data, tokenizer, seed=seed, rank=rank, processes=processes, done=done))
 
 
 def numbers(tokenizer: PreTrainedTokenizerFast, batches: Iterator[dict[str, Tensor]], count: int) -> list[list[int]]:
@@ -109,9 +115,9 @@ def test_a_resumed_stream_goes_on_behind_the_batches_that_were_trained_on(
 
 def test_a_worker_changes_no_batch(tokenizer: PreTrainedTokenizerFast, numbered: Path) -> None:
     config = train_config("data=stream", "trainer.max_steps=9", "data.batch_size=8", both(numbered))
-    loader = DataLoader(StreamedBatches(config.data, tokenizer, seed=1), batch_size=None, num_workers=1)
+    loader = DataLoader(batches_of(config.data, tokenizer, seed=1), batch_size=None, num_workers=1)
     one = numbers(tokenizer, iter(loader), 7)
-    assert one == numbers(tokenizer, iter(StreamedBatches(config.data, tokenizer, seed=1)), 7)
+    assert one == numbers(tokenizer, iter(batches_of(config.data, tokenizer, seed=1)), 7)
 
 
 @pytest.mark.parametrize("size", [1, 4, 100])
@@ -165,7 +171,7 @@ def test_a_bad_row_that_a_worker_meets_is_told_without_its_stack(tokenizer: PreT
     told = []
     for workers in (0, 1):
         try:
-            next(iter(DataLoader(StreamedBatches(config, tokenizer, seed=1), batch_size=None, num_workers=workers)))
+            next(iter(DataLoader(batches_of(config, tokenizer, seed=1), batch_size=None, num_workers=workers)))
         except UserError as error:
             told.append((explain(error, "train"), "Traceback" in str(error)))
             error.__traceback__ = None  # it holds the loader, for whose worker the garbage collector would wait five seconds
@@ -252,7 +258,8 @@ def test_a_worker_reads_a_url_whose_file_system_its_parent_has_used(
     try:
         options = ("data=stream", "trainer.max_steps=9", "data.batch_size=8", "data.shuffle_buffer=10")
         url = f"data.train_file='http://127.0.0.1:{server.server_port}/a.txt?key=1'"
-        batches = StreamedBatches(train_config(*options, url).data, tokenizer, seed=1)
+        config = train_config(*options, url).data
+        batches = batches_of(config, tokenizer, seed=1)
         loader = DataLoader(batches, batch_size=None, num_workers=1)
         local = numbers(tokenizer, stream(tokenizer, f"data.train_file={numbered}/a.txt"), 7)
         assert numbers(tokenizer, iter(batches), 7) == local  # here first, as the training process does
@@ -266,6 +273,7 @@ HUB_SCRIPT = """
 import json, sys
 sys.path.insert(0, "{root}")
 from tests.conftest import train_config
+from tests.views.encoded import encoded
 from simcse_lit.config import resolvers, schema
 from simcse_lit.errors import UserError
 from simcse_lit.data.streaming import StreamedBatches
@@ -275,7 +283,7 @@ tokenizer = AutoTokenizer.from_pretrained("{tiny}")
 for overrides in json.loads(sys.argv[1]):
     try:
         config = train_config("data=stream", "trainer.max_steps=1", "data.shuffle_buffer=1", *overrides).data
-        batch = next(iter(StreamedBatches(config, tokenizer, seed=1)))
+        batch = next(iter(StreamedBatches(config, encoded(config, tokenizer), seed=1)))
         said = [tokenizer.batch_decode(row, skip_special_tokens=True) for row in batch["input_ids"]]
     except UserError as error:
         said = str(error)

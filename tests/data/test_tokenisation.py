@@ -18,14 +18,19 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data import tokenisation
-from simcse_lit.data.tokenisation import tokenised_corpus
 from simcse_lit.errors import UserError
+from simcse_lit.views.encoded import EncodedViews
+from tests.views.encoded import encoded
 
 SAMPLES = Path(str(files("simcse_lit"))) / "data" / "samples"
 LINES = (SAMPLES / "wikipedia.txt").read_text(encoding="utf-8").splitlines()[:50]
 BAD_CSV = "sent0,sent1\none,two\nthree\n"
 
 MakeConfig = Callable[..., DataConfig]
+
+
+def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast) -> Any:
+    return tokenisation.tokenised_corpus(config, encoded(config, tokenizer))
 
 
 def load(folder: Path = SAMPLES / "tiny") -> PreTrainedTokenizerFast:
@@ -184,7 +189,7 @@ def test_second_time_neither_reads_text_nor_writes(
     (file,) = Path(config.cache_dir).iterdir()
     written = file.stat().st_mtime_ns
     monkeypatch.setattr(tokenisation, "read_examples", lambda *arguments: pytest.fail("the text was read again"))
-    monkeypatch.setattr(tokenisation, "token_table", lambda *arguments: pytest.fail("the text was tokenised again"))
+    monkeypatch.setattr(EncodedViews, "table", lambda *arguments: pytest.fail("the text was tokenised again"))
     assert tokenised_corpus(config, load())["view0"][:] == made
     assert cached(config) == {file.name} and file.stat().st_mtime_ns == written
 
@@ -305,7 +310,7 @@ def test_a_file_may_have_as_long_a_name_as_the_file_system_takes(make_config: Ma
 def test_interrupted_corpus_leaves_nothing_and_is_made_the_next_time(
     make_config: MakeConfig, wiki: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
 ) -> None:
-    config, real, calls = make_config(wiki), tokenisation.token_table, []
+    config, real, calls = make_config(wiki), EncodedViews.table, []
 
     def interrupted(*arguments: Any) -> pa.Table:
         calls.append(arguments)
@@ -315,7 +320,7 @@ def test_interrupted_corpus_leaves_nothing_and_is_made_the_next_time(
 
     with monkeypatch.context() as patch:
         patch.setattr(tokenisation, "BLOCK", 10)
-        patch.setattr(tokenisation, "token_table", interrupted)
+        patch.setattr(EncodedViews, "table", interrupted)
         with pytest.raises(failure):
             tokenised_corpus(config, load())
     assert cached(config) == set()

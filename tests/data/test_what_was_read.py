@@ -16,8 +16,8 @@ from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.errors import UserError
 from simcse_lit.reporting.read_corpus import described
-from simcse_lit.views.augmentation import augmenter
 from tests.conftest import train_config
+from tests.views.encoded import encoded, views_of
 
 SAMPLES = local_path("pkg://simcse_lit/data/samples/tiny", "test").parent
 
@@ -31,8 +31,8 @@ def module(tokenizer: PreTrainedTokenizerFast, file: Path, *overrides: str) -> S
     cache = f"data.cache_dir={file.parent}/cache"
     config = train_config("model=tiny", "data=file", f"data.train_file={file}", cache, "data.batch_size=8", *overrides)
     sentences: dict[str, list[str]] = {"dev": [], "test": []}
-    augment = augmenter(config.augmentation, tokenizer)
-    return SimCSEDataModule(config.data, tokenizer, **sentences, token_budget=1, seed=1, augment=augment)
+    views = views_of(config.data, tokenizer, config.augmentation.makers)
+    return SimCSEDataModule(config.data, tokenizer, **sentences, token_budget=1, seed=1, views=views)
 
 
 def summary(tokenizer: PreTrainedTokenizerFast, file: Path, *overrides: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_texts_that_the_augmentation_leaves_alone_are_counted(tokenizer: PreTrai
 def test_of_a_large_corpus_a_sample_is_augmented(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simcse_lit.views.augmentation.COMPARED", 10)
+    monkeypatch.setattr("simcse_lit.views.changing.COMPARED", 10)
     file = write(tmp_path, [word for number in range(15) for word in (f"word{number}", f"two words{number}")])
     read = summary(tokenizer, file, "augmentation=crop")
     assert read["compared"] == 10 and read["unchanged"] == 5  # every third of alternating lines
@@ -216,7 +216,7 @@ def test_a_stream_of_one_text_is_refused_with_its_first_batch(
     given = ("data=stream", "trainer.max_steps=9", "data.batch_size=8", f"data.train_file={tmp_path}/{name}")
     config = train_config("model=tiny", *given, *overrides).data
     with pytest.raises(UserError, match="all 8 rows of the first batch hold one text"):
-        next(iter(StreamedBatches(config, tokenizer, seed=1)))
+        next(iter(StreamedBatches(config, encoded(config, tokenizer), seed=1)))
 
 
 def test_a_record_of_a_summary_is_json(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pickle
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations, pairwise
 from multiprocessing.reduction import ForkingPickler
@@ -18,14 +18,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.config.schema import AugmentationConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.errors import UserError
 from simcse_lit.text.rows import Row
 from simcse_lit.views.augmentation import (
-    Augment,
-    augmenter,
+    Crop,
+    DeleteWords,
+    ReplaceBySynonym,
     crop,
     delete_words,
     read_synonyms,
@@ -33,7 +33,9 @@ from simcse_lit.views.augmentation import (
     units,
 )
 from simcse_lit.views.documents import followed
+from simcse_lit.views.makers import TextMaker
 from tests.conftest import train_config
+from tests.views.encoded import encoded, views_of
 
 TWENTY = [f"w{place}" for place in range(20)]
 words = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=25)
@@ -77,8 +79,7 @@ def test_the_papers_rates_leave_what_they_say_and_every_place_comes_up_alike(rat
 
 
 def test_one_word_is_deleted_whatever_the_length(tokenizer: PreTrainedTokenizerFast) -> None:
-    augment = augmenter(AugmentationConfig("delete_one_word", None, None), tokenizer)
-    assert augment is not None
+    augment = augment_by("delete_one_word", tokenizer)
     seen = {augment("a  b c", random.Random(seed)) for seed in range(50)}
     assert seen == {" ".join(pair) for pair in combinations("abc", 2)}
     assert augment("alone", random.Random(0)) == "alone"
@@ -87,11 +88,16 @@ def test_one_word_is_deleted_whatever_the_length(tokenizer: PreTrainedTokenizerF
 CHINESE = st.text(st.sampled_from("我们喜欢猫。，ab 1\u3000"), min_size=1, max_size=20)
 
 
-def augment_by(kind: str, tokenizer: PreTrainedTokenizerFast, synonyms: Path | None = None) -> Augment:
-    rate = 0.3 if kind in ("crop", "word_deletion") else None
-    augment = augmenter(AugmentationConfig(kind, rate, str(synonyms) if synonyms else None, None), tokenizer)
-    assert augment is not None
-    return augment
+def augment_by(kind: str, tokenizer: PreTrainedTokenizerFast, synonyms: Path | None = None) -> TextMaker:
+    made: dict[str, Callable[[], TextMaker]] = {
+        "crop": lambda: Crop(0.3),
+        "word_deletion": lambda: DeleteWords(0.3),
+        "delete_one_word": DeleteWords,
+        "synonym": lambda: ReplaceBySynonym(str(synonyms)),
+    }
+    maker = made[kind]()
+    maker.setup(tokenizer)
+    return maker
 
 
 @given(CHINESE)
@@ -232,9 +238,9 @@ class Texts:
     def module(self, file: Path, *changes: str, seed: int = 0, done: int = 0) -> SimCSEDataModule:
         settings = ("model=tiny", "data=file", f"data.train_file={file}", "data.batch_size=4")
         config = train_config(*settings, f"data.cache_dir={self.cache}", *changes)
-        augment = augmenter(config.augmentation, self.tokenizer)
+        views = views_of(config.data, self.tokenizer, config.augmentation.makers)
         sentences: dict[str, list[str]] = {"dev": [], "test": []}
-        module = SimCSEDataModule(config.data, self.tokenizer, **sentences, token_budget=1, seed=seed, augment=augment)
+        module = SimCSEDataModule(config.data, self.tokenizer, **sentences, token_budget=1, seed=seed, views=views)
         module.done = done
         return module
 
@@ -307,18 +313,18 @@ def test_a_worker_that_is_a_new_process_draws_the_same(texts: Texts, file: Path,
         "data.max_length=32",
         *(f"data.train_file={file}", f"augmentation={kind}"),
     )
-    stream = StreamedBatches(config.data, texts.tokenizer, seed=3, augment=augmenter(config.augmentation, texts.tokenizer))
+    stream = StreamedBatches(config.data, encoded(config.data, texts.tokenizer, config.augmentation.makers), seed=3)
     sent = pickle.loads(ForkingPickler.dumps(stream))
     assert list(texts.pairs(next(iter(sent)))) == list(texts.pairs(next(iter(stream))))
 
 
 def test_a_stream_changes_its_texts_too_and_goes_on_where_it_was(texts: Texts, file: Path) -> None:
     changes = ("data=stream", f"data.train_file={file}", "trainer.max_steps=9", "augmentation=delete_one_word")
-    config = train_config("model=tiny", *changes, "data.batch_size=4", "data.max_length=32").data
-    augment = augmenter(AugmentationConfig("delete_one_word", None, None), texts.tokenizer)
+    config = train_config("model=tiny", *changes, "data.batch_size=4", "data.max_length=32")
+    views = encoded(config.data, texts.tokenizer, config.augmentation.makers)
 
     def batches(count: int, **share: int) -> list[list[tuple[str, str]]]:
-        stream = iter(StreamedBatches(config, texts.tokenizer, seed=3, augment=augment, **share))
+        stream = iter(StreamedBatches(config.data, views, seed=3, **share))
         return [list(texts.pairs(next(stream))) for _ in range(count)]
 
     expected = batches(5)

@@ -19,7 +19,9 @@ from simcse_lit.errors import UserError
 from simcse_lit.training.build import build
 from simcse_lit.training.module import SimCSEModule
 from simcse_lit.views import replacement as replacement_file
-from simcse_lit.views.replacement import Replacement, choose, load_replacement
+from simcse_lit.views.makers import on_device
+from simcse_lit.views.replacement import Replacement, choose
+from simcse_lit.views.view import resolve, set_up
 from tests.cli.test_resume import outcome, run
 from tests.cli.test_train import SHORT
 from tests.conftest import Cli, train_config
@@ -50,7 +52,9 @@ def language_model() -> BertForMaskedLM:
 
 
 def replacement(rate: float = 0.15) -> Replacement:
-    return Replacement(language_model(), Tokenizer(), rate)  # type: ignore[arg-type]
+    made = Replacement(rate)
+    made.use(language_model(), Tokenizer())  # type: ignore[arg-type]
+    return made
 
 
 def views() -> tuple[Tensor, Tensor]:
@@ -87,9 +91,9 @@ def test_fifteen_percent_are_the_nearest_number_of_tokens_and_every_place_comes_
 def test_chosen_tokens_of_the_positive_become_the_likeliest_that_are_not_special(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, mask = views()
     before = ids.clone()
-    replace_tokens = replacement(0.4)
+    makers = {1: [replacement(0.4)]}
     torch.manual_seed(5)
-    replaced = replace_tokens(ids, mask)
+    replaced = on_device(makers, ids, mask)
     assert torch.equal(ids, before), "the batch that was given is changed"
     assert torch.equal(replaced[:, 0], before[:, 0]), "an anchor is changed"
 
@@ -107,7 +111,7 @@ def test_chosen_tokens_of_the_positive_become_the_likeliest_that_are_not_special
 
     monkeypatch.setattr(replacement_file, "TOKENS", 1)  # a sentence a pass
     torch.manual_seed(5)
-    assert torch.equal(replace_tokens(ids, mask), replaced)
+    assert torch.equal(on_device(makers, ids, mask), replaced)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +128,13 @@ def test_a_step_is_that_of_the_replaced_text(encoders: int, mlm_weight: float, s
     encoder = SentenceEncoder(small_bert(mlm=mlm_weight > 0), "avg", "mlp").double()
     second = second_encoder(encoder).double() if encoders == 2 else None
     plain, module = (module_of(encoder, second, mlm_weight=mlm_weight, **settings) for _ in range(2))
-    module.replacement = replacement()
+    module.makers = {1: [replacement()]}
     ids, mask = views()
     torch.manual_seed(7)
     loss = step(module, {"input_ids": ids, "attention_mask": mask})
     loss.backward()
     torch.manual_seed(7)
-    same = step(plain, {"input_ids": module.replacement(ids, mask), "attention_mask": mask})
+    same = step(plain, {"input_ids": on_device(module.makers, ids, mask), "attention_mask": mask})
     assert loss.item() == pytest.approx(same.item(), rel=1e-12)
     torch.manual_seed(7)
     assert loss.item() != step(plain, {"input_ids": ids, "attention_mask": mask}).item()
@@ -139,12 +143,13 @@ def test_a_step_is_that_of_the_replaced_text(encoders: int, mlm_weight: float, s
 def test_the_language_model_is_frozen_and_no_part_of_the_module() -> None:
     encoder = SentenceEncoder(small_bert(), "avg", "mlp").double()
     plain, module = module_of(encoder), module_of(encoder)
-    module.replacement = replacement()
+    maker = replacement()
+    module.makers = {1: [maker]}
     module.train()
     ids, mask = views()
-    before = {name: value.clone() for name, value in module.replacement.language_model.state_dict().items()}
+    before = {name: value.clone() for name, value in maker.language_model.state_dict().items()}
     step(module, {"input_ids": ids, "attention_mask": mask}).backward()
-    model = module.replacement.language_model
+    model = maker.language_model
     assert not any(part.training for part in model.modules())
     assert all(weight.grad is None and not weight.requires_grad for weight in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -156,7 +161,7 @@ def test_the_language_model_goes_where_the_batch_is(monkeypatch: pytest.MonkeyPa
     replace_tokens = replacement()
     monkeypatch.setattr(replace_tokens, "_guess", lambda masked, mask: masked)  # which reads the mask, and has no values
     ids, mask = views()
-    assert replace_tokens(ids.to("meta"), mask.to("meta")).device.type == "meta"
+    assert replace_tokens(ids[:, 1].to("meta"), mask[:, 1].to("meta")).device.type == "meta"
     assert {weight.device.type for weight in replace_tokens.language_model.parameters()} == {"meta"}
 
 
@@ -171,7 +176,7 @@ def test_seed_step_and_rank_decide_what_is_replaced(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(SimCSEModule, "global_step", at)
         monkeypatch.setattr(SimCSEModule, "global_rank", rank)
         module.on_train_batch_start({}, 0)
-        return replace_tokens(ids, mask)
+        return replace_tokens(ids[:, 1], mask[:, 1])
 
     first = drawn(1, 2, 3)
     assert torch.equal(drawn(1, 2, 3), first)
@@ -194,23 +199,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "language_model"
 
 
-def chosen_by(tokenizer: PreTrainedTokenizerFast, *changes: str) -> Replacement | None:
-    return load_replacement(train_config("data=samples", "loss=unsup", "augmentation=mlm", *changes), tokenizer)
+def chosen_by(tokenizer: PreTrainedTokenizerFast, *changes: str) -> Replacement:
+    config = train_config("data=samples", "loss=unsup", "augmentation=mlm", *changes)
+    made = resolve(config.data, config.augmentation.makers)
+    set_up(made, tokenizer, config.model, config.data.max_length)
+    (maker,) = made[1].makers
+    assert isinstance(maker, Replacement) and not made[0].makers
+    return maker
 
 
 def test_null_is_the_backbones_own_checkpoint_whole_and_with_its_head(
     folder: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     found = chosen_by(tokenizer, f"model.name_or_path={folder}", "model.num_layers=1", "model.dropout=0.3")
-    assert found is not None and found.rate == 0.15
+    assert found.rate == 0.15
     theirs = BertForMaskedLM.from_pretrained(folder).state_dict()
     ours = found.language_model.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
     named = chosen_by(tokenizer, "model=tiny", f"augmentation.model={folder}")
-    assert named is not None and all(
-        torch.equal(value, theirs[name]) for name, value in named.language_model.state_dict().items()
-    )
-    assert load_replacement(train_config("model=tiny", "augmentation=crop"), tokenizer) is None
+    assert all(torch.equal(value, theirs[name]) for name, value in named.language_model.state_dict().items())
 
 
 def test_a_model_without_a_head_is_refused(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -249,8 +256,9 @@ def test_training_is_given_the_language_model_that_the_configuration_names(folde
     module = build(
         train_config(*settings, "augmentation=mlm", "augmentation.rate=0.3", f"augmentation.model={folder}")
     ).module
-    assert module.replacement is not None and module.replacement.rate == 0.3
-    assert build(train_config(*settings)).module.replacement is None
+    ((maker,),) = module.makers.values()
+    assert isinstance(maker, Replacement) and maker.rate == 0.3 and list(module.makers) == [1]
+    assert not build(train_config(*settings)).module.makers
 
 
 def test_a_language_model_of_the_hub_is_asked_of_the_hub(folder: Path) -> None:

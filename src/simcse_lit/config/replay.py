@@ -17,7 +17,7 @@ from simcse_lit.config.resume import asked_folder, checkpoint_of, instead_of, ru
 from simcse_lit.config.signature import is_ours
 from simcse_lit.errors import UserError
 
-TARGET = re.compile(r"^\s*_target_:\s*([\w.]+)", re.MULTILINE)
+TARGET = re.compile(r"^[^#\n]*?\b_target_:\s*([\w.]+)", re.MULTILINE)
 REMOTE_CODE = "model.trust_remote_code"
 
 

@@ -78,6 +78,7 @@ class AugmentationConfig:
     rate: float | None = MISSING
     synonyms: str | None = MISSING
     model: str | None = MISSING
+    makers: list[Any] = MISSING
 
 
 @dataclass

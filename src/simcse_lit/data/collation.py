@@ -38,14 +38,18 @@ def pad(values: np.ndarray, lengths: np.ndarray, pad_id: int, width: int) -> tup
 class ViewCollator:
     """Turns rows of the tokenised corpus into a batch of views, padded to the longest sentence of the batch.
 
-    A corpus of one column: the sentence stands in both views, and dropout makes them differ.
+    Args:
+        pad_id: id of the padding token.
+        places: which column each view reads, V numbers. In (0, 0) the sentence stands in both views, and dropout makes them
+            differ.
     """
 
-    def __init__(self, pad_id: int) -> None:
+    def __init__(self, pad_id: int, places: Sequence[int]) -> None:
         self.pad_id = pad_id
+        self.places = tuple(places)
 
     def __call__(self, table: pa.Table) -> dict[str, Tensor]:
-        """Columns view0 [, view1 [, view2]] of B rows to `input_ids` and `attention_mask`, both (B, V, L), int64."""
+        """Columns view0, view1, ... of B rows to `input_ids` and `attention_mask`, both (B, V, L), int64."""
         columns = [table[name].combine_chunks() for name in table.column_names]
         lengths = [column.value_lengths().to_numpy() for column in columns]
         width = int(max(length.max() for length in lengths))
@@ -53,8 +57,7 @@ class ViewCollator:
             pad(column.flatten().to_numpy(), length, self.pad_id, width)
             for column, length in zip(columns, lengths, strict=True)
         ]
-        if len(padded) == 1:
-            padded = padded * 2
+        padded = [padded[place] for place in self.places]
         return {
             "input_ids": torch.from_numpy(np.stack([ids for ids, _ in padded], axis=1)),
             "attention_mask": torch.from_numpy(np.stack([mask for _, mask in padded], axis=1)),

@@ -25,8 +25,10 @@ from simcse_lit.data.what_was_read import check
 from simcse_lit.distributed import world
 from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus, EpochOrder
-from simcse_lit.views.augmentation import Augment, AugmentedCorpus
+from simcse_lit.views.changing import ChangingCorpus
 from simcse_lit.views.documents import NextSentenceCorpus
+from simcse_lit.views.encoded import EncodedViews
+from simcse_lit.views.view import View
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         test: the unique sentences that testing scores.
         token_budget: padded tokens of an evaluation batch.
         seed: decides the order of the training examples and how they are changed, and nothing else.
-        augment: makes the positive from a sentence; None where the file, or the sentence itself, is the positive.
+        views: of a training example, set up for the tokenizer.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         test: Sequence[str],
         token_budget: int,
         seed: int,
-        augment: Augment | None = None,
+        views: Sequence[View],
     ) -> None:
         super().__init__()
         self.config = config
@@ -65,7 +67,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.token_budget = token_budget
         self.seed = seed
         self.done = 0  # batches that a run to be continued has behind it
-        self._augment = augment
+        self._views = EncodedViews(views, tokenizer, config.max_length)
         self._corpus: Corpus | None = None
 
     @property
@@ -92,9 +94,9 @@ class SimCSEDataModule(pl.LightningDataModule):
             UserError: the text cannot be used.
         """
         if self.config.streaming:
-            StreamedBatches(self.config, self.tokenizer, seed=self.seed, augment=self._augment)
+            StreamedBatches(self.config, self._views, seed=self.seed)
             return None
-        self._use(tokenised_corpus(self.config, self.tokenizer, keep_text=self._augment is not None))
+        self._use(tokenised_corpus(self.config, self._views))
         return {"name": Path(self.corpus.dataset.cache_files[0]["filename"]).name, "digests": self.digests()}
 
     def open_corpus(self, name: str, digests: dict[str, str]) -> None:
@@ -103,9 +105,8 @@ class SimCSEDataModule(pl.LightningDataModule):
         self._use(Dataset.from_file(str(path), info=DatasetInfo(download_checksums=digests)))
 
     def _use(self, dataset: Dataset) -> None:
-        if self._augment:
-            length = self.config.max_length
-            self._corpus = AugmentedCorpus(dataset, self.tokenizer, self._augment, max_length=length, seed=self.seed)
+        if self._views.made:
+            self._corpus = ChangingCorpus(dataset, self.seed, self._views)
         elif self.config.next_sentences:
             self._corpus = NextSentenceCorpus(dataset, self.seed)
         else:
@@ -126,7 +127,7 @@ class SimCSEDataModule(pl.LightningDataModule):
                 "The last batch of an epoch has one example, so no in-batch negatives: its loss is 0.\n"
                 "data.drop_last=true leaves it out."
             )
-        if isinstance(self.corpus, AugmentedCorpus):
+        if isinstance(self.corpus, ChangingCorpus):
             found["unchanged"], found["compared"] = self.corpus.unchanged()
             if found["unchanged"] == found["compared"]:
                 log.warning("The augmentation changes none of the texts: anchor and positive are the same text.")
@@ -178,7 +179,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         if self.config.streaming:
             rank, processes = world()
             share = {"rank": rank, "processes": processes, "done": self.done}
-            stream = StreamedBatches(self.config, self.tokenizer, seed=self.seed, augment=self._augment, **share)
+            stream = StreamedBatches(self.config, self._views, seed=self.seed, **share)
             return self._loader(stream, batch_size=None)
         batches = self._batches()
         if batches.rest:
@@ -188,7 +189,8 @@ class SimCSEDataModule(pl.LightningDataModule):
                 batches.rest,
                 self.config.batch_size,
             )
-        collate = ViewCollator(int(self.tokenizer.pad_token_id))
+        places = (0, 1) if self.config.next_sentences else self._views.places
+        collate = ViewCollator(int(self.tokenizer.pad_token_id), places)
         return self._loader(self.corpus, batch_sampler=batches, collate_fn=collate)
 
     def _batches(self) -> RankBatches:
@@ -197,7 +199,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         return RankBatches(self.corpus.order, size, drop_last=drop_last, rank=rank, processes=processes, done=self.done)
 
     def _loader(self, dataset: Any, **batches: Any) -> DataLoader[Any]:
-        changes = isinstance(dataset, (AugmentedCorpus, NextSentenceCorpus))  # with the epoch
+        changes = isinstance(dataset, (ChangingCorpus, NextSentenceCorpus))  # with the epoch
         return DataLoader(
             dataset,
             **batches,
@@ -217,7 +219,7 @@ class SimCSEDataModule(pl.LightningDataModule):
 
     def places_of(self, rows: Sequence[int]) -> list[tuple[str, int]] | None:
         """File and line of rows of the tokenised corpus; None if the files have changed since it was made."""
-        return places(self.corpus.dataset, rows, self.config, self.tokenizer)
+        return places(self.corpus.dataset, rows, self.config, self._views)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Batches of the sentences that validation scores."""

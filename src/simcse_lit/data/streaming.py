@@ -8,12 +8,12 @@ import logging
 import random
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from torch import Tensor
 from torch.utils.data import IterableDataset
-from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import file_name, is_hub, is_remote
 from simcse_lit.config.schema import DataConfig
@@ -21,14 +21,14 @@ from simcse_lit.data.collation import ViewCollator
 from simcse_lit.errors import UserError
 from simcse_lit.seeds import derived_seed
 from simcse_lit.text import hub, remote
+from simcse_lit.text.corpus import drawn_from
 from simcse_lit.text.examples import read_examples
 from simcse_lit.text.hub_files import find_files
 from simcse_lit.text.nli import labelled_columns
 from simcse_lit.text.readers import reader_of
 from simcse_lit.text.rows import SHOWN, BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
-from simcse_lit.text.tokens import token_table
-from simcse_lit.views.augmentation import Augment
+from simcse_lit.views.encoded import EncodedViews
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,8 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
 
     Args:
         config: the group `data` of `conf/`; its batch size is the global one.
-        tokenizer: the model's.
+        views: of an example.
         seed: decides the order and how texts are changed, and nothing else.
-        augment: makes the second view of a text, or None.
         rank: which share of each global batch of B rows this is: rows rank * B / processes and on.
         processes: how many shares there are; divides the batch size.
         done: global batches that an interrupted run has trained on already. They are read again, but not tokenised.
@@ -57,22 +56,20 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
     def __init__(
         self,
         config: DataConfig,
-        tokenizer: PreTrainedTokenizerFast,
+        views: EncodedViews,
         *,
         seed: int,
-        augment: Augment | None = None,
         rank: int = 0,
         processes: int = 1,
         done: int = 0,
     ) -> None:
         self.config = config
-        self.tokenizer = tokenizer
+        self.views = views
         self.seed = seed
-        self.augment = augment
         self.rank = rank
         self.share = config.batch_size // processes
         self.done = done
-        self._collate = ViewCollator(int(tokenizer.pad_token_id))
+        self._collate = ViewCollator(int(views.tokenizer.pad_token_id), views.places)
         names = config.train_file if isinstance(config.train_file, list) else [config.train_file]
         self._files = [file for name in names for file in open_stream(name, config.revision)]
 
@@ -85,12 +82,12 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         start = self.rank * self.share
         for number, rows in enumerate(islice(self._global_batches(), self.done, None), start=self.done):
             fields = [row.fields for row in rows[start : start + self.share]]
-            if self.augment:
-                fields = [
-                    (text, self.augment(text, random.Random(derived_seed(self.seed, number, place))))
-                    for place, (text,) in enumerate(fields, start=start)
-                ]
-            yield self._collate(token_table(fields, self.tokenizer, self.config.max_length))
+            texts = {column: [texts[column] for texts in fields] for column in self.views.kept}
+            draw = partial(self._generator, number)
+            yield self._collate(self.views.with_made(self.views.table(fields), texts, draw))
+
+    def _generator(self, batch: int, place: int, view: int) -> random.Random:
+        return drawn_from(self.seed, batch, self.rank * self.share + place, view)
 
     def _global_batches(self) -> Iterator[list[Row]]:
         size, number = self.config.batch_size, 0

@@ -2,8 +2,9 @@
 
 The file is checked whenever it is opened, and made again if it is damaged (`cached_file.py`).
 
-It holds a column of token ids for each view, with special tokens and without padding. Memory stays bounded: rows are read,
-checked, tokenised (in parallel, by the Rust tokenizer) and written in blocks. To tokenise on the fly use `streaming.py`.
+It holds a column of token ids for each text that views read as it stands, with special tokens and without padding, and the
+texts that makers change. Memory stays bounded: rows are read, checked, tokenised (in parallel, by the Rust tokenizer) and
+written in blocks. To tokenise on the fly use `streaming.py`.
 """
 
 import hashlib
@@ -17,7 +18,6 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
@@ -28,33 +28,32 @@ from simcse_lit.text.examples import counter, read_examples
 from simcse_lit.text.nli import labelled_columns
 from simcse_lit.text.rows import BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
-from simcse_lit.text.tokens import TEXT, token_table
 from simcse_lit.views.documents import FOLLOWERS, followed, sentences_of_documents
+from simcse_lit.views.encoded import IDS, TEXT, EncodedViews
 
 log = logging.getLogger(__name__)
 
-FORMAT = "4"  # raise it when the same inputs would give another file
+FORMAT = "5"  # raise it when the same inputs would give another file
 BLOCK = 4096  # rows a record batch
 NAMED = 32  # characters of a file's name in that of its corpus: a file system takes 255 bytes, and some characters are 4
 
 
-def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, keep_text: bool = False) -> Dataset:
+def tokenised_corpus(config: DataConfig, views: EncodedViews) -> Dataset:
     """The corpus of `config` as token ids, from the cache or made now.
 
     Args:
         config: the group `data` of `conf/`.
-        tokenizer: the model's.
-        keep_text: keep the anchor's text too, from which `augmentation.py` makes positives.
+        views: of an example.
 
     Returns:
-        A memory-mapped data set with the columns view0 [, view1 [, view2 ...]], lists of int32, and perhaps `text` and
-        `followers` (`documents.py`). Its `info.download_checksums` are the digests of the files, by name.
+        A memory-mapped data set with the columns view0 [, view1 [, view2 ...]], lists of int32, and perhaps texts
+        (text0, ...) and `followers` (`documents.py`). Its `info.download_checksums` are the digests of the files, by name.
 
     Raises:
         UserError: the text cannot be used (see `sources.py`), is empty, or the cache cannot be written.
     """
     sources = open_sources(config.train_file, config.revision, key="data.train_file")
-    digest, checksums, lines = _fingerprint(sources, config, tokenizer, keep_text)
+    digest, checksums, lines = _fingerprint(sources, config, views)
     info = DatasetInfo(download_checksums=checksums)
     folder = Path(config.cache_dir).expanduser()
     path = folder / f"{sources[0].path.stem[:NAMED]}-{digest[:16]}.arrow"
@@ -70,7 +69,7 @@ def tokenised_corpus(config: DataConfig, tokenizer: PreTrainedTokenizerFast, *, 
                 log.info("Tokenised corpus from the cache, %s", path.name)
                 return Dataset.from_file(str(path), info=info)
             log.warning("The tokenised corpus %s in the cache is damaged; it is made again.", path.name)
-        summary = _write(partial, sources, config, tokenizer, lines, keep_text)
+        summary = _write(partial, sources, config, views, lines)
         seal(partial, asdict(summary))
         durable_replace(partial, path)
     except OSError as error:
@@ -86,23 +85,21 @@ def summary_of(dataset: Dataset) -> Summary:
     return Summary(**read_record(Path(dataset.cache_files[0]["filename"])))
 
 
-def places(
-    dataset: Dataset, rows: Sequence[int], config: DataConfig, tokenizer: PreTrainedTokenizerFast
-) -> list[tuple[str, int]] | None:
+def places(dataset: Dataset, rows: Sequence[int], config: DataConfig, views: EncodedViews) -> list[tuple[str, int]] | None:
     """Where some rows of a tokenised corpus came from, found by reading its files once more.
 
     Args:
-        dataset: what `tokenised_corpus` made of `config` and `tokenizer`.
+        dataset: what `tokenised_corpus` made of `config` and `views`.
         rows: their numbers, from 0.
         config: the group `data` of `conf/`.
-        tokenizer: the model's.
+        views: of an example.
 
     Returns:
         File and line of each; None if the files are no longer what the corpus was made from.
     """
     try:
         sources = open_sources(config.train_file, config.revision, key="data.train_file")
-        digest, _, _ = _fingerprint(sources, config, tokenizer, TEXT in dataset.column_names)
+        digest, _, _ = _fingerprint(sources, config, views)
         if not Path(dataset.cache_files[0]["filename"]).stem.endswith(f"-{digest[:16]}"):
             return None
         found: dict[int, Row] = {}
@@ -125,33 +122,26 @@ def _rows(sources: Sequence[Source], config: DataConfig, bad: BadRows) -> Iterat
     return (replace(row, fields=(*row.fields, count)) for row, count in followed(sentences, config.next_sentences))
 
 
-def _write(
-    path: Path,
-    sources: Sequence[Source],
-    config: DataConfig,
-    tokenizer: PreTrainedTokenizerFast,
-    lines: int,
-    keep_text: bool,
-) -> Summary:
-    views = len(config.columns)
-    fields = [(f"view{view}", pa.list_(pa.int32())) for view in range(views)]
-    fields += [(TEXT, pa.string())] if keep_text else []
+def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: EncodedViews, lines: int) -> Summary:
+    columns = len(config.columns)
+    fields = [(f"{IDS}{place}", pa.list_(pa.int32())) for place in range(len(views.stored))]
+    fields += [(f"{TEXT}{column}", pa.string()) for column in views.kept]
     fields += [(FOLLOWERS, pa.int32())] if config.next_sentences else []
     schema = pa.schema(fields)
     bad = counter(sources, config.on_bad_row)
     rows = _rows(sources, config, bad)
-    counting, written = Counting(views), 0
+    counting, written = Counting(columns), 0
     with (
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
         tqdm(total=lines, unit=" rows", desc="Tokenising", unit_scale=True, ncols=78, leave=False) as bar,
     ):
         while block := [row.fields for row in islice(rows, BLOCK)]:
-            texts = [row[:views] for row in block]
-            table = token_table(texts, tokenizer, config.max_length, counting.tokens)
+            texts = [row[:columns] for row in block]
+            table = views.table(texts, counting.tokens)
             counting.add(texts)
-            if keep_text:
-                table = table.append_column(TEXT, pa.array([row[0] for row in block], pa.string()))
+            for column in views.kept:
+                table = table.append_column(f"{TEXT}{column}", pa.array([row[column] for row in block], pa.string()))
             if config.next_sentences:
                 table = table.append_column(FOLLOWERS, pa.array([row[-1] for row in block], pa.int32()))
             writer.write_table(table)
@@ -171,15 +161,13 @@ def _write(
     return counting.summary(rows=rows_read, left_out=left_out, unlabelled=bad.unlabelled, max_length=config.max_length)
 
 
-def _fingerprint(
-    sources: Sequence[Source], config: DataConfig, tokenizer: PreTrainedTokenizerFast, keep_text: bool
-) -> tuple[str, dict[str, str], int]:
+def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedViews) -> tuple[str, dict[str, str], int]:
     """Digest of everything that decides the token ids, that of each file, and the number of lines for the progress bar."""
-    digest = hashlib.sha256()
+    digest, tokenizer = hashlib.sha256(), views.tokenizer
     # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
     backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
     kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
-    kept = (str(keep_text), str(config.next_sentences), *config.nli_labels)
+    kept = (str((views.stored, views.kept)), str(config.next_sentences), *config.nli_labels)
     for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kept, *kind):
         digest.update(f"{part}\0".encode())
     checksums: dict[str, str] = {}

@@ -69,6 +69,18 @@ class Corpus(TorchDataset[Any]):
         """The row of the tokenised corpus that holds an example."""
         return index
 
-    def generator(self, index: int) -> random.Random:
-        """What an example's views are drawn from in this epoch."""
-        return random.Random(derived_seed(self.order.seed, self.order.epoch, index))
+    def generator(self, index: int, view: int = 1) -> random.Random:
+        """What a view of an example is drawn from in this epoch."""
+        return drawn_from(self.order.seed, self.order.epoch, index, view)
+
+
+def drawn_from(seed: int, turn: int, place: int, view: int) -> random.Random:
+    """What a view of an example is drawn from: the view of number 1 from the seed of the example, others from their own.
+
+    Args:
+        seed: of the run.
+        turn: the epoch, or the batch of a stream.
+        place: of the example in it.
+        view: its number.
+    """
+    return random.Random(derived_seed(seed, turn, place, *([] if view == 1 else [view])))

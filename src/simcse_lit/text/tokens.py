@@ -1,12 +1,9 @@
-"""Texts to token ids, as columns of an Arrow table."""
+"""Texts to token ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
-
-TEXT = "text"  # the column of a tokenised corpus that keeps the text
 
 
 @dataclass
@@ -17,40 +14,53 @@ class TokenCounts:
     blank: int = 0
 
 
-def token_table(
-    rows: Sequence[tuple[str, ...]],
-    tokenizer: PreTrainedTokenizerFast,
-    max_length: int,
-    counts: TokenCounts | None = None,
-) -> pa.Table:
-    """Texts of one or more views, row by row, to the columns view0 [, view1 [, view2]] of token ids, lists of int32.
+def token_ids(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int, counts: TokenCounts | None = None
+) -> list[list[int]]:
+    """Token ids of texts, with special tokens and without padding.
 
     Args:
-        rows: a text for each view.
+        texts: the texts.
         tokenizer: the model's.
         max_length: tokens after which a text is cut, with special tokens.
         counts: to which texts that were cut, or of which nothing was left, are added.
     """
-    columns = [_token_ids(tokenizer, list(texts), max_length, counts) for texts in zip(*rows, strict=True)]
-    return pa.table({f"view{view}": pa.array(ids, pa.list_(pa.int32())) for view, ids in enumerate(columns)})
+    return _encoded(texts, tokenizer, max_length, counts, special=True)
 
 
-def _token_ids(
-    tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int, counts: TokenCounts | None
+def text_ids(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    max_length: int | None = None,
+    counts: TokenCounts | None = None,
+) -> list[list[int]]:
+    """As `token_ids`, without special tokens; uncut without a greatest length."""
+    return _encoded(texts, tokenizer, max_length, counts, special=False)
+
+
+def _encoded(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int | None,
+    counts: TokenCounts | None,
+    *,
+    special: bool,
 ) -> list[list[int]]:
     # Padding and truncation are always given: a tokenizer.json may carry its own (MiniLM's pads and cuts at 128).
     encoded = tokenizer(
-        texts,
+        list(texts),
+        add_special_tokens=special,
         padding=False,
-        truncation=True,
+        truncation=max_length is not None,
         max_length=max_length,
         return_attention_mask=False,
         return_token_type_ids=False,
+        verbose=False,
     )
     ids: list[list[int]] = list(encoded["input_ids"])
     if counts and encoded.encodings:
-        special = frozenset(tokenizer.all_special_ids)  # the unknown token is one of them
-        counts.blank += sum(map(special.issuperset, ids))
+        known_special = frozenset(tokenizer.all_special_ids)  # the unknown token is one of them
+        counts.blank += sum(map(known_special.issuperset, ids))
         full = (encoding for encoding, tokens in zip(encoded.encodings, ids, strict=True) if len(tokens) == max_length)
         counts.cut += sum(bool(encoding.overflowing) for encoding in full)
     return ids

@@ -26,8 +26,7 @@ from simcse_lit.training.chunking import chunking
 from simcse_lit.training.module import SimCSEModule
 from simcse_lit.training.optimisation import optimisation
 from simcse_lit.training.scoring import Scorer
-from simcse_lit.views.augmentation import augmenter
-from simcse_lit.views.replacement import load_replacement
+from simcse_lit.views.view import resolve, set_up
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +58,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
                 f"loss.terms.{name}: needs the encoder loss.beside.{absent}, which is not there. For instance:\n"
                 f"+loss.beside.{absent}._target_=simcse_lit.training.beside.Momentum +loss.beside.{absent}.decay=0.995"
             )
+    views = resolve(config.data, config.augmentation.makers)
     suite = load_suite(config, chosen_on)
     pooler, projection = make_pooler(config.pooler), head(config.projection)
     scorer = Scorer(suite, make_analyses(config.analyses))
@@ -66,7 +66,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     check_fit(config, pooler, backbone, tokenizer)
     if not config.loss.mlm_tied:
         untie_head(backbone)
-    replacement = load_replacement(config, tokenizer)
+    set_up(views, tokenizer, config.model, config.data.max_length)
     encoder = _encoder(config, backbone, pooler, projection)
     data = SimCSEDataModule(
         config.data,
@@ -75,7 +75,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         test=scorer.test_sentences,
         token_budget=config.evaluation.token_budget,
         seed=config.seed,
-        augment=augmenter(config.augmentation, tokenizer),
+        views=views,
     )
     for one in beside.values():
         one.setup(encoder, tokenizer)
@@ -95,8 +95,8 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         seed=config.seed,
         fixed_dropout=config.loss.fixed_dropout,
         second_encoder=second,
-        replacement=replacement,
         beside=beside,
+        makers={number: view.on_device for number, view in enumerate(views) if view.on_device},
     )
     return Built(module, data, suite)
 

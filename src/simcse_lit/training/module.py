@@ -28,7 +28,7 @@ from simcse_lit.training.chunking import Chunking, encode_in_chunks
 from simcse_lit.training.gradient_cache import Chunk, in_chunks
 from simcse_lit.training.optimisation import Optimisation, clip_gradient
 from simcse_lit.training.scoring import Scorer
-from simcse_lit.views.replacement import Replacement
+from simcse_lit.views.makers import DeviceMaker, on_device
 
 Batch = dict[str, Any]  # tensors, and a training batch's chunks
 
@@ -48,8 +48,8 @@ class SimCSEModule(pl.LightningModule):
         fixed_dropout: one dropout mask for all views of a sentence (Table 3).
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.
-        replacement: replaces tokens of the positives; None to leave them as they are.
         beside: encoders beside `encoder` that terms name.
+        makers: what changes tokens of views in the step, by the number of the view.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class SimCSEModule(pl.LightningModule):
         seed: int,
         fixed_dropout: bool = False,
         second_encoder: SentenceEncoder | None = None,
-        replacement: Replacement | None = None,
         beside: Mapping[str, Beside] | None = None,
+        makers: Mapping[int, Sequence[DeviceMaker]] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.second_encoder = second_encoder
         self.beside = nn.ModuleDict(dict(beside or {}))
-        self.replacement = replacement
+        self.makers = dict(makers or {})
         self.objective = objective
         self.fixed_dropout = fixed_dropout
         self.chunking = chunking
@@ -99,9 +99,8 @@ class SimCSEModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`."""
-        ids_BVL, mask_BVL = batch["input_ids"], batch["attention_mask"]
-        if self.replacement is not None:
-            ids_BVL = self.replacement(ids_BVL, mask_BVL)
+        mask_BVL = batch["attention_mask"]
+        ids_BVL = on_device(self.makers, batch["input_ids"], mask_BVL)
         pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
         passes = self._passes(mask_BVL, batch["chunks"])
         given = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD)

@@ -6,63 +6,99 @@ same seed gives the same run, and a resumed run draws what it would have drawn. 
 training step instead (`replacement.py`).
 """
 
-import random
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from random import Random
 
-import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.config.schema import AugmentationConfig
 from simcse_lit.errors import UserError
-from simcse_lit.text.corpus import Corpus
 from simcse_lit.text.lines import lines_of
-from simcse_lit.text.tokens import TEXT, token_table
-
-Augment = Callable[[str, random.Random], str]
+from simcse_lit.views.makers import TextMaker
 
 # Thai, Lao, Tibetan, Burmese, Khmer; kana, Bopomofo, Han.
 UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-COMPARED = 10_000  # texts by which an augmentation is judged
 
 
-def augmenter(config: AugmentationConfig, tokenizer: PreTrainedTokenizerFast) -> Augment | None:
-    """What changes a text, or None for `augmentation=none` and `mlm`.
+class WordMaker(TextMaker):
+    """What the makers of this file share: they change the words of a text, or its units where it has no blanks."""
 
-    It can be pickled: a data loader's worker may be a new process that gets it that way.
+    def setup(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Note the tokenizer, whose units are the words of a text without blanks between them."""
+        self.tokenizer = tokenizer
+
+    def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
+        """The changed words of a text with or without blanks between them."""
+        raise NotImplementedError
+
+    def __call__(self, text: str, rng: Random) -> str:
+        """The changed text; blanks between words become one."""
+        words = text.split()
+        if len(UNSPACED.findall(text)) <= len(words):
+            return " ".join(self.change(words, rng, spaced=True))
+        return "".join(self.change(units(text, self.tokenizer), rng, spaced=False)).strip()
+
+
+class Crop(WordMaker):
+    """Keeps a stretch of the text. Table 1, "crop".
 
     Args:
-        config: the group `augmentation` of `conf/`.
-        tokenizer: the model's; its units are the words of a text without blanks between them.
+        rate: share of the words that is cut off.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = share(rate)
+
+    def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
+        """As `crop`."""
+        return crop(words, self.rate, rng)
+
+
+class DeleteWords(WordMaker):
+    """Deletes some words. Table 1, "word deletion" and "delete one word".
+
+    Args:
+        rate: share of the words that is deleted; None for one word.
+    """
+
+    def __init__(self, rate: float | None = None) -> None:
+        self.rate = 0.0 if rate is None else share(rate)
+
+    def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
+        """As `delete_words`."""
+        return delete_words(words, self.rate, rng)
+
+
+class ReplaceBySynonym(WordMaker):
+    """Replaces one word by a synonym. Table 1, "synonym replacement".
+
+    Args:
+        synonyms: file of lines `word<TAB>synonym[<TAB>synonym...]`.
 
     Raises:
-        UserError: the file of synonyms cannot be read.
+        UserError: the file cannot be read.
     """
-    rate = config.rate
-    if config.name == "crop":
-        return partial(_change_words, crop, rate or 0.0, tokenizer)
-    if config.name == "word_deletion":
-        return partial(_change_words, delete_words, rate or 0.0, tokenizer)
-    if config.name == "delete_one_word":
-        return partial(_change_words, delete_words, 0.0, tokenizer)
-    if config.name == "synonym":
-        return partial(_change_words, replace_by_synonym, read_synonyms(config.synonyms or ""), tokenizer)
-    return None
+
+    def __init__(self, synonyms: str) -> None:
+        self.synonyms = read_synonyms(synonyms)
+
+    def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
+        """As `replace_by_synonym`."""
+        return replace_by_synonym(words if spaced else in_dictionary(words, self.synonyms), self.synonyms, rng)
 
 
-def _change_words(
-    change: Callable[..., list[str]], how: Any, tokenizer: PreTrainedTokenizerFast, text: str, generator: random.Random
-) -> str:
-    words = text.split()
-    if len(UNSPACED.findall(text)) <= len(words):
-        return " ".join(change(words, how, generator))
-    words = units(text, tokenizer)
-    return "".join(change(in_dictionary(words, how) if isinstance(how, dict) else words, how, generator)).strip()
+def share(rate: float) -> float:
+    """A rate, if it is a share of the words.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not 0 < rate < 1:
+        raise ValueError(f"rate={rate}: must be greater than 0 and below 1, a share of the words")
+    return rate
 
 
 def units(text: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -101,20 +137,20 @@ def removed(words: int, rate: float) -> int:
     return max(0, min(max(1, round(rate * words)), words - 1))
 
 
-def crop(words: Sequence[str], rate: float, generator: random.Random) -> list[str]:
+def crop(words: Sequence[str], rate: float, generator: Random) -> list[str]:
     """A stretch of the words, `removed(len(words), rate)` shorter, from a random place on. Table 1, "crop"."""
     cut = removed(len(words), rate)
     start = generator.randint(0, cut)
     return list(words[start : start + len(words) - cut])
 
 
-def delete_words(words: Sequence[str], rate: float, generator: random.Random) -> list[str]:
+def delete_words(words: Sequence[str], rate: float, generator: Random) -> list[str]:
     """The words without `removed(len(words), rate)` of them; with rate 0 one is deleted. Table 1, "word deletion"."""
     kept = sorted(generator.sample(range(len(words)), len(words) - removed(len(words), rate)))
     return [words[place] for place in kept]
 
 
-def replace_by_synonym(words: Sequence[str], synonyms: dict[str, list[str]], generator: random.Random) -> list[str]:
+def replace_by_synonym(words: Sequence[str], synonyms: dict[str, list[str]], generator: Random) -> list[str]:
     """The words with one of those that have synonyms replaced; as they are if there is none. Table 1, "synonym replacement".
 
     A word is looked up in lower case without the punctuation around it, which stays, as does a capital at its start.
@@ -148,39 +184,3 @@ def read_synonyms(name: str) -> dict[str, list[str]]:
     if not synonyms:
         raise UserError(f"{key}: {name}: the file is empty.")
     return synonyms
-
-
-class AugmentedCorpus(Corpus):
-    """A corpus of one view whose second view is a changed copy of the text, drawn anew in every epoch.
-
-    Args:
-        dataset: tokenised, with the column `text`.
-        tokenizer: the model's.
-        augment: changes a text.
-        max_length: tokens of a sentence.
-        seed: with the epoch and the example decides the change.
-    """
-
-    def __init__(
-        self, dataset: Any, tokenizer: PreTrainedTokenizerFast, augment: Augment, *, max_length: int, seed: int
-    ) -> None:
-        super().__init__(dataset, seed)
-        self.tokenizer = tokenizer
-        self.augment = augment
-        self.max_length = max_length
-
-    def unchanged(self) -> tuple[int, int]:
-        """Count the texts that the first epoch leaves as they are, and those that were compared, at most `COMPARED`."""
-        step = -(-len(self) // COMPARED)
-        rows = range(0, len(self), step)
-        texts = self.dataset[list(rows)][TEXT].to_pylist()
-        changed = (self.augment(text, self.generator(row)) for row, text in zip(rows, texts, strict=True))
-        return sum(new.split() == text.split() for new, text in zip(changed, texts, strict=True)), len(rows)
-
-    def __getitems__(self, indices: list[int]) -> pa.Table:
-        table = super().__getitems__(indices)
-        positives = [
-            (self.augment(text, self.generator(row)),) for row, text in zip(indices, table[TEXT].to_pylist(), strict=True)
-        ]
-        view1 = token_table(positives, self.tokenizer, self.max_length)["view0"]
-        return pa.table({"view0": table["view0"], "view1": view1})

@@ -3,7 +3,7 @@
 Other augmentations change the text before it is tokenised (`augmentation.py`). This one needs a forward pass, so it works
 in the training step, where the batch is.
 
-Shapes: B examples, V views, L length, N sentences, n of them, K vocabulary.
+Shapes: B examples, L length, N sentences, n of them, K vocabulary.
 """
 
 from dataclasses import replace
@@ -12,62 +12,87 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.architecture import longest_input
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.errors import UserError
+from simcse_lit.views.makers import DeviceMaker
 
 KEY = "augmentation.model"
 TOKENS = 2048  # of one pass, padding too: the scores of BERT's vocabulary then take 250 MB
 
 
-class Replacement:
-    """A frozen masked language model that guesses some tokens of the positives.
+class Replacement(DeviceMaker):
+    """A frozen masked language model that guesses some tokens of a view.
 
     It is no `nn.Module`, so what it holds is neither in checkpoints of the module that calls it nor among its parameters.
 
     Args:
-        language_model: has a trained head, and the vocabulary of `tokenizer`.
-        tokenizer: the backbone's; names the mask token and the special tokens.
         rate: share of a sentence's tokens that is replaced.
+        model: Hub id or folder of the language model; None for the backbone's own checkpoint. It is loaded whole, whatever
+            `model.num_layers` says.
     """
 
-    def __init__(self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rate: float) -> None:
-        self.language_model = language_model.eval().requires_grad_(False)
+    def __init__(self, rate: float, model: str | None = None) -> None:
         self.rate = rate
+        self.model = model
+
+    def setup(self, tokenizer: PreTrainedTokenizerFast, model: ModelConfig, longest: int) -> None:
+        """Load the language model.
+
+        Raises:
+            UserError: it cannot be loaded, has no head, another vocabulary or too few positions, or the tokenizer has no
+                mask token.
+        """
+        if tokenizer.mask_token_id is None:
+            raise UserError(
+                f"augmentation=mlm: the tokenizer of {model.name_or_path} has no mask token.\n"
+                "Use another augmentation, or a backbone that is a masked language model."
+            )
+        own = replace(model, num_layers=None, dropout=None, pretrained=True, gradient_checkpointing=False)
+        source = own if self.model is None else replace(own, name_or_path=self.model, revision=None, sha256=None)
+        language_model, its_tokenizer = load_backbone(source, mlm=True, own_head=True, key=KEY)
+        name = source.name_or_path
+        if its_tokenizer.get_vocab() != tokenizer.get_vocab():
+            raise UserError(
+                f"{KEY}: {name}: has another vocabulary than model.name_or_path={model.name_or_path}, and its guesses\n"
+                "are token ids. Name a language model with the backbone's own tokenizer."
+            )
+        takes = longest_input(language_model, its_tokenizer)
+        if longest > takes:
+            raise UserError(f"data.max_length={longest}: {KEY}={name} takes {takes} tokens at most.")
+        self.use(language_model, tokenizer)
+
+    def use(self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Take this language model, which has a trained head and the vocabulary of the tokenizer."""
+        self.language_model = language_model.eval().requires_grad_(False)
         self._mask_token_id: int = tokenizer.mask_token_id
         self._special_ids = torch.tensor(tokenizer.all_special_ids)
         self._vocab_size = len(tokenizer)
 
-    def __call__(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor) -> Tensor:
-        """The same ids, (B, V, L), with tokens of the positives, view 1, replaced; the ids given are not changed."""
-        replaced_BVL = input_ids_BVL.clone()
-        replaced_BVL[:, 1] = self.replace(input_ids_BVL[:, 1], attention_mask_BVL[:, 1])
-        return replaced_BVL
-
     @torch.no_grad()
-    def replace(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+    def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """Mask the chosen tokens of each sentence together, and put the likeliest token that is not special in each place.
 
         That may be the token that was there. Draws from torch's generator. Lengths stay, so plans of chunks stay valid.
 
         Args:
-            input_ids_NL: token ids, (N, L); not changed.
-            attention_mask_NL: 1 for real tokens, (N, L).
+            ids_BL: token ids, (B, L); not changed.
+            mask_BL: 1 for real tokens, (B, L).
 
         Returns:
-            Token ids, (N, L).
+            Token ids, (B, L).
 
         Source: SimCSE section 3.1 and Table 1.
         """
-        self._move_to(input_ids_NL.device)
-        replaceable_NL = attention_mask_NL.bool() & ~torch.isin(input_ids_NL, self._special_ids)
-        chosen_NL = choose(replaceable_NL, self.rate)
-        masked_NL = input_ids_NL.masked_fill(chosen_NL, self._mask_token_id)
-        rows = max(1, TOKENS // input_ids_NL.shape[1])
-        parts = zip(masked_NL.split(rows), attention_mask_NL.split(rows), strict=True)
-        guesses_NL = torch.cat([self._guess(masked_nL, mask_nL) for masked_nL, mask_nL in parts])
-        return torch.where(chosen_NL, guesses_NL, input_ids_NL)
+        self._move_to(ids_BL.device)
+        replaceable_BL = mask_BL.bool() & ~torch.isin(ids_BL, self._special_ids)
+        chosen_BL = choose(replaceable_BL, self.rate)
+        masked_BL = ids_BL.masked_fill(chosen_BL, self._mask_token_id)
+        rows = max(1, TOKENS // ids_BL.shape[1])
+        parts = zip(masked_BL.split(rows), mask_BL.split(rows), strict=True)
+        guesses_BL = torch.cat([self._guess(masked_nL, mask_nL) for masked_nL, mask_nL in parts])
+        return torch.where(chosen_BL, guesses_BL, ids_BL)
 
     def _guess(self, masked_nL: Tensor, attention_mask_nL: Tensor) -> Tensor:
         """The likeliest token of each place, (n, L)."""
@@ -96,40 +121,3 @@ def choose(replaceable_NL: Tensor, rate: float) -> Tensor:
     draws_NL = torch.rand(replaceable_NL.shape, device=replaceable_NL.device).masked_fill(~replaceable_NL, 2.0)
     place_NL = draws_NL.argsort(1).argsort(1)  # in the order of the draws, in which the others come last
     return (place_NL < count_N[:, None]) & replaceable_NL
-
-
-def load_replacement(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> Replacement | None:
-    """What `augmentation=mlm` asks for, else None: the language model of `augmentation.model`, or the backbone's own.
-
-    It is loaded whole, whatever `model.num_layers` says.
-
-    Args:
-        config: of a run.
-        tokenizer: the backbone's.
-
-    Raises:
-        UserError: the model cannot be loaded, has no head, another vocabulary or too few positions, or the backbone's
-            tokenizer has no mask token.
-    """
-    if config.augmentation.name != "mlm":
-        return None
-    if tokenizer.mask_token_id is None:
-        raise UserError(
-            f"augmentation=mlm: the tokenizer of {config.model.name_or_path} has no mask token.\n"
-            "Use another augmentation, or a backbone that is a masked language model."
-        )
-    own = replace(config.model, num_layers=None, dropout=None, pretrained=True, gradient_checkpointing=False)
-    given = config.augmentation.model
-    source = own if given is None else replace(own, name_or_path=given, revision=None, sha256=None)
-    language_model, its_tokenizer = load_backbone(source, mlm=True, own_head=True, key=KEY)
-    name = source.name_or_path
-    if its_tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise UserError(
-            f"{KEY}: {name}: has another vocabulary than model.name_or_path={config.model.name_or_path}, and its guesses\n"
-            "are token ids. Name a language model with the backbone's own tokenizer."
-        )
-    longest = longest_input(language_model, its_tokenizer)
-    if config.data.max_length > longest:
-        raise UserError(f"data.max_length={config.data.max_length}: {KEY}={name} takes {longest} tokens at most.")
-    assert config.augmentation.rate is not None  # validation has seen to it
-    return Replacement(language_model, tokenizer, config.augmentation.rate)

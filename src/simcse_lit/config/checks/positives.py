@@ -1,9 +1,11 @@
 """Checks of what the views of a training example are, where they come from, and how they are encoded."""
 
+from simcse_lit.config import options
 from simcse_lit.config.resolvers import suffixes
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.errors import UserError
+from simcse_lit.errors import UserError, did_you_mean
 
+OURS = ("none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm")  # files of conf/augmentation/
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
@@ -20,9 +22,11 @@ def check_views(config: TrainConfig) -> None:
         UserError: as above.
     """
     _check_columns(config)
-    _check_augmentation(config)
+    if config.augmentation.name in OURS:
+        _check_augmentation(config)
     _check_positives(config)
     _check_encoders(config)
+    _check_makers(config)
 
 
 def _check_columns(config: TrainConfig) -> None:
@@ -115,4 +119,16 @@ def _check_encoders(config: TrainConfig) -> None:
         raise UserError(
             "loss.fixed_dropout=true: one mask for two views needs the same text in both, and one encoder.\n"
             "Use loss=unsup augmentation=none data.next_sentences=null loss.encoders=1."
+        )
+
+
+def _check_makers(config: TrainConfig) -> None:
+    name, makers = config.augmentation.name, config.augmentation.makers
+    if name == "none" and makers:
+        raise UserError("augmentation.makers: need a name, by which reports list them. Add augmentation.name=NAME.")
+    if name != "none" and not makers:
+        known = options("augmentation")
+        raise UserError(
+            f"augmentation.name={name}: has no augmentation.makers, so it changes nothing.{did_you_mean(name, known)}\n"
+            f"Choose one of {', '.join(known)} as augmentation=NAME; it brings its makers."
         )

@@ -1,0 +1,42 @@
+"""A corpus some of whose views are made anew in every epoch."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from simcse_lit.text.corpus import Corpus
+from simcse_lit.views.encoded import TEXT, EncodedViews
+
+COMPARED = 10_000  # texts by which makers are judged
+
+
+class ChangingCorpus(Corpus):
+    """A corpus with views that makers change. Seed, epoch, example and view decide what they draw.
+
+    Args:
+        dataset: tokenised, with the texts that the makers need.
+        seed: as above.
+        views: of an example.
+    """
+
+    def __init__(self, dataset: Any, seed: int, views: EncodedViews) -> None:
+        super().__init__(dataset, seed)
+        self.views = views
+
+    def unchanged(self) -> tuple[int, int]:
+        """Count the examples in whose first epoch the makers change nothing, and those compared, at most `COMPARED`."""
+        step = -(-len(self) // COMPARED)
+        rows = range(0, len(self), step)
+        table = self.dataset[list(rows)]
+        made = [(number, table[f"{TEXT}{self.views.views[number].column}"].to_pylist()) for number in self.views.made]
+        same = (
+            all(self.views.unchanged(number, texts[place], self.generator(row, number)) for number, texts in made)
+            for place, row in enumerate(rows)
+        )
+        return sum(same), len(rows)
+
+    def __getitems__(self, indices: list[int]) -> pa.Table:
+        table = super().__getitems__(indices)
+        texts = {column: table[f"{TEXT}{column}"].to_pylist() for column in self.views.kept}
+        stored = table.drop_columns([f"{TEXT}{column}" for column in self.views.kept])
+        return self.views.with_made(stored, texts, lambda place, view: self.generator(indices[place], view))

@@ -1,0 +1,20 @@
+"""The views of a configuration, for tests of what reads them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from simcse_lit.config.schema import DataConfig, ModelConfig
+from simcse_lit.views.encoded import EncodedViews
+from simcse_lit.views.view import View, resolve, set_up
+
+
+def views_of(data: DataConfig, tokenizer: PreTrainedTokenizerFast, makers: Sequence[Any] = ()) -> tuple[View, ...]:
+    views = resolve(data, makers)
+    set_up(views, tokenizer, ModelConfig(), data.max_length)
+    return views
+
+
+def encoded(data: DataConfig, tokenizer: PreTrainedTokenizerFast, makers: Sequence[Any] = ()) -> EncodedViews:
+    return EncodedViews(views_of(data, tokenizer, makers), tokenizer, data.max_length)
