@@ -13,7 +13,7 @@ Shapes: B examples, V views, L length, D numbers of a vector.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 
 Make = Callable[[], Term]
+Views = int | Sequence[str]
 Part = str | Mapping[str, Any]  # a head or a pooler
 VOCABULARY = Vocabulary(size=100, mask_token_id=4, special_ids=(0, 1, 2))
 USUAL: Make = partial(InfoNCE, 0.05)  # the term beside which heads and poolers are checked
@@ -55,13 +56,15 @@ SETTINGS: dict[str, Any] = {
 EXACT = 1e-10  # largest relative error of a gradient in float64
 
 
-def check_term(make: Make, *, views: int = 3, draws: bool = False, beside: Mapping[str, Any] = MappingProxyType({})) -> None:
+def check_term(
+    make: Make, *, views: Views = 3, draws: bool = False, beside: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Check everything below.
 
     Args:
         make: makes the term, the same each time. A class, a function of a module or a `functools.partial` of one, since
             other processes call it too.
-        views: V of the batches: 3 has a hard negative.
+        views: V of the batches, of which the third and on are hard negatives; or the roles of V views.
         beside: the nodes of `loss.beside` that it needs.
         draws: the term draws random numbers. Two processes draw others than one does, so they are not compared.
     """
@@ -89,7 +92,7 @@ def check_pooler(node: Part) -> None:
     """
     check_processes(USUAL, pooler=node)
     _check_alone(USUAL, pooler=node)
-    encoder = _Trained(USUAL, **{**SETTINGS, "pooler": node}).double().trained.encoder.eval()
+    encoder = _Trained(USUAL, **{**SETTINGS, "roles": roles_of(2), "pooler": node}).double().trained.encoder.eval()
     ids_NL, mask_NL = (tensor.flatten(0, 1) for tensor in batch_of(2).values())
     together_ND = encoder.embed(F.pad(ids_NL, (0, 5)), F.pad(mask_NL, (0, 5)))
     for row, length in enumerate(mask_NL.sum(1).tolist()):
@@ -98,7 +101,7 @@ def check_pooler(node: Part) -> None:
         assert error < EXACT, f"padding and other sentences change a vector by {error:.1e}"
 
 
-def _check_alone(make: Make, *, views: int = 3, **part: Any) -> None:
+def _check_alone(make: Make, *, views: Views = 3, **part: Any) -> None:
     """What one process can check."""
     check_micro_batches(make, views=views, **part)
     check_packing(make, views=views, **part)
@@ -108,17 +111,18 @@ def _check_alone(make: Make, *, views: int = 3, **part: Any) -> None:
     check_training(make, views=views, **part)
 
 
-def check_formula(make: Make, reference: Callable[[Tensor], float], *, views: int = 3) -> None:
+def check_formula(make: Make, reference: Callable[[Tensor], float], *, views: Views = 3) -> None:
     """The loss is that of a plain reference implementation, of random vectors (B, V, D) in float64."""
-    vectors_BVD = torch.randn(5, views, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    roles = roles_of(views)
+    vectors_BVD = torch.randn(5, len(roles), 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     term = make()
     term.setup(32, VOCABULARY)
-    loss = _loss(term.double()(step_of(vectors_BVD))).item()
+    loss = _loss(term.double()(step_of(vectors_BVD, roles))).item()
     expected = reference(vectors_BVD)
     assert abs(loss - expected) <= 1e-6 * max(abs(expected), 1.0), f"the loss is {loss}, and the reference says {expected}"
 
 
-def check_draws(make: Make, *, views: int = 3, draws: bool = False, **part: Any) -> None:
+def check_draws(make: Make, *, views: Views = 3, draws: bool = False, **part: Any) -> None:
     """A term draws only if it says so, and another term changes neither its draws nor the dropout of the encoder."""
     first, second = (_steps(make, views=views, seed=seed, steps=1, **part) for seed in (0, 1))
     differ = not torch.equal(first["loss 0"], second["loss 0"])
@@ -128,7 +132,7 @@ def check_draws(make: Make, *, views: int = 3, draws: bool = False, **part: Any)
     _assert_same(joined, alone, "another term that draws beside it")
 
 
-def check_processes(make: Make, *, views: int = 3, **part: Any) -> None:
+def check_processes(make: Make, *, views: Views = 3, **part: Any) -> None:
     """Two processes with half of the batch each have the gradients and the state of one process with all of it."""
     with TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(_work, (make, views, part, folder), nprocs=2)
@@ -136,18 +140,18 @@ def check_processes(make: Make, *, views: int = 3, **part: Any) -> None:
     _assert_same(two, _steps(make, views=views, **part), "two processes")
 
 
-def check_micro_batches(make: Make, *, views: int = 3, **part: Any) -> None:
+def check_micro_batches(make: Make, *, views: Views = 3, **part: Any) -> None:
     """Micro-batches have the gradients and the state of the whole batch, under dropout too."""
     micro = _steps(make, views=views, **part, how="always", micro_batch_size=1)
     _assert_same(micro, _steps(make, views=views, **part), "micro-batches")
 
 
-def check_packing(make: Make, *, views: int = 3, **part: Any) -> None:
+def check_packing(make: Make, *, views: Views = 3, **part: Any) -> None:
     """Sentences that are packed several a row have the gradients and the state of padded ones."""
     _assert_same(_steps(make, views=views, **part, how="packed"), _steps(make, views=views, **part), "packing")
 
 
-def check_resume(make: Make, *, views: int = 3, **part: Any) -> None:
+def check_resume(make: Make, *, views: Views = 3, **part: Any) -> None:
     """A run that was stopped and continued from its state ends bit for bit as one that was not."""
     whole = _steps(make, views=views, **part, dropout=True, steps=3)
     continued = _steps(make, views=views, **part, dropout=True, steps=3, stop_after=2)
@@ -155,7 +159,7 @@ def check_resume(make: Make, *, views: int = 3, **part: Any) -> None:
         assert torch.equal(continued[name], value), f"after a stop and a resume, {name} is another; is it a buffer?"
 
 
-def check_corners(make: Make, *, views: int = 3, **part: Any) -> None:
+def check_corners(make: Make, *, views: Views = 3, **part: Any) -> None:
     """Loss and gradient are finite for equal examples, a positive that is its anchor, and a batch of one example."""
     ids_BVL, mask_BVL = batch_of(views).values()
     corners = {
@@ -169,7 +173,7 @@ def check_corners(make: Make, *, views: int = 3, **part: Any) -> None:
         assert not bad, f"with {name}, not finite: {', '.join(bad)}"
 
 
-def check_precision(make: Make, *, views: int = 3, **part: Any) -> None:
+def check_precision(make: Make, *, views: Views = 3, **part: Any) -> None:
     """Under bfloat16 autocast the loss is finite and within 2 % of that in float32."""
     exact, half = (
         _steps(make, views=views, **part, dtype=torch.float32, half=half)["loss 0"].item() for half in (False, True)
@@ -177,7 +181,7 @@ def check_precision(make: Make, *, views: int = 3, **part: Any) -> None:
     assert abs(half - exact) <= 0.02 * max(abs(exact), 1.0), f"in bfloat16 the loss is {half}, in float32 {exact}"
 
 
-def check_training(make: Make, *, views: int = 3, **part: Any) -> None:
+def check_training(make: Make, *, views: Views = 3, **part: Any) -> None:
     """A hundred steps with the term beside InfoNCE lower the loss, and leave half of the effective rank that the vectors
     have after as many of InfoNCE alone."""
     settings: dict[str, Any] = {"dropout": True, "dtype": torch.float32, "adam": True, "lr": 1e-4, "ranks": True}
@@ -190,24 +194,37 @@ def check_training(make: Make, *, views: int = 3, **part: Any) -> None:
     assert rank > least, f"after a hundred steps the vectors have an effective rank of {rank:.1f}, below {least:.1f}"
 
 
-def step_of(vectors_BVD: Tensor) -> Step:
-    """A step with these vectors, for terms that make no further pass of the encoder."""
+def step_of(vectors_BVD: Tensor, roles: Sequence[str] | None = None) -> Step:
+    """A step with these vectors, for terms that make no further pass of the encoder.
+
+    Args:
+        vectors_BVD: the vectors, (B, V, D).
+        roles: of the views; None for anchor, positive and hard negatives.
+    """
 
     def nothing(*arguments: Any) -> Any:
         raise AssertionError("the term makes a further pass of the encoder; check it with check_term")
 
     batch, views, _ = vectors_BVD.shape
     ids_BVL = torch.arange(batch * views * 4).reshape(batch, views, 4)
-    return Step(ids_BVL, torch.ones_like(ids_BVL), vectors_BVD, vectors_BVD, 0, 10, 0, Passes(nothing, nothing, nothing))
+    given = (ids_BVL, torch.ones_like(ids_BVL), vectors_BVD, vectors_BVD)
+    return Step(*given, 0, 10, 0, Passes(nothing, nothing, nothing), roles_of(roles or views))
 
 
-def batch_of(views: int, number: int = 0) -> dict[str, Tensor]:
+def roles_of(views: Views) -> tuple[str, ...]:
+    """The roles of views: anchor, positive and hard negatives for a number of them."""
+    if isinstance(views, int):
+        return ("anchor", "positive", *["hard_negative"] * (views - 2))
+    return tuple(views)
+
+
+def batch_of(views: Views, number: int = 0) -> dict[str, Tensor]:
     """`input_ids` and `attention_mask` of four examples of different lengths, (4, V, 30)."""
-    generator = torch.Generator().manual_seed(number)
-    length_N = torch.randint(3, 31, (4 * views,), generator=generator)
+    generator, count = torch.Generator().manual_seed(number), len(roles_of(views))
+    length_N = torch.randint(3, 31, (4 * count,), generator=generator)
     mask_NL = torch.arange(30) < length_N[:, None]
     ids_NL = torch.randint(5, VOCABULARY.size, mask_NL.shape, generator=generator) * mask_NL
-    return {"input_ids": ids_NL.unflatten(0, (4, views)), "attention_mask": mask_NL.long().unflatten(0, (4, views))}
+    return {"input_ids": ids_NL.unflatten(0, (4, count)), "attention_mask": mask_NL.long().unflatten(0, (4, count))}
 
 
 class _Noise(Term):
@@ -232,6 +249,7 @@ class _Trained(nn.Module):
         pooler: Part,
         head: Part,
         beside: Mapping[str, Any],
+        roles: tuple[str, ...],
     ) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -263,6 +281,7 @@ class _Trained(nn.Module):
             made_of={},
             seed=seed,
             beside=others,
+            roles=roles,
         )
         cast(Any, self.trained)._log_loss = lambda name, loss: None
 
@@ -276,7 +295,7 @@ class _Trained(nn.Module):
 def _steps(
     make: Make,
     *,
-    views: int = 3,
+    views: Views = 3,
     steps: int = 2,
     stop_after: int | None = None,
     batches: list[dict[str, Tensor]] | None = None,
@@ -290,7 +309,7 @@ def _steps(
     **settings: Any,
 ) -> dict[str, Tensor]:
     """Train a few steps; the losses, the gradients of the last, and the buffers after it."""
-    settings = {**SETTINGS, **settings}
+    settings = {**SETTINGS, "roles": roles_of(views), **settings}
     model = _Trained(make, **settings).to(dtype)
     found = dict[str, Tensor]()
     wrapped: nn.Module = model
@@ -335,7 +354,7 @@ def _effective_rank(encoder: SentenceEncoder) -> Tensor:
     return torch.exp(-(share * share.clamp(min=1e-12).log()).sum())
 
 
-def _work(rank: int, make: Make, views: int, part: dict[str, Any], folder: str) -> None:
+def _work(rank: int, make: Make, views: Views, part: dict[str, Any], folder: str) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

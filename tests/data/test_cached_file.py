@@ -181,7 +181,7 @@ from tests.conftest import ROOT, train_config
 from tests.views.encoded import encoded
 schema.register(); resolvers.register()
 tokenisation.BLOCK = 20
-real, calls = EncodedViews.table, []
+real, calls = EncodedViews.stored_ids, []
 
 def table(*arguments):
     calls.append(arguments)
@@ -189,7 +189,7 @@ def table(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments)
 
-EncodedViews.table = table
+EncodedViews.stored_ids = table
 config = train_config("model=tiny", "data=file", f"data.train_file={sys.argv[1]}", f"data.cache_dir={sys.argv[2]}").data
 tokenisation.tokenised_corpus(config, encoded(config, AutoTokenizer.from_pretrained(sys.argv[3])))
 """

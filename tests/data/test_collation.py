@@ -176,6 +176,7 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "revision": None,
             "columns": ["text"],
             "nli_labels": ["entailment", "contradiction", "neutral"],
+            "views": None,
             "next_sentences": None,
             "on_bad_row": "error",
             "max_length": 32,

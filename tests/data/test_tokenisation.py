@@ -56,6 +56,7 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "revision": None,
             "columns": ["text"],
             "nli_labels": ["entailment", "contradiction", "neutral"],
+            "views": None,
             "next_sentences": None,
             "on_bad_row": "error",
             "batch_size": 4,
@@ -189,7 +190,7 @@ def test_second_time_neither_reads_text_nor_writes(
     (file,) = Path(config.cache_dir).iterdir()
     written = file.stat().st_mtime_ns
     monkeypatch.setattr(tokenisation, "read_examples", lambda *arguments: pytest.fail("the text was read again"))
-    monkeypatch.setattr(EncodedViews, "table", lambda *arguments: pytest.fail("the text was tokenised again"))
+    monkeypatch.setattr(EncodedViews, "stored_ids", lambda *arguments: pytest.fail("the text was tokenised again"))
     assert tokenised_corpus(config, load())["view0"][:] == made
     assert cached(config) == {file.name} and file.stat().st_mtime_ns == written
 
@@ -310,9 +311,9 @@ def test_a_file_may_have_as_long_a_name_as_the_file_system_takes(make_config: Ma
 def test_interrupted_corpus_leaves_nothing_and_is_made_the_next_time(
     make_config: MakeConfig, wiki: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
 ) -> None:
-    config, real, calls = make_config(wiki), EncodedViews.table, []
+    config, real, calls = make_config(wiki), EncodedViews.stored_ids, []
 
-    def interrupted(*arguments: Any) -> pa.Table:
+    def interrupted(*arguments: Any) -> dict[str, pa.Array]:
         calls.append(arguments)
         if len(calls) == 3:
             raise failure
@@ -320,7 +321,7 @@ def test_interrupted_corpus_leaves_nothing_and_is_made_the_next_time(
 
     with monkeypatch.context() as patch:
         patch.setattr(tokenisation, "BLOCK", 10)
-        patch.setattr(EncodedViews, "table", interrupted)
+        patch.setattr(EncodedViews, "stored_ids", interrupted)
         with pytest.raises(failure):
             tokenised_corpus(config, load())
     assert cached(config) == set()

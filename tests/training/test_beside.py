@@ -21,7 +21,7 @@ from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.queue import Queue
 from simcse_lit.objective.step import Step
 from simcse_lit.objective.term import Term
-from simcse_lit.testing import SETTINGS, _steps, _Trained, batch_of, check_term, step_of
+from simcse_lit.testing import SETTINGS, _steps, _Trained, batch_of, check_term, roles_of, step_of
 from simcse_lit.training.beside import Momentum, build_beside
 from tests.conftest import Cli
 from tests.encoders import small_bert
@@ -43,7 +43,7 @@ class Agreement(Term):
 
     def forward(self, step: Step) -> Tensor:
         theirs_BD = step.passes.encode(step.ids_BVL[:, 0], step.mask_BVL[:, 0], encoder="other")
-        return (step.vectors_BVD[:, 0] - theirs_BD).square().sum(1).mean()
+        return (step.of("anchor") - theirs_BD).square().sum(1).mean()
 
 
 class Steady(Term):
@@ -104,7 +104,9 @@ def test_the_loss_counts_the_filled_keys_alone() -> None:
 
 
 def test_a_momentum_encoder_is_the_average_that_its_decay_says_and_never_trained() -> None:
-    model = _Trained(partial(with_queue, 3, "slow"), **{**SETTINGS, "beside": MOMENTUM, "dropout": True}).double()
+    model = _Trained(
+        partial(with_queue, 3, "slow"), **{**SETTINGS, "roles": roles_of(3), "beside": MOMENTUM, "dropout": True}
+    ).double()
     slow, encoder = cast(Momentum, model.trained.beside["slow"]).encoder, model.trained.encoder
     before = {name: value.clone() for name, value in slow.state_dict().items()}
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in before.items())

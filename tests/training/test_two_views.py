@@ -8,6 +8,7 @@ from torch import Tensor
 
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
+from simcse_lit.testing import roles_of
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 from tests.encoders import objective_of, ragged_batch, small_bert
@@ -28,6 +29,7 @@ def module_of(encoder: SentenceEncoder, second: SentenceEncoder | None = None, *
         scorer=None,  # type: ignore[arg-type]
         made_of={},
         seed=0,
+        roles=(),  # of the batch: see `step`
         second_encoder=second,
         **settings,
     )
@@ -41,6 +43,7 @@ def batch_of(*views: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
 
 
 def step(module: Any, batch: dict[str, Tensor]) -> Tensor:
+    module.roles = roles_of(batch["input_ids"].shape[1])
     loss: Tensor = module.training_step(module.on_before_batch_transfer(batch, 0), 0)
     return loss
 

@@ -83,9 +83,9 @@ def made_ids(tokenizer: PreTrainedTokenizerFast, makers: Sequence[Any], texts: S
     for maker in makers:
         maker.setup(tokenizer)
     views = EncodedViews([View(0, "anchor"), View(0, "positive", tuple(makers))], tokenizer, length)
-    table = views.table([(text,) for text in texts])
-    batch = views.with_made(table, {0: texts}, lambda example, view: Random(1000 * view + example))
-    assert views.places == (0, 1) and batch.column_names == ["view0", "view1"]
+    made = views.made_ids({0: texts}, lambda example, view: Random(1000 * view + example))
+    batch = views.stored_ids([(text,) for text in texts]) | made
+    assert views.places == (0, 1) and list(batch) == ["view0", "view1"]
     assert batch["view0"].to_pylist() == tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]
     return batch["view1"].to_pylist()
 
@@ -143,8 +143,9 @@ def test_the_positive_draws_from_seed_epoch_and_example_and_another_view_from_it
     for place, ids in zip([8, 3], found, strict=True):
         expected = " ".join(crop(TEXTS[place].split(), 0.3, Random(derived_seed(7, 2, place))))
         assert tokenizer.decode(ids, skip_special_tokens=True) == expected
-    assert data.corpus.generator(8, 0).random() == Random(derived_seed(7, 2, 8, 0)).random()
-    assert data.corpus.generator(8, 2).random() == Random(derived_seed(7, 2, 8, 2)).random()
+    assert data.corpus.generator(8, 0).random() == Random(derived_seed(7, 2, 8, 1)).random()
+    assert data.corpus.generator(8, 2).random() == Random(derived_seed(7, 2, 8, 3)).random()
+    assert len({data.corpus.generator(8, view).random() for view in range(4)}) == 4
 
 
 def test_a_stream_draws_from_seed_batch_and_place(tokenizer: PreTrainedTokenizerFast, file: Path) -> None:

@@ -31,8 +31,8 @@ class Memory(Term):
 
     def forward(self, step: Step) -> Tensor:
         """The mean over this process's anchors; the candidates are those of all processes."""
-        anchor_BD = F.normalize(self.map(step.vectors_BVD[:, 0]), dim=1)
-        positive_ND = F.normalize(step.gather(step.vectors_BVD[:, 1]), dim=1)
+        anchor_BD = F.normalize(self.map(step.of("anchor")), dim=1)
+        positive_ND = F.normalize(step.gather(step.of("positive")), dim=1)
         empty_K = torch.arange(self.size, device=self.written.device) >= self.written
         old_BK = (anchor_BD @ self.keys_KD.T).masked_fill(empty_K, -torch.inf)
         logits_BC = torch.cat([anchor_BD @ positive_ND.T, old_BK], dim=1) / self.temperature
@@ -40,7 +40,7 @@ class Memory(Term):
 
     def after_step(self, step: Step) -> None:
         """Put the positives of all processes into the queue, over the oldest keys."""
-        positive_ND = F.normalize(step.gather(step.vectors_BVD[:, 1]), dim=1)[-self.size :]
+        positive_ND = F.normalize(step.gather(step.of("positive")), dim=1)[-self.size :]
         places_N = (self.written + torch.arange(len(positive_ND), device=self.written.device)) % self.size
         self.keys_KD[places_N] = positive_ND
         self.written += len(positive_ND)

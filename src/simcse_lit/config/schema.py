@@ -56,10 +56,18 @@ class LossConfig:
 
 
 @dataclass
+class ViewConfig:
+    column: str = MISSING
+    role: str = MISSING
+    makers: list[Any] = field(default_factory=list)  # a view of a list has no file of conf/ that could say it
+
+
+@dataclass
 class DataConfig:
     train_file: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # a union with a list is no OmegaConf type
     revision: str | None = MISSING
     columns: list[str] = MISSING
+    views: list[ViewConfig] | None = MISSING
     nli_labels: list[str] = MISSING
     next_sentences: int | None = MISSING
     on_bad_row: str = MISSING

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
+from simcse_lit.config.views import has_role
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches, ViewCollator
 from simcse_lit.data.order import RankBatches
 from simcse_lit.data.streaming import StreamedBatches
@@ -122,14 +123,14 @@ class SimCSEDataModule(pl.LightningDataModule):
         check(read, examples)
         rest = self._batches().rest
         found = {**asdict(read), "examples": examples, "shortest_batch": rest or self.config.batch_size}
-        if rest == 1 and len(self.config.columns) < 3:
+        if rest == 1 and not has_role(self.config, "hard_negative"):
             log.warning(
                 "The last batch of an epoch has one example, so no in-batch negatives: its loss is 0.\n"
                 "data.drop_last=true leaves it out."
             )
         if isinstance(self.corpus, ChangingCorpus):
             found["unchanged"], found["compared"] = self.corpus.unchanged()
-            if found["unchanged"] == found["compared"]:
+            if found["unchanged"] == found["compared"] and len(self.config.columns) == 1:
                 log.warning("The augmentation changes none of the texts: anchor and positive are the same text.")
         return found
 

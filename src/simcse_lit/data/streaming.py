@@ -12,6 +12,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
+import pyarrow as pa
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -84,7 +85,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
             fields = [row.fields for row in rows[start : start + self.share]]
             texts = {column: [texts[column] for texts in fields] for column in self.views.kept}
             draw = partial(self._generator, number)
-            yield self._collate(self.views.with_made(self.views.table(fields), texts, draw))
+            yield self._collate(pa.table(self.views.stored_ids(fields) | self.views.made_ids(texts, draw)))
 
     def _generator(self, batch: int, place: int, view: int) -> random.Random:
         return drawn_from(self.seed, batch, self.rank * self.share + place, view)
@@ -96,7 +97,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
             full = False
             while len(batch := list(islice(rows, size))) == size:
                 if not full and number == 0:
-                    _refuse_one_text(batch)
+                    self._refuse_one_text(batch)
                 full = True
                 yield batch
             if not full:
@@ -105,6 +106,14 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
                     "Lower data.batch_size."
                 )
             number += 1
+
+    def _refuse_one_text(self, batch: list[Row]) -> None:
+        contrasted = {view.column for view in self.views.views if view.role in ("anchor", "positive")}
+        if len(batch) > 1 and any(len({row.fields[column] for row in batch}) == 1 for column in contrasted):
+            raise UserError(
+                f"{KEY}: all {len(batch):,} rows of the first batch hold one text, and the other rows are the negatives:\n"
+                "nothing can be learnt. Give different texts, or a larger data.shuffle_buffer."
+            )
 
     def _one_pass(self, number: int) -> Iterator[Row]:
         generator = random.Random(derived_seed(self.seed, number))
@@ -156,14 +165,6 @@ def shuffled(rows: Iterator[Row], size: int, generator: random.Random) -> Iterat
         buffer[place] = row
     generator.shuffle(buffer)
     yield from buffer
-
-
-def _refuse_one_text(batch: list[Row]) -> None:
-    if len(batch) > 1 and any(len(set(texts)) == 1 for texts in list(zip(*(row.fields for row in batch), strict=True))[:2]):
-        raise UserError(
-            f"{KEY}: all {len(batch):,} rows of the first batch hold one text, and the other rows are the negatives:\n"
-            "nothing can be learnt. Give different texts, or a larger data.shuffle_buffer."
-        )
 
 
 class _BadRowsNow(BadRows):

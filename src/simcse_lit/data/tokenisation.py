@@ -30,6 +30,7 @@ from simcse_lit.text.rows import BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
 from simcse_lit.views.documents import FOLLOWERS, followed, sentences_of_documents
 from simcse_lit.views.encoded import IDS, TEXT, EncodedViews
+from simcse_lit.views.view import column_names
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +130,9 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
     fields += [(FOLLOWERS, pa.int32())] if config.next_sentences else []
     schema = pa.schema(fields)
     bad = counter(sources, config.on_bad_row)
+    names = column_names(views.views, columns)
     rows = _rows(sources, config, bad)
-    counting, written = Counting(columns), 0
+    counting, written = Counting(names), 0
     with (
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
@@ -138,13 +140,13 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
     ):
         while block := [row.fields for row in islice(rows, BLOCK)]:
             texts = [row[:columns] for row in block]
-            table = views.table(texts, counting.tokens)
+            made = views.stored_ids(texts, counting.tokens)
             counting.add(texts)
             for column in views.kept:
-                table = table.append_column(f"{TEXT}{column}", pa.array([row[column] for row in block], pa.string()))
+                made[f"{TEXT}{column}"] = pa.array([row[column] for row in block], pa.string())
             if config.next_sentences:
-                table = table.append_column(FOLLOWERS, pa.array([row[-1] for row in block], pa.int32()))
-            writer.write_table(table)
+                made[FOLLOWERS] = pa.array([row[-1] for row in block], pa.int32())
+            writer.write_table(pa.table(made))
             written += len(block)
             bar.update(len(block))
     bad.finish()
@@ -153,8 +155,8 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
         if len(config.columns) > 1 and labelled_columns(sources[0].header):
             labels = config.nli_labels[: len(config.columns) - 1]
             pairing = f"\nOf labelled NLI an example needs a premise with a hypothesis of each of: {', '.join(labels)}."
-        names = ", ".join(source.name for source in sources)
-        raise UserError(f"data.train_file: {names}: holds no usable rows.{pairing}")
+        files = ", ".join(source.name for source in sources)
+        raise UserError(f"data.train_file: {files}: holds no usable rows.{pairing}")
     log.info("Tokenised %s rows.", f"{written:,}")
     rows_read = written if config.next_sentences else bad.rows
     left_out = bad.count + bad.unlabelled

@@ -15,6 +15,8 @@ from simcse_lit.text.tokens import TokenCounts
 
 log = logging.getLogger(__name__)
 
+CONTRASTED = ("texts", "anchors", "positives")  # of other examples these are the negatives
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -25,7 +27,7 @@ class Summary:
         left_out: bad rows, and those of NLI without a gold label.
         unlabelled: the latter.
         examples: that were made of the others.
-        duplicates: for each view, examples whose text an earlier example has.
+        duplicates: for each column, examples whose text an earlier example has.
         cut: texts that are longer than `max_length` tokens.
         blank: texts of which the tokenizer leaves nothing, or unknown tokens only.
         max_length: tokens of a text, with special tokens.
@@ -46,14 +48,14 @@ class Counting:
     """Counts what a summary says while a corpus is tokenised, in 8 bytes a text.
 
     Args:
-        views: how many a row has.
+        names: of the texts of a row, in the plural.
     """
 
-    views: int
+    names: Sequence[str]
     tokens: TokenCounts = field(default_factory=TokenCounts)
 
     def __post_init__(self) -> None:
-        self._hashes = [array("q") for _ in range(self.views)]
+        self._hashes = [array("q") for _ in self.names]
 
     def add(self, rows: Iterable[Sequence[str]]) -> None:
         """Count the texts of some examples."""
@@ -63,11 +65,9 @@ class Counting:
     def summary(self, *, rows: int, left_out: int, unlabelled: int, max_length: int) -> Summary:
         """Return what was counted."""
         examples = len(self._hashes[0])
-        names = ["texts"] if self.views == 1 else ["anchors", "positives", "hard negatives"]
-        names += [f"hard negatives {number}" for number in range(2, self.views - 1)]
         duplicates = {
             name: examples - np.unique(np.frombuffer(hashes, np.int64)).size
-            for name, hashes in zip(names, self._hashes, strict=False)
+            for name, hashes in zip(self.names, self._hashes, strict=True)
         }
         return Summary(rows, left_out, unlabelled, examples, duplicates, **asdict(self.tokens), max_length=max_length)
 
@@ -83,14 +83,16 @@ def check(summary: Summary, examples: int) -> None:
         UserError: it has one example, one text for all, or nothing but blank texts.
     """
     key, total = "data.train_file", summary.examples
-    if examples < 2 and len(summary.duplicates) < 3:
+    if examples < 2 and "hard negatives" not in summary.duplicates:
         raise UserError(
             f"{key}: holds one example. Its negatives are the other examples of the batch, and there are none:\n"
             "nothing can be learnt. Give two or more."
         )
     if examples < 2:
         log.warning("There is one example, so its hard negative is the only negative.")
-    for name, count in list(summary.duplicates.items())[:2]:
+    for name, count in summary.duplicates.items():
+        if name not in CONTRASTED:
+            continue
         if count == total - 1 > 0:
             raise UserError(
                 f"{key}: all {total:,} {name} are one text, and the other examples of a batch are the negatives:\n"

@@ -30,7 +30,7 @@ class AlignUniform(Term):
 
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss; and its two parts beside it."""
-        anchor_BD, positive_BD = F.normalize(step.vectors_BVD[:, :2], dim=-1).unbind(1)
+        anchor_BD, positive_BD = (F.normalize(step.of(role), dim=-1) for role in ("anchor", "positive"))
         align = (anchor_BD - positive_BD).square().sum(1).mean()
         uniform = (_uniform(step.gather(anchor_BD)) + _uniform(step.gather(positive_BD))) / 2
         numbers = {"alignment": align.detach(), "uniformity": uniform.detach()}

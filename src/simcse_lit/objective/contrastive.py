@@ -114,3 +114,25 @@ def contrastive_loss(logits_BC: Tensor, first: int = 0, *, decoupled: bool = Fal
     alone_B = negatives_BC.isneginf().all(1)
     rest_B = negatives_BC.masked_fill(alone_B[:, None], 0).logsumexp(1)  # of -inf alone there is no gradient
     return (rest_B - positive_B).masked_fill(alone_B, 0).mean()
+
+
+def multi_positive_loss(logits_BC: Tensor, positive_BC: Tensor, *, decoupled: bool = False) -> Tensor:
+    """The mean over each row's positives of their cross-entropy, averaged over the batch.
+
+    Args:
+        logits_BC: over the temperature, (B, C); -inf in a column that does not count.
+        positive_BC: true at the positives of a row, at least one, (B, C).
+        decoupled: leave the positives out of the denominator. A row without any negative then adds 0.
+
+    Returns:
+        Scalar, in nats.
+
+    Source: Khosla et al. 2020, Supervised Contrastive Learning, equation 2 (the sum outside of the logarithm).
+    """
+    mean_B = logits_BC.masked_fill(~positive_BC, 0).sum(1) / positive_BC.sum(1)
+    if not decoupled:
+        return (logits_BC.logsumexp(1) - mean_B).mean()
+    negatives_BC = logits_BC.masked_fill(positive_BC, -torch.inf)
+    alone_B = negatives_BC.isneginf().all(1)
+    rest_B = negatives_BC.masked_fill(alone_B[:, None], 0).logsumexp(1)  # of -inf alone there is no gradient
+    return (rest_B - mean_B).masked_fill(alone_B, 0).mean()

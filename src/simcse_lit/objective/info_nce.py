@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss, similarities
+from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss, multi_positive_loss, similarities
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import Term
 
@@ -43,7 +43,7 @@ class Negatives(Part):
         Args:
             step: under way.
             anchor_BD: the anchors, (B, D).
-            candidates: the positives and each kind of hard negatives of all processes, (N, D) each.
+            candidates: the views of positives, then those of hard negatives, of all processes, (N, D) each.
         """
         raise NotImplementedError
 
@@ -52,7 +52,7 @@ class Mask(Part):
     """Which candidates do not count as negatives, or how much they count."""
 
     def forward(self, step: Step) -> Tensor:
-        """For the first columns, the positives (B, N) or all candidates (B, N x kinds): true to leave one out, or a weight.
+        """For the first columns, the positives (B, N) or all candidates (B, N x views): true to leave one out, or a weight.
 
         A weight multiplies the candidate's term in the denominator. An anchor's own positive always counts in full.
         """
@@ -60,7 +60,10 @@ class Mask(Part):
 
 
 class InfoNCE(Term):
-    """Cross-entropy of each anchor's positive among all candidates.
+    """Cross-entropy of each anchor's positive among all candidates: the views of role `positive` and `hard_negative`.
+
+    With several views of positives the loss is the mean over them, and each is a candidate beside the others: equation 2 of
+    Khosla et al. 2020, Supervised Contrastive Learning.
 
     The order is fixed: similarity, transform of the positive, division by the temperature, extra negatives, masks, and the
     sum over the denominator in float32.
@@ -147,16 +150,27 @@ class InfoNCE(Term):
         Raises:
             ValueError: a part returns what does not fit.
         """
-        anchor_BD, positive_BD = step.vectors_BVD[:, 0], step.vectors_BVD[:, 1]
-        candidates = step.gather(step.vectors_BVD[:, 1:]).unbind(1)
-        logits_BC = self._logits(step, anchor_BD, candidates, self.hard_negative_weight)
+        anchor_BD, positives = step.of("anchor"), step.places("positive")
+        places = [*positives, *step.places("hard_negative")]
+        candidates = step.gather(torch.stack([step.vectors_BVD[:, place] for place in places], dim=1)).unbind(1)
+        logits_BC = self._all_logits(step, anchor_BD, candidates, len(positives))
         logits_BC = self._with_negatives(step, logits_BC, anchor_BD, candidates)
-        loss = self._loss(step, self._masked(step, logits_BC), anchor_BD)
+        loss = self._loss(step, self._masked(step, logits_BC, len(positives)), anchor_BD, len(positives))
         if self.directions == "both":
-            logits_BN = self._logits(step, positive_BD, [step.gather(anchor_BD)], 0.0)
-            loss = (loss + self._loss(step, logits_BN, positive_BD)) / 2
+            back = []
+            for place in positives:
+                positive_BD = step.vectors_BVD[:, place]
+                logits_BN = self._logits(step, positive_BD, [step.gather(anchor_BD)], 0.0)
+                back.append(self._loss(step, logits_BN, positive_BD, 1))
+            loss = (loss + sum(back[1:], back[0]) / len(back)) / 2
         temperature = self.temperature
         return (loss, {"temperature": temperature.detach()}) if isinstance(temperature, Tensor) else loss
+
+    def _all_logits(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor], positives: int) -> Tensor:
+        """The logits of the positives, N columns a view, and behind them those of the hard negatives."""
+        first = [self._logits(step, anchor_BD, [candidate_ND], 0.0) for candidate_ND in candidates[: positives - 1]]
+        rest_BC = self._logits(step, anchor_BD, candidates[positives - 1 :], self.hard_negative_weight)
+        return torch.cat([*first, rest_BC], dim=1) if first else rest_BC
 
     def _logits(self, step: Step, rows_BD: Tensor, columns: Sequence[Tensor], hard_negative_weight: float) -> Tensor:
         return contrastive_logits(
@@ -169,13 +183,26 @@ class InfoNCE(Term):
             positive=self.positive,
         )
 
-    def _loss(self, step: Step, logits_BC: Tensor, rows_BD: Tensor) -> Tensor:
-        """Of rows against their columns and, if asked for, against the other rows of their own view."""
+    def _loss(self, step: Step, logits_BC: Tensor, rows_BD: Tensor, positives: int) -> Tensor:
+        """Of rows against their columns and, if asked for, against the other rows of their own view.
+
+        The first columns are those of so many views of positives, N each.
+        """
         if self.own_view:
             others_BN = similarities(rows_BD, step.gather(rows_BD), similarity=self.similarity) / self.temperature
             others_BN = others_BN.diagonal_scatter(others_BN.new_full((len(rows_BD),), -torch.inf), step.first)
             logits_BC = torch.cat([logits_BC, others_BN], dim=1)
-        return contrastive_loss(logits_BC, step.first, decoupled=self.denominator == "negatives")
+        decoupled = self.denominator == "negatives"
+        if positives == 1:
+            return contrastive_loss(logits_BC, step.first, decoupled=decoupled)
+        return multi_positive_loss(logits_BC, self._own(step, logits_BC, positives), decoupled=decoupled)
+
+    def _own(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
+        """True at each row's own positives, (B, C)."""
+        own_BC = torch.zeros_like(logits_BC, dtype=torch.bool)
+        for view in range(positives):
+            own_BC.diagonal(view * step.processes * len(own_BC) + step.first).fill_(True)
+        return own_BC
 
     def _with_negatives(self, step: Step, logits_BC: Tensor, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
         """The logits with those of the extra negatives behind them."""
@@ -195,8 +222,9 @@ class InfoNCE(Term):
                 raise ValueError(f"negatives.{name}: must be (K, D) or (B, K, D), got {tuple(vectors.shape)}")
         return torch.cat(parts, dim=1) if len(parts) > 1 else logits_BC
 
-    def _masked(self, step: Step, logits_BC: Tensor) -> Tensor:
+    def _masked(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
         """The logits with what the masks leave out at -inf, and log w added to what they weigh."""
+        own_BC = self._own(step, logits_BC, positives) if self.masks else None
         for name, part in self.masks.items():
             mask_BC = part(step)
             if mask_BC.ndim != 2 or len(mask_BC) != len(logits_BC) or mask_BC.shape[1] > logits_BC.shape[1]:
@@ -205,6 +233,7 @@ class InfoNCE(Term):
                 added_BC = torch.zeros_like(mask_BC, dtype=logits_BC.dtype).masked_fill(mask_BC, -torch.inf)
             else:
                 added_BC = mask_BC.to(logits_BC.dtype).log()
-            added_BC = added_BC.diagonal_scatter(added_BC.new_zeros(len(added_BC)), step.first)
+            assert own_BC is not None
+            added_BC = added_BC.masked_fill(own_BC[:, : added_BC.shape[1]], 0)
             logits_BC = logits_BC + F.pad(added_BC, (0, logits_BC.shape[1] - added_BC.shape[1]))
         return logits_BC

@@ -17,24 +17,22 @@ class Queue(Negatives):
 
     Args:
         size: keys, K; a batch larger than that leaves its last ones.
-        view: whose vectors are kept: 0 the anchors', 1 the positives'.
+        role: of the view whose vectors are kept.
         encoder: encodes them once more, after the step: a name of `loss.beside`, as a momentum encoder. None keeps the
             vectors of the step.
 
     Raises:
-        ValueError: the size is not positive, or there is no such view.
+        ValueError: the size is not positive.
 
     Source: He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning, section 3.2; Wu et al. 2022,
         ESimCSE, section 3.2.
     """
 
-    def __init__(self, size: int, *, view: int = 1, encoder: str | None = None) -> None:
+    def __init__(self, size: int, *, role: str = "positive", encoder: str | None = None) -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"size={size}: must be 1 or more")
-        if view not in (0, 1):
-            raise ValueError(f"view={view}: must be 0 for the anchors or 1 for the positives")
-        self.size, self.view, self.encoder = size, view, encoder
+        self.size, self.role, self.encoder = size, role, encoder
         self.encoders = () if encoder is None else (encoder,)
         self.keys_KD: Tensor
         self.written: Tensor
@@ -51,9 +49,10 @@ class Queue(Negatives):
 
     def after_step(self, step: Step) -> None:
         """Put this step's vectors in, over the oldest keys."""
-        vectors_BD = step.vectors_BVD[:, self.view]
+        vectors_BD = step.of(self.role)
         if self.encoder is not None:
-            ids_BL, mask_BL = step.ids_BVL[:, self.view], step.mask_BVL[:, self.view]
+            place = step.places(self.role)[0]
+            ids_BL, mask_BL = step.ids_BVL[:, place], step.mask_BVL[:, place]
             vectors_BD = step.passes.encode(ids_BL, mask_BL, encoder=self.encoder)
         keys_ND = step.gather(vectors_BD)[-self.size :].to(self.keys_KD.dtype)
         places_N = (self.written + torch.arange(len(keys_ND), device=self.written.device)) % self.size

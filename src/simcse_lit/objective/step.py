@@ -58,12 +58,12 @@ class Step:
         ids_BVL: token ids of every view, (B, V, L).
         mask_BVL: 1 for real tokens, (B, V, L).
         pooled_BVH: the vectors before the head, (B, V, H), float32 or better.
-        vectors_BVD: the vectors that are contrasted, behind the head, (B, V, D), float32 or better: the anchor, its
-            positive, and its hard negatives if there are any.
+        vectors_BVD: the vectors of every view behind the head, (B, V, D), float32 or better.
         index: number of the step, from 0.
         total: number of steps of the run.
         seed_of_run: `seed` of `conf/`.
         passes: further passes of the encoder.
+        roles: of the views: `anchor`, `positive`, `hard_negative`, `soft_negative` or `extra`, V of them.
     """
 
     ids_BVL: Tensor
@@ -74,6 +74,21 @@ class Step:
     total: int
     seed_of_run: int
     passes: Passes = field(repr=False)
+    roles: tuple[str, ...]
+
+    def places(self, role: str) -> list[int]:
+        """The numbers of the views of a role; none if there is no such view."""
+        return [number for number, each in enumerate(self.roles) if each == role]
+
+    def of(self, role: str) -> Tensor:
+        """The vectors of the first view of a role, (B, D).
+
+        Raises:
+            KeyError: there is no such view. A term that names the role in `needs` is refused before training.
+        """
+        if not (places := self.places(role)):
+            raise KeyError(f"no view is a {role}; there are {', '.join(self.roles)}. Name it in `needs` of the term.")
+        return self.vectors_BVD[:, places[0]]
 
     @property
     def first(self) -> int:

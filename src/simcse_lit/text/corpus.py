@@ -83,4 +83,5 @@ def drawn_from(seed: int, turn: int, place: int, view: int) -> random.Random:
         place: of the example in it.
         view: its number.
     """
-    return random.Random(derived_seed(seed, turn, place, *([] if view == 1 else [view])))
+    own = () if view == 1 else (view + 1,)  # a zero at the end of the parts changes no seed
+    return random.Random(derived_seed(seed, turn, place, *own))

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.extension import build as build_node
-from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.schema import DataConfig, TrainConfig
+from simcse_lit.config.views import ROLES, has_role
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import add_adapter
 from simcse_lit.encoder.backbone import check_fit, load_backbone, untie_head
@@ -93,6 +94,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         scorer=scorer,
         made_of={"model": asdict(config.model), "adapter": asdict(config.adapter), "chosen_on": suite.dev.name},
         seed=config.seed,
+        roles=tuple(view.role for view in views),
         fixed_dropout=config.loss.fixed_dropout,
         second_encoder=second,
         beside=beside,
@@ -122,13 +124,20 @@ def build_objective(config: TrainConfig) -> Objective:
         term = build_node(settings, key)
         if not isinstance(term, Term):
             raise UserError(f"{key}._target_={node['_target_']}: is no simcse_lit.objective.term.Term.")
-        if "hard_negative" in term.needs and len(config.data.columns) < 3:
-            raise UserError(f"{key}: needs hard negatives, and data.columns=[{','.join(config.data.columns)}] has none.")
+        for role in ROLES:
+            if role in term.needs and not has_role(config.data, role):
+                raise UserError(f"{key}: needs {role.replace('_', ' ')}s, and {_shown_views(config.data)} has none.")
         terms[name] = term
         weights[name] = build_node(weight, f"{key}.weight") if isinstance(weight, dict) else weight
         if not isinstance(weights[name], (int, float)) and not callable(weights[name]):
             raise UserError(f"{key}.weight={weight}: must be a number, or a function of step and steps, by _target_.")
     return Objective(terms, weights)
+
+
+def _shown_views(data: DataConfig) -> str:
+    if data.views is None:
+        return f"data.columns=[{','.join(data.columns)}]"
+    return f"data.views, {', '.join(view.role for view in data.views)},"
 
 
 def _encoder(config: TrainConfig, backbone: PreTrainedModel, pooler: Pooler, projection: Head) -> SentenceEncoder:

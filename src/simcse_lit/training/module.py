@@ -45,6 +45,7 @@ class SimCSEModule(pl.LightningModule):
         made_of: recorded in checkpoints: the groups `model` and `adapter` of `conf/` by which `encoder` was made, and the
             development task on which the best is chosen.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
+        roles: of the views of an example, in the order of a batch (`config/views.py`).
         fixed_dropout: one dropout mask for all views of a sentence (Table 3).
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.
@@ -62,6 +63,7 @@ class SimCSEModule(pl.LightningModule):
         scorer: Scorer,
         made_of: Mapping[str, Any],
         seed: int,
+        roles: tuple[str, ...],
         fixed_dropout: bool = False,
         second_encoder: SentenceEncoder | None = None,
         beside: Mapping[str, Beside] | None = None,
@@ -79,6 +81,7 @@ class SimCSEModule(pl.LightningModule):
         self.scorer = scorer
         self.made_of = made_of
         self.seed = seed
+        self.roles = roles
         self.untrained = False  # set while the encoder is scored before training: then without its random projection
         self.test_scores: dict[str, float] = {}
         self._step: Step | None = None  # under way, until the optimiser has stepped
@@ -104,12 +107,13 @@ class SimCSEModule(pl.LightningModule):
         pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
         passes = self._passes(mask_BVL, batch["chunks"])
         given = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD)
-        self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes)
+        self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes, self.roles)
         loss: Tensor
         loss, terms = self.objective(self._step)
         if self._is_logged:
-            candidates = self._step.gather(vectors_BVD[:, 1:].detach()).unbind(1)
-            self._log_cosines(vectors_BVD[:, 0], candidates, self._step.first)
+            places = [*self._step.places("positive"), *self._step.places("hard_negative")]
+            candidates = [self._step.gather(vectors_BVD[:, place].detach()) for place in places]
+            self._log_cosines(self._step.of("anchor"), candidates, self._step.first)
         for name, value in terms.items():
             self._log_loss(f"train/loss/{name}", value)
         self._log_loss("train/loss", loss)

@@ -48,7 +48,7 @@ class EncodedViews:
             for number, view in enumerate(views)
         )
 
-    def table(self, rows: Sequence[Sequence[str]], counts: TokenCounts | None = None) -> pa.Table:
+    def stored_ids(self, rows: Sequence[Sequence[str]], counts: TokenCounts | None = None) -> dict[str, pa.Array]:
         """Token ids of the texts that stay, view0 and on, lists of int32.
 
         Args:
@@ -57,23 +57,23 @@ class EncodedViews:
         """
         columns = list(zip(*rows, strict=True))
         ids = (token_ids(columns[column], self.tokenizer, self.max_length, counts) for column in self.stored)
-        return pa.table({f"{IDS}{place}": pa.array(each, pa.list_(pa.int32())) for place, each in enumerate(ids)})
+        return {f"{IDS}{place}": pa.array(each, pa.list_(pa.int32())) for place, each in enumerate(ids)}
 
-    def with_made(self, table: pa.Table, texts: Mapping[int, Sequence[str]], draw: Callable[[int, int], Random]) -> pa.Table:
-        """A batch: the columns of the texts that stay, and behind them those that the makers make.
+    def made_ids(self, texts: Mapping[int, Sequence[str]], draw: Callable[[int, int], Random]) -> dict[str, pa.Array]:
+        """Token ids that the makers make, in the columns behind those of `stored_ids`.
 
         Args:
-            table: the former.
             texts: of the examples, by place in `data.columns`.
             draw: what an example's view is drawn from, by their places in the batch and among the views.
         """
+        made = {}
         for place, number in enumerate(self.made, start=len(self.stored)):
             view = self.views[number]
             of_examples = texts[view.column]
             generators = [draw(example, number) for example in range(len(of_examples))]
             ids = self._ids(view, of_examples, generators)
-            table = table.append_column(f"{IDS}{place}", pa.array(ids, pa.list_(pa.int32())))
-        return table
+            made[f"{IDS}{place}"] = pa.array(ids, pa.list_(pa.int32()))
+        return made
 
     def unchanged(self, number: int, text: str, generator: Random) -> bool:
         """Whether the makers of a view leave a text as it is."""

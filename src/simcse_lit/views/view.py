@@ -6,6 +6,7 @@ from typing import Any
 
 from simcse_lit.config.extension import build
 from simcse_lit.config.schema import DataConfig, ModelConfig
+from simcse_lit.config.views import views_of
 from simcse_lit.errors import UserError
 from simcse_lit.views.makers import DeviceMaker, Maker, TextMaker, TokenMaker
 
@@ -16,7 +17,7 @@ class View:
 
     Args:
         column: its text, as a place in `data.columns`.
-        role: anchor, positive or hard_negative.
+        role: one of `config/views.py`.
         makers: what changes it, in order.
     """
 
@@ -40,16 +41,18 @@ def resolve(data: DataConfig, makers: Sequence[Any] = ()) -> tuple[View, ...]:
 
     Args:
         data: the group `data` of `conf/`.
-        makers: `augmentation.makers`, which change the positive.
+        makers: `augmentation.makers`, which change the positive of the short form.
 
     Raises:
         UserError: a maker cannot be built.
     """
-    built = built_makers(makers, "augmentation.makers")
-    if len(data.columns) == 1:
-        return View(0, "anchor"), View(0, "positive", built)
-    hard_negatives = (View(column, "hard_negative") for column in range(2, len(data.columns)))
-    return View(0, "anchor"), View(1, "positive", built), *hard_negatives
+    found = list[View]()
+    for number, view in enumerate(views_of(data, makers)):
+        key = "augmentation.makers" if data.views is None else f"data.views.{number}.makers"
+        # in the short form a column may be named twice
+        column = data.columns.index(view.column) if data.views is not None or len(data.columns) == 1 else number
+        found.append(View(column, view.role, built_makers(view.makers, key)))
+    return tuple(found)
 
 
 def built_makers(nodes: Sequence[Any], key: str) -> tuple[Maker, ...]:
@@ -95,3 +98,16 @@ def set_up(views: Sequence[View], tokenizer: Any, model: ModelConfig, longest: i
             maker.setup(tokenizer)
         for each in view.on_device:
             each.setup(tokenizer, model, longest)
+
+
+def column_names(views: Sequence[View], columns: int) -> list[str]:
+    """What the texts of each of so many columns are, in the plural: of the first view that reads them."""
+    if columns == 1:
+        return ["texts"]
+    names = list[str]()
+    for column in range(columns):
+        role = next(view.role for view in views if view.column == column)
+        plural = f"{role.replace('_', ' ')}s"
+        many = sum(name.startswith(plural) for name in names)
+        names.append(f"{plural} {many + 1}" if many else plural)
+    return names

@@ -1,8 +1,11 @@
 """Checks of what the views of a training example are, where they come from, and how they are encoded."""
 
+from collections.abc import Sequence
+
 from simcse_lit.config import options
 from simcse_lit.config.resolvers import suffixes
-from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.schema import TrainConfig, ViewConfig
+from simcse_lit.config.views import ROLES, has_role, views_of
 from simcse_lit.errors import UserError, did_you_mean
 
 OURS = ("none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm")  # files of conf/augmentation/
@@ -10,9 +13,11 @@ NLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
 def views_are_alike(config: TrainConfig) -> bool:
-    """Whether both views of an example are one text in one encoder, so that dropout alone makes them differ."""
+    """Whether all views of an example are one text in one encoder, so that dropout alone makes them differ."""
+    views = views_of(config.data, config.augmentation.makers)
+    one_text = all(view.column == views[0].column and not view.makers for view in views)
     other_text = config.augmentation.name != "none" or config.data.next_sentences is not None
-    return len(config.data.columns) == 1 and not other_text and config.loss.encoders == 1
+    return one_text and not other_text and config.loss.encoders == 1
 
 
 def check_views(config: TrainConfig) -> None:
@@ -22,6 +27,8 @@ def check_views(config: TrainConfig) -> None:
         UserError: as above.
     """
     _check_columns(config)
+    if config.data.views is not None:
+        _check_listed(config, config.data.views)
     if config.augmentation.name in OURS:
         _check_augmentation(config)
     _check_positives(config)
@@ -35,22 +42,23 @@ def _check_columns(config: TrainConfig) -> None:
     if not files or not all(isinstance(file, str) and file for file in files):
         raise UserError(f"data.train_file={config.data.train_file}: must be a path, or a list of paths.")
     text_files = [suffixes(file)[0] == ".txt" for file in files]
-    if loss.name == "unsup" and len(columns) != 1:
+    short = config.data.views is None
+    if short and loss.name == "unsup" and len(columns) != 1:
         raise UserError(
             f"loss=unsup data.columns=[{','.join(columns)}]: unsupervised training reads one column, since the sentence "
             "is its own positive.\nName that column, e.g. data.columns=[sent0], or train on pairs with loss=sup."
         )
-    if loss.name == "sup" and len(columns) < 2:
+    if short and loss.name == "sup" and len(columns) < 2:
         raise UserError(
             f"loss=sup data.columns=[{','.join(columns)}]: needs two columns (anchor, positive) or more (hard negatives).\n"
             "E.g. data.columns=[sent0,sent1,hard_neg], or loss=unsup for plain sentences."
         )
-    if loss.hard_negative_weight != 0 and len(columns) < 3:
+    if loss.hard_negative_weight != 0 and not has_role(config.data, "hard_negative"):
         raise UserError(
             f"loss.hard_negative_weight={loss.hard_negative_weight}: there are no hard negatives in "
             f"data.columns=[{','.join(columns)}].\nSet it to 0, or name a third column."
         )
-    if loss.name == "sup" and any(text_files):
+    if short and loss.name == "sup" and any(text_files):
         raise UserError(
             "loss=sup data.train_file: a .txt file holds one sentence a line, so it has no positives.\n"
             "Use a csv, tsv, jsonl or parquet file of pairs or triplets, or loss=unsup. A table is named for its format:\n"
@@ -62,6 +70,39 @@ def _check_columns(config: TrainConfig) -> None:
         raise UserError(
             f"data.nli_labels=[{','.join(labels)}]: must be different ones of {', '.join(NLI_LABELS)}, or [all] for pairs."
         )
+
+
+def _check_listed(config: TrainConfig, views: Sequence[ViewConfig]) -> None:
+    columns, roles = config.data.columns, [view.role for view in views]
+    for number, view in enumerate(views):
+        if view.column not in columns:
+            raise UserError(
+                f"data.views.{number}.column={view.column}: is none of data.columns=[{','.join(columns)}]."
+                f"{did_you_mean(view.column, columns)}\nName every column that is read there."
+            )
+        if view.role not in ROLES:
+            raise UserError(
+                f"data.views.{number}.role={view.role}: not one of {', '.join(ROLES)}.{did_you_mean(view.role, ROLES)}"
+            )
+    if roles.count("anchor") != 1 or "positive" not in roles:
+        raise UserError(
+            f"data.views: {roles.count('anchor')} anchors and {roles.count('positive')} positives.\n"
+            "An example has one view with role: anchor and at least one with role: positive."
+        )
+    unread = [column for column in columns if column not in {view.column for view in views}]
+    if unread or len(set(columns)) < len(columns):
+        reason = f"no view reads {unread[0]}" if unread else "a column is named twice"
+        named = dict.fromkeys(view.column for view in views)
+        raise UserError(f"data.columns=[{','.join(columns)}]: {reason}. Write data.columns=[{','.join(named)}]")
+    if config.augmentation.name != "none":
+        raise UserError(
+            f"data.views augmentation={config.augmentation.name}: with data.views the makers stand in the views.\n"
+            "Add augmentation=none, and makers: [...] to a view."
+        )
+    if config.data.next_sentences is not None:
+        raise UserError("data.views data.next_sentences: the positive is a view, or a next sentence. Set either to null.")
+    if config.loss.encoders == 2 and roles[0] != "anchor":
+        raise UserError("loss.encoders=2: the first view of data.views has the first encoder. Let it be the anchor.")
 
 
 def _check_augmentation(config: TrainConfig) -> None:
@@ -92,7 +133,7 @@ def _check_positives(config: TrainConfig) -> None:
         (f"augmentation={augmentation}", augmentation != "none"),
         (f"data.next_sentences={data.next_sentences}", data.next_sentences is not None),
     ):
-        if chosen and len(config.data.columns) != 1:
+        if chosen and data.views is None and len(config.data.columns) != 1:
             raise UserError(f"{key}: loss={config.loss.name} reads its positives from the file. Use loss=unsup.")
     if data.next_sentences is None:
         return

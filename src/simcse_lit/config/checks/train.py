@@ -9,6 +9,7 @@ from simcse_lit.config.checks.positives import check_views
 from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import AdapterConfig, TrainConfig
+from simcse_lit.config.views import has_role
 from simcse_lit.errors import UserError
 
 WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"
@@ -134,7 +135,7 @@ def _check_stream(config: TrainConfig) -> None:
 
 def _check_combinations(config: TrainConfig) -> None:
     check_views(config)
-    if config.data.batch_size < 2 and len(config.data.columns) < 3:
+    if config.data.batch_size < 2 and not has_role(config.data, "hard_negative"):
         raise UserError(
             f"data.batch_size={config.data.batch_size}: the other examples of a batch are the negatives. There would be "
             "none,\nand the loss would be 0. Set it to 2 or more."

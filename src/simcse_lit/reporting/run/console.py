@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.views import views_of
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.evaluation.suite import Suite
@@ -72,8 +73,8 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
     steps = " or ".join(limits)
     processes = config.trainer.devices * config.trainer.num_nodes
-    views = max(2, len(config.data.columns))
     schedule = config.optimizer.schedule
+    views = len(views_of(config.data))
     log.info(
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
         "         pooler %s, projection %s\n"
