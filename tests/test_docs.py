@@ -110,10 +110,9 @@ def of_my_lab(words: list[str]) -> bool:
     return not chosen.isdisjoint(path.stem for path in (MY_LAB / "my_lab" / "conf").rglob("*.yaml"))
 
 
-def entry_points_of_my_lab(kind: str) -> dict[str, EntryPoint]:
+def entry_points_of_my_lab(group: str) -> dict[str, EntryPoint]:
     """As if the example were installed."""
     package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
-    group = registered.GROUPS[kind]
     return {name: EntryPoint(name, value, group) for name, value in package.get(group, {}).items()}
 
 
@@ -131,7 +130,7 @@ def test_command_composes_and_validates(
     options = ("-m", "--help", "--cfg", "job", "--resolve", "--config-dir", "my_conf")
     example = of_my_lab(shlex.split(arguments))
     if example:
-        monkeypatch.setattr(registered, "_entries", entry_points_of_my_lab)
+        monkeypatch.setattr(registered, "entries", entry_points_of_my_lab)
     folder = my_conf if "--config-dir" in arguments else MY_LAB / "my_lab" / "conf" if example else None
     own = [f"hydra.searchpath=[file://{folder}]"] if folder else []
     words = [word for word in shlex.split(arguments) if word not in options] + own

@@ -366,7 +366,8 @@ def test_what_a_stream_cannot_do_is_named(values: Values, parts: list[str]) -> N
 
 
 # A valid adapter=lora.
-LORA = {"adapter.name": "lora", "adapter.r": 8, "adapter.alpha": 16, "adapter.dropout": 0.1}
+METHOD = {"_target_": "simcse_lit.encoder.lora.LoRA"}
+LORA = {"adapter.name": "lora", "adapter.r": 8, "adapter.alpha": 16, "adapter.dropout": 0.1, "adapter.method": METHOD}
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,17 @@ def test_a_run_of_version_0_1_shared_the_word_embeddings_with_its_head(run: Path
     assert read_config(run)["loss"]["mlm_tied"] is True
 
 
+def test_a_run_that_is_older_than_its_adapters_class_is_the_same_run(run: Path) -> None:
+    words = [*read_overrides(run), "adapter=lora", "adapter.r=8"]
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    now = asdict(train_config("adapter=lora", "adapter.r=8").adapter)
+    config["adapter"] = {key: value for key, value in now.items() if key != "method"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert read_config(run)["adapter"] == now
+    assert now["method"]["r"] == 8
+
+
 def test_the_default_is_that_beside_the_runs_own_choices(run: Path) -> None:
     without(run, "data.columns")  # of loss=sup, which the run chose
     assert read_config(run)["data"]["columns"] == ["sent0", "sent1", "hard_neg"]

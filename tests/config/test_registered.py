@@ -73,8 +73,10 @@ def of_other(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
 
 def entries(monkeypatch: pytest.MonkeyPatch, kind: str, name: str, value: str) -> None:
     """Register a part as an installed package does."""
-    group = registered.GROUPS[kind]
-    monkeypatch.setattr(registered, "_entries", lambda of: {name: EntryPoint(name, value, group)} if of == kind else {})
+    there = registered.GROUPS[kind]
+    monkeypatch.setattr(
+        registered, "entries", lambda group: {name: EntryPoint(name, value, group)} if group == there else {}
+    )
 
 
 def test_a_pooler_with_weights_holds_everything_that_is_checked() -> None:

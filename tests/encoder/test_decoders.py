@@ -21,11 +21,12 @@ from transformers import (
     Qwen2Config,
 )
 
-from simcse_lit.config.schema import AdapterConfig, ModelConfig
+from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.adapter import add_adapter, merge_adapter
 from simcse_lit.encoder.architecture import longest_input
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
+from simcse_lit.encoder.lora import LoRA
 from simcse_lit.encoding.passes import encode
 from simcse_lit.errors import UserError
 from simcse_lit.formats.export import Provenance, export, load_export
@@ -41,7 +42,7 @@ SENTENCES = [
     "The council met for the third time to settle the budget of the harbour.",
 ]
 KINDS = ("gpt2", "llama", "qwen2")
-LORA = AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules="all-linear")
+LORA = LoRA(r=4, alpha=8, dropout=0.1, target_modules="all-linear")
 
 
 def architecture(kind: str, vocabulary: int) -> Any:
@@ -231,7 +232,7 @@ def test_an_export_has_the_adapter_merged_and_automodel_reads_it(decoders_of: di
 )
 def test_target_modules_that_are_not_there_are_named(decoders_of: dict[str, Path], modules: Any, absent: str) -> None:
     backbone, _ = load_backbone(model_config(decoders_of["gpt2"]), mlm=False)
-    wrong = AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules=modules)
+    wrong = LoRA(r=4, alpha=8, dropout=0.1, target_modules=modules)
     message = rf"adapter.target_modules: no .*{absent}.* in GPT2Model\.\nIts linear layers: c_attn, c_fc, c_proj\."
     with pytest.raises(UserError, match=message):
         add_adapter(backbone, wrong)
@@ -243,7 +244,7 @@ def test_an_architecture_that_peft_does_not_know_asks_for_target_modules(
     backbone, _ = load_backbone(model_config(decoders_of["gpt2"]), mlm=False)
     monkeypatch.setattr(type(backbone.config), "model_type", "unheard_of")
     with pytest.raises(UserError, match=r"adapter\.target_modules: peft has no choice of its own for GPT2Model"):
-        add_adapter(backbone, AdapterConfig(name="lora", r=4, alpha=8, dropout=0.1, target_modules=None))
+        add_adapter(backbone, LoRA(r=4, alpha=8, dropout=0.1, target_modules=None))
 
 
 def test_a_sentence_transformers_folder_of_a_decoder_gives_what_that_library_gives(

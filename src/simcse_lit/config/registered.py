@@ -5,10 +5,10 @@ the files name, since anyone may have written them.
 """
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points, packages_distributions
+from importlib.metadata import packages_distributions
 from typing import Any
 
+from simcse_lit.config.installed import entries
 from simcse_lit.errors import UserError, did_you_mean
 
 TARGET = "_target_"
@@ -30,14 +30,9 @@ OURS: dict[str, dict[str, str | None]] = {
 }
 
 
-@cache
-def _entries(kind: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUPS[kind])}
-
-
 def names(kind: str) -> list[str]:
     """The names that are registered here, ours first."""
-    return [*OURS[kind], *sorted(_entries(kind).keys() - OURS[kind].keys())]
+    return [*OURS[kind], *sorted(entries(GROUPS[kind]).keys() - OURS[kind].keys())]
 
 
 def named(kind: str, node: Any, key: str) -> dict[str, Any]:
@@ -59,8 +54,8 @@ def named(kind: str, node: Any, key: str) -> dict[str, Any]:
         return whole
     if name in OURS[kind]:
         return {**whole, TARGET: OURS[kind][name]}
-    if name in _entries(kind):
-        return {**whole, TARGET: _entries(kind)[name].value.replace(":", ".")}
+    if entry := entries(GROUPS[kind]).get(name):
+        return {**whole, TARGET: entry.value.replace(":", ".")}
     known = names(kind)
     raise UserError(
         f"{key}.name={name}: not one of {', '.join(known)} (or {key}._target_ names its class).{did_you_mean(name, known)}"

@@ -37,6 +37,7 @@ class AdapterConfig:
     alpha: int | None = MISSING
     dropout: float | None = MISSING
     target_modules: Any = field(default=MISSING, metadata={HOLDS: TEXTS})
+    method: Any = MISSING  # a node with a _target_, or none
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.config.schema import AdapterConfig, ModelConfig
+from simcse_lit.config.schema import ModelConfig
 from simcse_lit.disk import damage
-from simcse_lit.encoder.adapter import add_adapter, merge_adapter
+from simcse_lit.encoder.adapter import add_adapter, merge_adapter, recorded_adapter
 from simcse_lit.encoder.architecture import check_pooler
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, Nodes, SentenceEncoder, parts_of
@@ -40,7 +40,7 @@ def load_checkpoint(
         here = {"pretrained": False, "sha256": None, "gradient_checkpointing": False}  # the weights come from the checkpoint
         model = ModelConfig(**recorded["model"] | here | {"attention": None, "trust_remote_code": trust_remote_code})
         pooler, head = parts_of(recorded, source, own)
-        adapter = AdapterConfig(**recorded.get("adapter", {"name": "none"}))
+        adapter = recorded_adapter(recorded.get("adapter", {"name": "none"}), source)
         weights = {
             name.removeprefix("encoder."): value
             for name, value in saved["state_dict"].items()

@@ -12,7 +12,7 @@ from simcse_lit.config.extension import build as build_node
 from simcse_lit.config.schema import DataConfig, TrainConfig
 from simcse_lit.config.views import ROLES, has_role
 from simcse_lit.data.datamodule import SimCSEDataModule
-from simcse_lit.encoder.adapter import add_adapter
+from simcse_lit.encoder.adapter import Adapter, add_adapter, build_adapter, record
 from simcse_lit.encoder.backbone import check_fit, load_backbone, untie_head
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.head import Head, head
@@ -48,7 +48,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         chosen_on: the development task of a run that is continued (`evaluation/suite.py`).
 
     Raises:
-        UserError: the optimiser, the model, the text or the test sets cannot be used.
+        UserError: the optimiser, the adapter, the model, the text or the test sets cannot be used.
     """
     optimiser = optimisation(config.optimizer)
     objective = build_objective(config)
@@ -60,6 +60,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
                 f"+loss.beside.{absent}._target_=simcse_lit.training.beside.Momentum +loss.beside.{absent}.decay=0.995"
             )
     views = resolve(config.data, config.augmentation.makers)
+    adapter = build_adapter(config.adapter)
     suite = load_suite(config, chosen_on)
     pooler, projection = make_pooler(config.pooler), head(config.projection)
     scorer = Scorer(suite, make_analyses(config.analyses))
@@ -68,7 +69,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     if not config.loss.mlm_tied:
         untie_head(backbone)
     set_up(views, tokenizer, config.model, config.data.max_length)
-    encoder = _encoder(config, backbone, pooler, projection)
+    encoder = _encoder(config, backbone, pooler, projection, adapter)
     data = SimCSEDataModule(
         config.data,
         tokenizer,
@@ -92,7 +93,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         chunking=chunking(config.trainer, encoder, on_cpu=on_cpu),
         optimisation=optimiser,
         scorer=scorer,
-        made_of={"model": asdict(config.model), "adapter": asdict(config.adapter), "chosen_on": suite.dev.name},
+        made_of={"model": asdict(config.model), "adapter": record(config.adapter), "chosen_on": suite.dev.name},
         seed=config.seed,
         roles=tuple(view.role for view in views),
         fixed_dropout=config.loss.fixed_dropout,
@@ -140,9 +141,11 @@ def _shown_views(data: DataConfig) -> str:
     return f"data.views, {', '.join(view.role for view in data.views)},"
 
 
-def _encoder(config: TrainConfig, backbone: PreTrainedModel, pooler: Pooler, projection: Head) -> SentenceEncoder:
+def _encoder(
+    config: TrainConfig, backbone: PreTrainedModel, pooler: Pooler, projection: Head, adapter: Adapter | None
+) -> SentenceEncoder:
     encoder = SentenceEncoder(backbone, pooler, projection)
-    add_adapter(encoder.backbone, config.adapter)
+    add_adapter(encoder.backbone, adapter)
     if views_are_alike(config) and not encoder.has_dropout:
         log.warning(
             "Every dropout is 0, so the two views of a sentence are the same vector and training has\n"

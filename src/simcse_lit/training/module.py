@@ -42,7 +42,7 @@ class SimCSEModule(pl.LightningModule):
         chunking: how a step's sentences go through the encoder.
         optimisation: optimiser and schedule.
         scorer: validation and test tasks.
-        made_of: recorded in checkpoints: the groups `model` and `adapter` of `conf/` by which `encoder` was made, and the
+        made_of: recorded in checkpoints: the group `model` of `conf/` and the adapter by which `encoder` was made, and the
             development task on which the best is chosen.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
         roles: of the views of an example, in the order of a batch (`config/views.py`).

@@ -23,7 +23,7 @@ C = TypeVar("C")
 BAD_ROWS = ("error", "skip")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
-GROUPS = ("adapter", "postprocess")
+GROUPS = ("postprocess",)
 
 # What a key may be, in whichever verb's configuration it stands. The options of a group are its files.
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -5,12 +5,13 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig, OmegaConf
 
+from simcse_lit.config import options
 from simcse_lit.config.checks.positives import check_views
 from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import AdapterConfig, TrainConfig
 from simcse_lit.config.views import has_role
-from simcse_lit.errors import UserError
+from simcse_lit.errors import UserError, did_you_mean
 
 WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"
 
@@ -93,6 +94,13 @@ def _check_adapter(config: AdapterConfig) -> None:
         if given:
             key, value = next(iter(given.items()))
             raise UserError(f"adapter.{key}={value}: there is no adapter to set it for. Add adapter=lora.")
+        return
+    if config.method is None:
+        known = options("adapter")
+        raise UserError(f"adapter.name={config.name}: not one of {', '.join(known)}.{did_you_mean(config.name, known)}")
+    if not isinstance(config.method, dict):
+        raise UserError(f"adapter.method={config.method}: must be a group with a _target_; adapter=NAME brings it.")
+    if config.name != "lora":  # its class looks at its arguments
         return
     for key in ("r", "alpha"):
         value = getattr(config, key)
