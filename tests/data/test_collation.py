@@ -22,7 +22,7 @@ from simcse_lit.data.datamodule import SimCSEDataModule, dealt
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import unique_sentences
 from simcse_lit.text.corpus import Corpus
-from simcse_lit.views.view import resolve
+from tests.views.encoded import encoded
 
 PAD = 7  # also a token id that rows use, so that only the mask tells padding from text
 SAMPLES = Path(str(files("simcse_lit"))) / "data" / "samples"
@@ -177,6 +177,8 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "columns": ["text"],
             "nli_labels": ["entailment", "contradiction", "neutral"],
             "views": None,
+            "template": None,
+            "template_in_length": False,
             "next_sentences": None,
             "on_bad_row": "error",
             "max_length": 32,
@@ -194,7 +196,7 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             test=unique_sentences(test),
             token_budget=1000,
             seed=seed,
-            views=resolve(config),
+            views=encoded(config, tokenizer),
         )
 
     return make

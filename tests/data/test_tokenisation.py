@@ -57,6 +57,8 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "columns": ["text"],
             "nli_labels": ["entailment", "contradiction", "neutral"],
             "views": None,
+            "template": None,
+            "template_in_length": False,
             "next_sentences": None,
             "on_bad_row": "error",
             "batch_size": 4,

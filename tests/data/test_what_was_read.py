@@ -17,7 +17,7 @@ from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.errors import UserError
 from simcse_lit.reporting.read_corpus import described
 from tests.conftest import train_config
-from tests.views.encoded import encoded, views_of
+from tests.views.encoded import encoded
 
 SAMPLES = local_path("pkg://simcse_lit/data/samples/tiny", "test").parent
 
@@ -31,7 +31,7 @@ def module(tokenizer: PreTrainedTokenizerFast, file: Path, *overrides: str) -> S
     cache = f"data.cache_dir={file.parent}/cache"
     config = train_config("model=tiny", "data=file", f"data.train_file={file}", cache, "data.batch_size=8", *overrides)
     sentences: dict[str, list[str]] = {"dev": [], "test": []}
-    views = views_of(config.data, tokenizer, config.augmentation.makers)
+    views = encoded(config.data, tokenizer, config.augmentation.makers)
     return SimCSEDataModule(config.data, tokenizer, **sentences, token_budget=1, seed=1, views=views)
 
 

@@ -17,4 +17,5 @@ def views_of(data: DataConfig, tokenizer: PreTrainedTokenizerFast, makers: Seque
 
 
 def encoded(data: DataConfig, tokenizer: PreTrainedTokenizerFast, makers: Sequence[Any] = ()) -> EncodedViews:
-    return EncodedViews(views_of(data, tokenizer, makers), tokenizer, data.max_length)
+    made = views_of(data, tokenizer, makers)
+    return EncodedViews(made, tokenizer, data.max_length, counted=data.template_in_length)

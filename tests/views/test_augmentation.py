@@ -35,7 +35,7 @@ from simcse_lit.views.augmentation import (
 from simcse_lit.views.documents import followed
 from simcse_lit.views.makers import TextMaker
 from tests.conftest import train_config
-from tests.views.encoded import encoded, views_of
+from tests.views.encoded import encoded
 
 TWENTY = [f"w{place}" for place in range(20)]
 words = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=25)
@@ -238,7 +238,7 @@ class Texts:
     def module(self, file: Path, *changes: str, seed: int = 0, done: int = 0) -> SimCSEDataModule:
         settings = ("model=tiny", "data=file", f"data.train_file={file}", "data.batch_size=4")
         config = train_config(*settings, f"data.cache_dir={self.cache}", *changes)
-        views = views_of(config.data, self.tokenizer, config.augmentation.makers)
+        views = encoded(config.data, self.tokenizer, config.augmentation.makers)
         sentences: dict[str, list[str]] = {"dev": [], "test": []}
         module = SimCSEDataModule(config.data, self.tokenizer, **sentences, token_budget=1, seed=seed, views=views)
         module.done = done

@@ -24,7 +24,7 @@ from simcse_lit.views.encoded import EncodedViews
 from simcse_lit.views.makers import DeviceMaker, TextMaker, TokenMaker, on_device
 from simcse_lit.views.view import View, built_makers, resolve
 from tests.conftest import Cli, train_config
-from tests.views.encoded import views_of
+from tests.views.encoded import encoded
 
 HERE = __name__
 TEXTS = [f"{number} the water of a river is cold and deep" for number in range(10)]
@@ -82,7 +82,7 @@ def made_ids(tokenizer: PreTrainedTokenizerFast, makers: Sequence[Any], texts: S
     """The token ids of the positives, in a batch whose examples draw from their places."""
     for maker in makers:
         maker.setup(tokenizer)
-    views = EncodedViews([View(0, "anchor"), View(0, "positive", tuple(makers))], tokenizer, length)
+    views = EncodedViews([View(0, "anchor"), View(0, "positive", None, tuple(makers))], tokenizer, length)
     made = views.made_ids({0: texts}, lambda example, view: Random(1000 * view + example))
     batch = views.stored_ids([(text,) for text in texts]) | made
     assert views.places == (0, 1) and list(batch) == ["view0", "view1"]
@@ -128,7 +128,7 @@ def module_of(file: Path, cache: Path, tokenizer: PreTrainedTokenizerFast, *make
     config = train_config(
         "model=tiny", "data=file", f"data.train_file={file}", "data.batch_size=4", f"data.cache_dir={cache}"
     )
-    views = views_of(config.data, tokenizer, makers)
+    views = encoded(config.data, tokenizer, makers)
     return SimCSEDataModule(config.data, tokenizer, dev=[], test=[], token_budget=1, seed=7, views=views)
 
 
@@ -151,7 +151,7 @@ def test_the_positive_draws_from_seed_epoch_and_example_and_another_view_from_it
 def test_a_stream_draws_from_seed_batch_and_place(tokenizer: PreTrainedTokenizerFast, file: Path) -> None:
     asked = ("data=stream", f"data.train_file={file}", "trainer.max_steps=9", "data.batch_size=4", "data.shuffle_buffer=1")
     config = train_config("model=tiny", *asked)
-    views = EncodedViews(views_of(config.data, tokenizer, [node(Marked)]), tokenizer, 32)
+    views = encoded(config.data, tokenizer, [node(Marked)])
     stream = pickle.loads(ForkingPickler.dumps(StreamedBatches(config.data, views, seed=3)))
     batches = iter(stream)
     for number in range(2):

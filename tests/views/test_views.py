@@ -19,7 +19,7 @@ from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.testing import step_of
 from simcse_lit.training.build import build
 from tests.conftest import Cli, metrics, train_config
-from tests.views.encoded import encoded, views_of
+from tests.views.encoded import encoded
 
 TRIPLETS = ("loss=sup", "model=tiny", "data=samples", "data.batch_size=8")
 SHORT = ("trainer=cpu", "senteval.from_hub=false", "tasks=[]", "tasks@dev=samples-dev", "analyses=[]", "demo.queries=[]")
@@ -37,7 +37,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def module_of(config: TrainConfig, tokenizer: PreTrainedTokenizerFast, cache: Path) -> SimCSEDataModule:
     config.data.cache_dir = str(cache)
-    views = views_of(config.data, tokenizer, config.augmentation.makers)
+    views = encoded(config.data, tokenizer, config.augmentation.makers)
     return SimCSEDataModule(config.data, tokenizer, dev=[], test=[], token_budget=1, seed=7, views=views)
 
 

@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 
 from simcse_lit.config import CONF_DIR, extension_dirs
-from simcse_lit.config.schema import HOLDS, NUMBERS, SCHEMAS, SENTENCE, TEXTS
+from simcse_lit.config.schema import HOLDS, NUMBERS, SCHEMAS, SENTENCE, TEMPLATES, TEXTS
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # --help reads the file of every verb
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
@@ -45,6 +45,7 @@ class Kind:
         text: its values, or those of the list, are text.
         bare: one value is no list of one.
         optional: `null` is no text.
+        whole: a value without brackets is one text, whatever commas it holds.
         sentence: quotes around a value are part of it.
         interpolates: `${...}` in a value is OmegaConf's.
     """
@@ -53,6 +54,7 @@ class Kind:
     text: bool = True
     bare: bool = True
     optional: bool = False
+    whole: bool = False
     sentence: bool = False
     interpolates: bool = False
 
@@ -143,6 +145,8 @@ def kinds(schema: type, prefix: str = "") -> dict[str, Kind]:
             found[key] = Kind(listed=True, bare=False, optional=optional)
         elif holds == TEXTS:
             found[key] = Kind(listed=True, optional=True)
+        elif holds == TEMPLATES:
+            found[key] = Kind(listed=True, optional=True, whole=True)
         elif holds == NUMBERS or held == dict[str, Any]:  # a group of such a key may have several options
             found[key] = Kind(listed=True, text=False)
     return found
@@ -174,9 +178,9 @@ def _value(value: str, kind: Kind, swept: bool) -> str:
 def _one(value: str, kind: Kind) -> str:
     if value == "null" and kind.optional:
         return value
-    if not kind.listed:
-        return _text(value, kind)
     bracketed = value.startswith("[") and value.endswith("]")
+    if not kind.listed or (kind.whole and not bracketed):
+        return _text(value, kind)
     values = parts(value[1:-1] if bracketed else value) if value != "[]" else []
     if not kind.text:
         return f"[{value}]" if len(values) > 1 and value[0] not in "[{\"'" else value

@@ -14,6 +14,7 @@ from omegaconf import MISSING
 HOLDS = "holds"
 SENTENCE = "a sentence"  # quotes around it are part of it, and null is a word
 TEXTS = "a text, a list of texts, or null"
+TEMPLATES = "a text, whatever commas it holds, or a list of texts in brackets, or null"
 NUMBERS = "a number or a list of numbers"
 
 
@@ -57,10 +58,11 @@ class LossConfig:
 
 
 @dataclass
-class ViewConfig:
+class ViewConfig:  # of a list, so no file of conf/ can say what a key is that is left out
     column: str = MISSING
     role: str = MISSING
-    makers: list[Any] = field(default_factory=list)  # a view of a list has no file of conf/ that could say it
+    template: str | None = None
+    makers: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -69,6 +71,8 @@ class DataConfig:
     revision: str | None = MISSING
     columns: list[str] = MISSING
     views: list[ViewConfig] | None = MISSING
+    template: Any = field(default=MISSING, metadata={HOLDS: TEMPLATES})  # a text, a list of texts and nulls, or null
+    template_in_length: bool = MISSING
     nli_labels: list[str] = MISSING
     next_sentences: int | None = MISSING
     on_bad_row: str = MISSING

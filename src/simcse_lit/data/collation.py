@@ -13,6 +13,8 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.data.lengths import OVERHEAD, length_chunks
+from simcse_lit.text.template import Template
+from simcse_lit.text.tokens import token_ids
 
 EVALUATION_LENGTH = 512  # tokens; no sentence of the STS sets is longer, so nothing is cut there
 
@@ -70,14 +72,21 @@ class SentenceBatches(TorchDataset[dict[str, Tensor]]):
     Args:
         sentences: the texts; each once.
         tokenizer: the model's.
-        max_length: tokens after which a sentence is cut, with special tokens.
+        max_length: tokens after which a sentence is cut, with special tokens and template.
+        template: what stands around each sentence; None for nothing.
         token_budget: rows times columns of a batch; a single longer sentence makes a batch of its own.
     """
 
     def __init__(
-        self, sentences: Sequence[str], tokenizer: PreTrainedTokenizerFast, *, max_length: int, token_budget: int
+        self,
+        sentences: Sequence[str],
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        max_length: int,
+        token_budget: int,
+        template: Template | None = None,
     ) -> None:
-        encoded = tokenizer(list(sentences), padding=False, truncation=True, max_length=max_length)["input_ids"]
+        encoded = template.encode(sentences, max_length) if template else token_ids(sentences, tokenizer, max_length)
         self._pad_id = int(tokenizer.pad_token_id)
         # A decoder's tokenizer makes nothing of an empty text; its padding is the end-of-text token.
         self._ids = [np.asarray(ids or [self._pad_id], dtype=np.int64) for ids in encoded]

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
+from simcse_lit.config.roles import has_role
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.config.views import has_role
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches, ViewCollator
 from simcse_lit.data.order import RankBatches
 from simcse_lit.data.streaming import StreamedBatches
@@ -28,8 +28,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus, EpochOrder
 from simcse_lit.views.changing import ChangingCorpus
 from simcse_lit.views.documents import NextSentenceCorpus
-from simcse_lit.views.encoded import EncodedViews
-from simcse_lit.views.view import View
+from simcse_lit.views.encoded import IDS, EncodedViews
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         test: the unique sentences that testing scores.
         token_budget: padded tokens of an evaluation batch.
         seed: decides the order of the training examples and how they are changed, and nothing else.
-        views: of a training example, set up for the tokenizer.
+        views: of a training example, their makers set up.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         test: Sequence[str],
         token_budget: int,
         seed: int,
-        views: Sequence[View],
+        views: EncodedViews,
     ) -> None:
         super().__init__()
         self.config = config
@@ -68,7 +67,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.token_budget = token_budget
         self.seed = seed
         self.done = 0  # batches that a run to be continued has behind it
-        self._views = EncodedViews(views, tokenizer, config.max_length)
+        self._views = views
         self._corpus: Corpus | None = None
 
     @property
@@ -109,7 +108,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         if self._views.made:
             self._corpus = ChangingCorpus(dataset, self.seed, self._views)
         elif self.config.next_sentences:
-            self._corpus = NextSentenceCorpus(dataset, self.seed)
+            self._corpus = NextSentenceCorpus(dataset, self.seed, f"{IDS}{self._views.places[1]}")
         else:
             self._corpus = Corpus(dataset, self.seed)
 
@@ -232,7 +231,10 @@ class SimCSEDataModule(pl.LightningDataModule):
 
     def _sentences(self, sentences: Sequence[str]) -> DataLoader[dict[str, Tensor]]:
         length = min(EVALUATION_LENGTH, self.tokenizer.model_max_length)
-        batches = SentenceBatches(sentences, self.tokenizer, max_length=length, token_budget=self.token_budget)
+        template = self._views.anchor_template
+        batches = SentenceBatches(
+            sentences, self.tokenizer, max_length=length, token_budget=self.token_budget, template=template
+        )
         # A generator of its own: scoring must not move the random state that dropout draws from.
         return DataLoader(batches, batch_size=None, sampler=dealt(len(batches), *world()), generator=torch.Generator())
 

@@ -169,7 +169,7 @@ def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedVi
     # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
     backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
     kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
-    kept = (str((views.stored, views.kept)), str(config.next_sentences), *config.nli_labels)
+    kept = (str((views.stored, views.kept, config.template_in_length)), str(config.next_sentences), *config.nli_labels)
     for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kept, *kind):
         digest.update(f"{part}\0".encode())
     checksums: dict[str, str] = {}

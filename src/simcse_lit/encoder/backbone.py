@@ -90,9 +90,18 @@ def load_backbone(
     return model, tokenizer
 
 
-def check_fit(config: TrainConfig, pooler: Pooler, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Check that the model takes sentences of `data.max_length`, that the pooler can read it, and that its tokenizer has the
+def check_fit(
+    config: TrainConfig, pooler: Pooler, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sentence: int
+) -> None:
+    """Check that the model takes the longest sentence, that the pooler can read it, and that its tokenizer has the
     mask token that MLM needs.
+
+    Args:
+        config: of the run.
+        pooler: the pooler.
+        backbone: the model.
+        tokenizer: its tokenizer.
+        sentence: tokens of the longest sentence: `data.max_length`, and the template if that comes on top.
 
     Raises:
         UserError: the model takes fewer tokens, it is a decoder and the pooler reads its first token, or there is no
@@ -100,8 +109,9 @@ def check_fit(config: TrainConfig, pooler: Pooler, backbone: PreTrainedModel, to
     """
     longest = longest_input(backbone, tokenizer)
     length, name = config.data.max_length, config.model.name_or_path
-    if length > longest:
-        raise UserError(f"data.max_length={length}: {name} takes {longest} tokens at most.")
+    if sentence > longest:
+        more = f" and the template's {sentence - length}" if sentence > length else ""
+        raise UserError(f"data.max_length={length}{more}: {name} takes {longest} tokens at most.")
     if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
         raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set it to 0.")
     check_pooler(pooler, backbone, tokenizer, name)

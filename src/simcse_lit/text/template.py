@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerFast
 
+from simcse_lit.config.roles import PLACE, check_template
 from simcse_lit.errors import UserError
 from simcse_lit.text.tokens import TokenCounts, text_ids
 
-PLACE = "{text}"
 MASK = "[MASK]"  # in a template, the mask token of any tokenizer
 
 
@@ -18,7 +18,8 @@ class Template:
     """What stands before and behind a sentence, as token ids, with the special tokens of the tokenizer.
 
     Blanks before `{text}` are tokenised with the sentence, and blanks behind it with what follows: a byte-level tokenizer
-    joins a blank to the word behind it. `Template("{text}", tokenizer)` is the special tokens alone.
+    joins a blank to the word behind it. A sentencepiece tokenizer marks the start of each of the three parts as that of a
+    word. `Template("{text}", tokenizer)` is the special tokens alone.
 
     Args:
         text: holds `{text}` once. `[MASK]` in it is the tokenizer's mask token, whatever that is called.
@@ -37,8 +38,7 @@ class Template:
     """
 
     def __init__(self, text: str, tokenizer: PreTrainedTokenizerFast, key: str = "data.template") -> None:
-        if text.count(PLACE) != 1:
-            raise UserError(f"{key}={text}: must hold {PLACE} once, where the sentence goes.")
+        check_template(text, key)
         if MASK in text and tokenizer.mask_token is None:
             raise UserError(f"{key}={text}: the tokenizer has no mask token. Leave {MASK} out, or choose another model.")
         self.text = text
@@ -59,7 +59,15 @@ class Template:
         Args:
             max_length: tokens of a sentence, with special tokens.
             counted: the template is among them; else it comes on top.
+
+        Raises:
+            UserError: it is among them, and leaves no room for a sentence.
         """
+        if counted and max_length <= len(self.prefix_ids) + len(self.suffix_ids):
+            raise UserError(
+                f"data.max_length={max_length} data.template_in_length=true: the template alone takes "
+                f"{len(self.prefix_ids) + len(self.suffix_ids)} tokens:\n{self.text}\nRaise data.max_length, or shorten it."
+            )
         return max_length + (0 if counted else self.tokens)
 
     def encode(self, texts: Sequence[str], longest: int, counts: TokenCounts | None = None) -> list[list[int]]:
@@ -70,7 +78,7 @@ class Template:
             longest: tokens of all together.
             counts: to which texts that were cut, or of which nothing was left, are added.
         """
-        room = self.room(longest)
+        room = self._room(longest)
         ids = text_ids(self.tokenizer, [self._blanks + text for text in texts], room, counts)
         return [[*self.prefix_ids, *each, *self.suffix_ids] for each in ids]
 
@@ -80,12 +88,11 @@ class Template:
 
     def around(self, ids: list[int], longest: int) -> list[int]:
         """Token ids of a sentence, cut as the tokenizer would, with the template around them."""
-        room = self.room(longest)
+        room = self._room(longest)
         cut = ids[-room:] if self.tokenizer.truncation_side == "left" else ids[:room]
         return [*self.prefix_ids, *cut, *self.suffix_ids]
 
-    def room(self, longest: int) -> int:
-        """Tokens that are left for the sentence, at least 1."""
+    def _room(self, longest: int) -> int:
         return max(1, longest - len(self.prefix_ids) - len(self.suffix_ids))
 
 

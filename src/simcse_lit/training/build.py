@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.extension import build as build_node
+from simcse_lit.config.roles import ROLES, has_role
 from simcse_lit.config.schema import DataConfig, TrainConfig
-from simcse_lit.config.views import ROLES, has_role
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import Adapter, add_adapter, build_adapter, record
 from simcse_lit.encoder.backbone import check_fit, load_backbone, untie_head
@@ -27,6 +27,7 @@ from simcse_lit.training.chunking import chunking
 from simcse_lit.training.module import SimCSEModule
 from simcse_lit.training.optimisation import optimisation
 from simcse_lit.training.scoring import Scorer
+from simcse_lit.views.encoded import EncodedViews
 from simcse_lit.views.view import resolve, set_up
 
 log = logging.getLogger(__name__)
@@ -65,10 +66,11 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     pooler, projection = make_pooler(config.pooler), head(config.projection)
     scorer = Scorer(suite, make_analyses(config.analyses))
     backbone, tokenizer = load_backbone(config.model, mlm="mlm_head" in objective.needs)
-    check_fit(config, pooler, backbone, tokenizer)
+    encoded = EncodedViews(views, tokenizer, config.data.max_length, counted=config.data.template_in_length)
+    check_fit(config, pooler, backbone, tokenizer, encoded.longest)
     if not config.loss.mlm_tied:
         untie_head(backbone)
-    set_up(views, tokenizer, config.model, config.data.max_length)
+    set_up(views, tokenizer, config.model, encoded.longest)
     encoder = _encoder(config, backbone, pooler, projection, adapter)
     data = SimCSEDataModule(
         config.data,
@@ -77,7 +79,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         test=scorer.test_sentences,
         token_budget=config.evaluation.token_budget,
         seed=config.seed,
-        views=views,
+        views=encoded,
     )
     for one in beside.values():
         one.setup(encoder, tokenizer)

@@ -45,7 +45,7 @@ class SimCSEModule(pl.LightningModule):
         made_of: recorded in checkpoints: the group `model` of `conf/` and the adapter by which `encoder` was made, and the
             development task on which the best is chosen.
         seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
-        roles: of the views of an example, in the order of a batch (`config/views.py`).
+        roles: of the views of an example, in the order of a batch (`config/roles.py`).
         fixed_dropout: one dropout mask for all views of a sentence (Table 3).
         second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
             `encoder`.

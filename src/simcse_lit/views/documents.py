@@ -47,12 +47,14 @@ class NextSentenceCorpus(Corpus):
     Args:
         dataset: tokenised, with the column `followers`.
         seed: with the epoch and the example decides what is drawn.
+        positive: column of the token ids that the positives have.
 
     Raises:
         UserError: no sentence is followed by another.
     """
 
-    def __init__(self, dataset: Any, seed: int) -> None:
+    def __init__(self, dataset: Any, seed: int, positive: str) -> None:
+        self._positive = positive
         followers = dataset.data.column(FOLLOWERS).to_numpy()
         self._anchors = np.flatnonzero(followers)
         self._followers = followers[self._anchors]
@@ -71,4 +73,4 @@ class NextSentenceCorpus(Corpus):
         rows, following = [int(row) for row in self._anchors[indices]], []
         for index, row in zip(indices, rows, strict=True):
             following.append(row + 1 + self.generator(index).randrange(int(self._followers[index])))
-        return pa.table({"view0": self.dataset[rows]["view0"], "view1": self.dataset[following]["view0"]})
+        return pa.table({"view0": self.dataset[rows]["view0"], "view1": self.dataset[following][self._positive]})

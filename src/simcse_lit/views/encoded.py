@@ -4,13 +4,13 @@ Shapes: V views of an example.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from random import Random
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.text.template import PLACE, Template
+from simcse_lit.config.roles import PLACE
+from simcse_lit.text.template import Template
 from simcse_lit.text.tokens import TokenCounts, token_ids
 from simcse_lit.views.makers import TextMaker, TokenMaker
 from simcse_lit.views.view import View
@@ -28,23 +28,34 @@ class EncodedViews:
         views: of an example.
         tokenizer: the model's.
         max_length: tokens of a sentence, with special tokens.
+        counted: templates are among these tokens; else they come on top.
 
     Attributes:
-        stored: the texts that no maker changes, as places in `data.columns`.
+        stored: the texts that no maker changes, as places in `data.columns`, and their templates.
         kept: places in `data.columns` whose texts the makers need.
         made: numbers of the views that makers change.
         places: which column of a batch each view reads, V numbers.
+        longest: tokens of the longest sentence, with its template.
+
+    Raises:
+        UserError: the tokenizer lacks what a template holds, or a template leaves no room for a sentence.
     """
 
-    def __init__(self, views: Sequence[View], tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+    def __init__(
+        self, views: Sequence[View], tokenizer: PreTrainedTokenizerFast, max_length: int, *, counted: bool = False
+    ) -> None:
         self.views = tuple(views)
         self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.stored = tuple(dict.fromkeys(view.column for view in views if not view.changes))
+        self.templates = {text: Template(text, tokenizer) for view in views if (text := view.template) is not None}
+        self._frame = Template(PLACE, tokenizer)
+        self._longest: dict[str | None, int] = {None: max_length}
+        self._longest |= {text: each.longest(max_length, counted=counted) for text, each in self.templates.items()}
+        self.longest = max(self._longest[view.template] for view in views)
+        self.stored = tuple(dict.fromkeys((view.column, view.template) for view in views if not view.changes))
         self.kept = tuple(dict.fromkeys(view.column for view in views if view.changes))
         self.made = tuple(number for number, view in enumerate(views) if view.changes)
         self.places = tuple(
-            len(self.stored) + self.made.index(number) if view.changes else self.stored.index(view.column)
+            len(self.stored) + self.made.index(number) if view.changes else self.stored.index((view.column, view.template))
             for number, view in enumerate(views)
         )
 
@@ -55,9 +66,12 @@ class EncodedViews:
             rows: the texts of each example, in the order of `data.columns`.
             counts: to which texts that were cut, or of which nothing was left, are added.
         """
-        columns = list(zip(*rows, strict=True))
-        ids = (token_ids(columns[column], self.tokenizer, self.max_length, counts) for column in self.stored)
-        return {f"{IDS}{place}": pa.array(each, pa.list_(pa.int32())) for place, each in enumerate(ids)}
+        columns, found, counted = list(zip(*rows, strict=True)), {}, set[int]()
+        for place, (column, template) in enumerate(self.stored):
+            ids = self._encoded(columns[column], template, None if column in counted else counts)
+            found[f"{IDS}{place}"] = pa.array(ids, pa.list_(pa.int32()))
+            counted.add(column)
+        return found
 
     def made_ids(self, texts: Mapping[int, Sequence[str]], draw: Callable[[int, int], Random]) -> dict[str, pa.Array]:
         """Token ids that the makers make, in the columns behind those of `stored_ids`.
@@ -79,18 +93,31 @@ class EncodedViews:
         """Whether the makers of a view leave a text as it is."""
         view = self.views[number]
         changed, ids = self._changed(view, [text], [generator])
-        return changed[0].split() == text.split() and (ids is None or ids == self._frame.uncut([text]))
+        return changed[0].split() == text.split() and (ids is None or ids == self._template(view).uncut([text]))
 
-    @cached_property
-    def _frame(self) -> Template:
-        return Template(PLACE, self.tokenizer)
+    @property
+    def anchor_template(self) -> Template | None:
+        """Of the anchor; None without one."""
+        template = next(view.template for view in self.views if view.role == "anchor")
+        return None if template is None else self.templates[template]
+
+    def _encoded(self, texts: Sequence[str], template: str | None, counts: TokenCounts | None = None) -> list[list[int]]:
+        longest = self._longest[template]
+        if template is None:
+            return token_ids(texts, self.tokenizer, longest, counts)
+        return self.templates[template].encode(texts, longest, counts)
+
+    def _template(self, view: View) -> Template:
+        """Of a view, or the special tokens alone."""
+        return self._frame if view.template is None else self.templates[view.template]
 
     def _ids(self, view: View, texts: Sequence[str], generators: Sequence[Random]) -> list[list[int]]:
         changed, ids = self._changed(view, texts, generators)
         if ids is None:
-            found = token_ids(changed, self.tokenizer, self.max_length)
+            found = self._encoded(changed, view.template)
         else:
-            found = [self._frame.around(each, self.max_length) for each in ids]
+            template = self._template(view)
+            found = [template.around(each, self._longest[view.template]) for each in ids]
         return [each or [int(self.tokenizer.pad_token_id)] for each in found]  # a decoder's text may be empty
 
     def _changed(
@@ -102,6 +129,6 @@ class EncodedViews:
             if isinstance(maker, TextMaker):
                 texts = [maker(text, generator) for text, generator in zip(texts, generators, strict=True)]
             elif isinstance(maker, TokenMaker):
-                plain = self._frame.uncut(texts) if ids is None else ids
+                plain = self._template(view).uncut(texts) if ids is None else ids
                 ids = [maker(each, generator) for each, generator in zip(plain, generators, strict=True)]
         return texts, ids

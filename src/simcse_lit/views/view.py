@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simcse_lit.config.extension import build
+from simcse_lit.config.roles import views_of
 from simcse_lit.config.schema import DataConfig, ModelConfig
-from simcse_lit.config.views import views_of
 from simcse_lit.errors import UserError
 from simcse_lit.views.makers import DeviceMaker, Maker, TextMaker, TokenMaker
 
@@ -17,12 +17,14 @@ class View:
 
     Args:
         column: its text, as a place in `data.columns`.
-        role: one of `config/views.py`.
+        role: one of `config/roles.py`.
+        template: what stands around it; None for nothing.
         makers: what changes it, in order.
     """
 
     column: int
     role: str
+    template: str | None = None
     makers: tuple[Maker, ...] = ()
 
     @property
@@ -51,7 +53,7 @@ def resolve(data: DataConfig, makers: Sequence[Any] = ()) -> tuple[View, ...]:
         key = "augmentation.makers" if data.views is None else f"data.views.{number}.makers"
         # in the short form a column may be named twice
         column = data.columns.index(view.column) if data.views is not None or len(data.columns) == 1 else number
-        found.append(View(column, view.role, built_makers(view.makers, key)))
+        found.append(View(column, view.role, view.template, built_makers(view.makers, key)))
     return tuple(found)
 
 

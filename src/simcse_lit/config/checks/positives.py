@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from simcse_lit.config import options
 from simcse_lit.config.resolvers import suffixes
-from simcse_lit.config.schema import TrainConfig, ViewConfig
-from simcse_lit.config.views import ROLES, has_role, views_of
+from simcse_lit.config.roles import ROLES, check_template, has_role, views_of
+from simcse_lit.config.schema import DataConfig, TrainConfig, ViewConfig
 from simcse_lit.errors import UserError, did_you_mean
 
 OURS = ("none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm")  # files of conf/augmentation/
@@ -15,7 +15,7 @@ NLI_LABELS = ("entailment", "neutral", "contradiction")
 def views_are_alike(config: TrainConfig) -> bool:
     """Whether all views of an example are one text in one encoder, so that dropout alone makes them differ."""
     views = views_of(config.data, config.augmentation.makers)
-    one_text = all(view.column == views[0].column and not view.makers for view in views)
+    one_text = all((view.column, view.template, view.makers) == (views[0].column, views[0].template, []) for view in views)
     other_text = config.augmentation.name != "none" or config.data.next_sentences is not None
     return one_text and not other_text and config.loss.encoders == 1
 
@@ -26,6 +26,7 @@ def check_views(config: TrainConfig) -> None:
     Raises:
         UserError: as above.
     """
+    _check_templates(config.data)
     _check_columns(config)
     if config.data.views is not None:
         _check_listed(config, config.data.views)
@@ -70,6 +71,21 @@ def _check_columns(config: TrainConfig) -> None:
         raise UserError(
             f"data.nli_labels=[{','.join(labels)}]: must be different ones of {', '.join(NLI_LABELS)}, or [all] for pairs."
         )
+
+
+def _check_templates(data: DataConfig) -> None:
+    if data.views is not None and data.template is not None:
+        raise UserError("data.template data.views: with data.views a template stands in a view. Add template: TEXT there.")
+    views = max(2, len(data.columns))
+    if isinstance(data.template, list) and len(data.template) != views:
+        raise UserError(f"data.template: holds {len(data.template)} texts for {views} views. Give each one, or null.")
+    given = data.template if isinstance(data.template, list) else [data.template]
+    listed = [(f"data.views.{number}.template", view.template) for number, view in enumerate(data.views or ())]
+    for key, template in [*(("data.template", each) for each in given), *listed]:
+        if template is not None:
+            check_template(template, key)
+    if data.template_in_length and not any(template for _, template in listed) and not any(given):
+        raise UserError("data.template_in_length=true: there is no template that could be counted. Set data.template=TEXT.")
 
 
 def _check_listed(config: TrainConfig, views: Sequence[ViewConfig]) -> None:

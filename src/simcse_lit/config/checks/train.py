@@ -9,8 +9,8 @@ from simcse_lit.config import options
 from simcse_lit.config.checks.positives import check_views
 from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.roles import has_role
 from simcse_lit.config.schema import AdapterConfig, TrainConfig
-from simcse_lit.config.views import has_role
 from simcse_lit.errors import UserError, did_you_mean
 
 WITHOUT_PEFT = "adapter=lora: needs peft, which is not installed.\nInstall it with: pip install 'simcse-lit[lora]'"

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from simcse_lit.config.resolvers import local_path
+from simcse_lit.config.roles import views_of
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.config.views import views_of
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.evaluation.suite import Suite
