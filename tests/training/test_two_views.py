@@ -77,7 +77,8 @@ def test_fixed_dropout_holds_in_chunks_and_each_sentence_has_a_mask_of_its_own(c
     alike = tuple(part[:1].expand(6, -1) for part in view)  # one sentence six times
     batch = batch_of(alike, alike)  # type: ignore[arg-type]
     module = module_of(encoder, fixed_dropout=True, **chunks)
-    vectors_BVH = module._views(batch["input_ids"], batch["attention_mask"], module.chunking.plan(batch["attention_mask"]))
+    mask = batch["attention_mask"]
+    _, vectors_BVH = module._views(batch["input_ids"], mask, module.chunking.plan(mask))
     assert torch.equal(vectors_BVH[:, 0], vectors_BVH[:, 1])
     assert len({tuple(row) for row in vectors_BVH[:, 0].tolist()}) == 6
 
