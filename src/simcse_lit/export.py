@@ -37,6 +37,7 @@ def main(config: ExportConfig) -> None:
         trust_remote_code=config.trust_remote_code,
         pooler=config.pooler,
         projection=config.projection,
+        prompt=config.prompt,
     )
     export_as(loaded, output, format=config.format, int8=config.int8)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 2**20

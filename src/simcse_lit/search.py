@@ -51,7 +51,7 @@ def search(config: SearchConfig) -> Iterator[tuple[str, list[Hit]]]:
     encoder = IndexEncoder(config, index)
     size = 1 if config.input == STDIN else BLOCK  # a person, or a program, waits for the answer before asking on
     while block := list(islice(queries, size)):
-        for query, hits in zip(block, index.search(encoder(block), config.top_k), strict=True):
+        for query, hits in zip(block, index.search(encoder(block, "query"), config.top_k), strict=True):
             yield query, [hit for hit in hits if hit.score >= config.threshold]
 
 

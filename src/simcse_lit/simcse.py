@@ -28,6 +28,7 @@ from simcse_lit.text.lines import lines_of
 
 Device: TypeAlias = str | torch.device
 
+LENGTH = 128  # tokens after which the paper's tool cuts a sentence
 TOKENS = 64  # of a sentence; `batch_size` sentences of so many fill a batch
 CELL = 39  # sentences, below which faiss learns nothing of use of a cell
 SHOW_PROGRESS = 1000  # sentences from which a progress bar is worth its line
@@ -71,6 +72,8 @@ class SimCSE:
             does), `cls_before_pooler`, `avg`, ...; a saved model knows its own.
         revision: branch, tag or commit on the Hub.
         precision: `32-true`, `bf16-mixed` or `16-mixed`; None is 32-true.
+        prompt: a name of the model's prompts, or a text with `{text}`; None for what the model says, of queries in `search`
+            and of the sentences in the index.
         trust_remote_code: run the Python code that the model brings. Read it first.
 
     Raises:
@@ -88,6 +91,7 @@ class SimCSE:
         *,
         revision: str | None = None,
         precision: str | None = None,
+        prompt: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         source = str(model_name_or_path)
@@ -98,6 +102,7 @@ class SimCSE:
             "revision": revision,
             "pooler": pooler,
             "projection": "mlp" if pooler == "cls" else None,
+            "prompt": prompt,
             "precision": self._precision,
             "trust_remote_code": trust_remote_code,
         }
@@ -142,7 +147,7 @@ class SimCSE:
         normalize_to_unit: bool = True,
         keepdim: bool = False,
         batch_size: int = 64,
-        max_length: int = 128,
+        max_length: int = LENGTH,
     ) -> Any:
         """The vectors of one or several sentences, float32 on the CPU.
 
@@ -162,16 +167,23 @@ class SimCSE:
             TypeError: something among the sentences is not a string.
             ValueError: there are no sentences, or a string is no valid text.
         """
-        sentences = _checked([sentence] if isinstance(sentence, str) else sentence)
-        self._loaded.encoder.to(find_device(str(device or self.device)))
         settings = Settings(max_length, batch_size * TOKENS, self._precision, normalize_to_unit)
-        if self._pool and device is None and len(sentences) > self._pool.PART:
-            vectors_NH = self._pool.vectors(sentences, settings)
-        else:
-            progress = "Encoding" if len(sentences) >= SHOW_PROGRESS else None
-            vectors_NH = vectors(self._loaded, sentences, settings, progress=progress)
+        vectors_NH = self._vectors([sentence] if isinstance(sentence, str) else sentence, device, settings, "text")
         found = vectors_NH[0] if isinstance(sentence, str) and not keepdim else vectors_NH
         return found.numpy() if return_numpy else found
+
+    def _vectors(self, texts: Sequence[str], device: Device | None, settings: Settings, use: str) -> Tensor:
+        sentences = _checked(texts)
+        self._loaded.encoder.to(find_device(str(device or self.device)))
+        if self._pool and device is None and len(sentences) > self._pool.PART:
+            return self._pool.vectors(sentences, settings, use)
+        progress = "Encoding" if len(sentences) >= SHOW_PROGRESS else None
+        return vectors(self._loaded, sentences, settings, use=use, progress=progress)
+
+    def _units(self, texts: Sequence[str], device: Device | None, use: str, batch_size: int = 64) -> Tensor:
+        """Vectors of length 1, (N, H), of the sentences of an index or of queries."""
+        settings = Settings(LENGTH, batch_size * TOKENS, self._precision, normalize=True)
+        return self._vectors(texts, device, settings, use)
 
     def similarity(
         self, queries: str | Sequence[str], keys: str | Sequence[str] | ndarray, device: Device | None = None
@@ -216,7 +228,7 @@ class SimCSE:
             UserError: the file cannot be read, or holds no sentences.
         """
         sentences = _sentences(sentences_or_file_path)
-        vectors_NH = torch.as_tensor(self.encode(sentences, device, batch_size=batch_size))
+        vectors_NH = self._units(sentences, device, "document", batch_size)
         cells = min(self.num_cells, len(sentences) // CELL)
         fast = faiss_fast and use_faiss is not False and cells > 1
         kind = {"kind": "ivf", "cells": cells, "probes": min(self.num_cells_in_search, cells)} if fast else {"kind": "exact"}
@@ -233,7 +245,7 @@ class SimCSE:
         """
         index = self._index()
         sentences = _sentences(sentences_or_file_path)
-        index.add(torch.as_tensor(self.encode(sentences, device, batch_size=batch_size)), sentences)
+        index.add(self._units(sentences, device, "document", batch_size), sentences)
 
     def search(
         self, queries: str | Sequence[str], device: Device | None = None, threshold: float = 0.6, top_k: int = 5
@@ -253,7 +265,7 @@ class SimCSE:
             RuntimeError: there is no index yet.
         """
         index = self._index()
-        queries_QH = torch.as_tensor(self.encode(queries, device, keepdim=True))
+        queries_QH = self._units([queries] if isinstance(queries, str) else queries, device, "query")
         found = [
             [(hit.text, float(hit.score)) for hit in hits if hit.score >= threshold]
             for hits in index.search(queries_QH, min(top_k, len(index)))

@@ -167,7 +167,8 @@ def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scor
         scored_on=built.suite.origin,
     )
     encoder = module.encoder.eval()
-    export(encoder, tokenizer, run_dir / "export", max_length=config.data.max_length, provenance=provenance)
+    length, prompts = config.data.max_length, built.data.prompts
+    export(encoder, tokenizer, run_dir / "export", max_length=length, provenance=provenance, prompts=prompts)
     metrics = run_dir / "metrics.csv"
     history = curves.read_metrics(metrics) if metrics.is_file() else {}
     if history:
@@ -178,5 +179,5 @@ def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scor
         figures.draw_trajectory(steps, ways[0], ways[1], ways[2], run_dir / "alignment_uniformity.png")
     console.show_end(config, scores, built.suite, [score for _, score in history.get("val/sts", [])])
     if config.demo.corpus and config.demo.queries:
-        console.show_nearest(config.demo.queries, config.demo.corpus, encoder, tokenizer)
+        console.show_nearest(config.demo.queries, config.demo.corpus, encoder, tokenizer, prompts)
     console.show_files(run_dir, config.demo.next)

@@ -216,7 +216,7 @@ def test_a_sentence_transformers_folder_gives_what_that_library_gives(
     model.save(str(tmp_path / "st"))
     expected = torch.from_numpy(model.encode(SENTENCES))
     loaded = load(tmp_path / "st")
-    got = encode(loaded.encoder, loaded.tokenizer, [loaded.prepare(s) for s in SENTENCES], max_length=loaded.max_length)
+    got = encode(loaded.encoder, loaded.tokenizer, SENTENCES, template=loaded.template(), max_length=loaded.max_length)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     assert (loaded.kind, loaded.max_length) == ("sentence-transformers", 12)
     assert loaded.pooler == {"mean": "avg", "cls": "cls", "lasttoken": "last_token", "max": "max"}[mode]

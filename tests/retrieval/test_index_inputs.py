@@ -75,7 +75,7 @@ def test_texts_from_the_first_to_the_last_are_compared(tmp_path: Path, count: in
         def __init__(self) -> None:
             self.source, self.asked = "model", list[int]()
 
-        def __call__(self, texts: Sequence[str]) -> Tensor:
+        def __call__(self, texts: Sequence[str], use: str = "document") -> Tensor:
             self.asked += map(int, texts)
             return F.normalize(vectors_NH[[int(text) for text in texts]], dim=-1)
 

@@ -178,9 +178,10 @@ def test_half_of_a_surrogate_pair_is_refused_wherever_it_stands(client: TestClie
 def test_requests_that_come_while_the_encoder_is_busy_share_its_next_call() -> None:
     free, calls = threading.Event(), []
 
-    def encode(texts: Sequence[str]) -> torch.Tensor:
+    def encode(asked: Sequence[tuple[str, str]]) -> torch.Tensor:
         free.wait()
-        calls.append(list(texts))
+        texts = [text for text, _ in asked]
+        calls.append(texts)
         if "bad" in texts:
             raise ValueError("bad")
         return torch.tensor([[float(text)] for text in texts])

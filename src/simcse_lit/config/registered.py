@@ -21,6 +21,7 @@ OURS: dict[str, dict[str, str | None]] = {
         "avg_first_last": "simcse_lit.encoder.pooling.AverageFirstLast",
         "avg_top2": "simcse_lit.encoder.pooling.AverageTop2",
         "last_token": "simcse_lit.encoder.pooling.LastToken",
+        "mask": "simcse_lit.encoder.pooling.MaskToken",
     },
     "projection": {
         "mlp": "simcse_lit.encoder.head.MLP",

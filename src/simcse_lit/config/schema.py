@@ -193,6 +193,7 @@ class EvaluateConfig:
     compare: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # the same, of none or two
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
+    prompt: str | None = MISSING
     name: str = MISSING
     max_length: int = MISSING
     token_budget: int = MISSING
@@ -230,6 +231,7 @@ class EncoderConfig:
     checkpoint: str | None = MISSING
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
+    prompt: str | None = MISSING
     max_length: int = MISSING
     token_budget: int = MISSING
     precision: str = MISSING
@@ -306,6 +308,7 @@ class ExportConfig:
     checkpoint: str | None = MISSING
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
+    prompt: str | None = MISSING
     format: str = MISSING
     output: str | None = MISSING
     int8: bool = MISSING

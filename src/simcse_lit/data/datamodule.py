@@ -26,6 +26,7 @@ from simcse_lit.data.what_was_read import check
 from simcse_lit.distributed import world
 from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus, EpochOrder
+from simcse_lit.text.prompts import Prompts
 from simcse_lit.views.changing import ChangingCorpus
 from simcse_lit.views.documents import NextSentenceCorpus
 from simcse_lit.views.encoded import IDS, EncodedViews
@@ -69,6 +70,11 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.done = 0  # batches that a run to be continued has behind it
         self._views = views
         self._corpus: Corpus | None = None
+
+    @property
+    def prompts(self) -> Prompts:
+        """The templates of anchors and positives, as what uses the encoder takes them."""
+        return self._views.prompts
 
     @property
     def corpus(self) -> Corpus:

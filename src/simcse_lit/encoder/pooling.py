@@ -46,6 +46,16 @@ class Pooler(nn.Module):
     def __init__(self) -> None:  # without arguments, so that a wrong one is told by its name
         super().__init__()
 
+    def set_up(self, behind_mask: int | None) -> None:
+        """Look at the template of the sentences, once, before the first.
+
+        Args:
+            behind_mask: tokens behind its mask token, to the end of the sentence; None if it has none, or there is none.
+
+        Raises:
+            UserError: the pooler needs another template.
+        """
+
     def forward(self, hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Tensor:
         """Of (N, L, H) hidden states and an (N, L) mask, the vectors (N, H)."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(hidden_states, attention_mask)")
@@ -170,6 +180,49 @@ class LastToken(Pooler):
     def forward(self, hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Tensor:
         """As `Pooler.forward`."""
         return hidden_states[-1][behind_last(attention_mask_NL, 0)]
+
+
+class MaskToken(Pooler):
+    """The mask token of a template that stands behind the sentence, from the last layer.
+
+    It is found from the end of the sentence, so a mask token in the sentence itself is never taken for it.
+
+    Args:
+        behind: tokens behind the mask token, special tokens included; None for those of the template.
+
+    Source: Jiang et al. 2022, PromptBERT: Improving BERT Sentence Embeddings with Prompts, section 3.
+    """
+
+    def __init__(self, behind: int | None = None) -> None:
+        super().__init__()
+        self.behind = behind
+
+    def set_up(self, behind_mask: int | None) -> None:
+        """As `Pooler.set_up`."""
+        if behind_mask is None:
+            raise UserError(
+                "pooler=mask: needs a template whose one [MASK] stands behind {text}, as far from the end in each view.\n"
+                "For instance: data.template='This sentence of \"{text}\" means [MASK].' (in use: prompt=...)"
+            )
+        if self.behind not in (None, behind_mask):
+            raise UserError(f"pooler.behind={self.behind}: the template has {behind_mask} tokens behind its [MASK].")
+        self.behind = behind_mask
+        self.arguments = {"behind": behind_mask}
+
+    @property
+    def code(self) -> str:  # type: ignore[override]
+        """As `Pooler.code`."""
+        return (
+            'mask = batch["attention_mask"]\n'
+            f"place = (mask * torch.arange(mask.shape[1])).amax(1) - {self.behind}\n"
+            "vectors = output.last_hidden_state[torch.arange(len(place)), place]"
+        )
+
+    def forward(self, hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Tensor:
+        """As `Pooler.forward`."""
+        if self.behind is None:
+            raise ValueError("how many tokens stand behind the mask token is not known: call set_up first")
+        return hidden_states[-1][behind_last(attention_mask_NL, self.behind)]
 
 
 def make_pooler(node: str | Mapping[str, Any], key: str = "pooler") -> Pooler:

@@ -88,7 +88,7 @@ def fingerprint(loaded: LoadedEncoder, max_length: int, precision: str) -> str:
     """
     # Every call of the tokenizer sets padding and truncation, so they hold the settings of the last call.
     tokenizer = {**json.loads(loaded.tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None}
-    reads = (loaded.kind, loaded.pooler, loaded.projection, loaded.prepare(""), str(max_length), precision)
+    reads = (loaded.kind, loaded.pooler, loaded.projection, loaded.prompts.of("text") or "", str(max_length), precision)
     record = loaded.encoder.record() if isinstance(loaded.encoder, SentenceEncoder) else {}
     made_with = [json.dumps(record["parts"], sort_keys=True)] if "parts" in record else []
     digest = hashlib.sha256("\0".join((*reads, json.dumps(tokenizer), *made_with)).encode())

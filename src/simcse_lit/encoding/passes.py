@@ -4,7 +4,7 @@ Shapes: N sentences or corpus rows, Q queries, L length, H hidden.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches
 from simcse_lit.evaluation.embeddings import Embeddings
+from simcse_lit.text.template import Template
 
 BLOCK = 32_768  # sentences that are tokenised and sorted together, while the block before them is encoded
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -55,6 +56,7 @@ def encode_into(
     sentences: Sequence[str],
     places: Sequence[int],
     *,
+    template: Template | None,
     max_length: int,
     token_budget: int,
     precision: str,
@@ -68,6 +70,7 @@ def encode_into(
         tokenizer: its tokenizer.
         sentences: distinct texts.
         places: the index of each in `embeddings`.
+        template: what stands around each; None for nothing.
         max_length: tokens after which a sentence is cut.
         token_budget: padded tokens of a batch; changes speed, not the vectors.
         precision: 32-true, bf16-mixed or 16-mixed.
@@ -79,7 +82,7 @@ def encode_into(
 
     def tokenised(first: int) -> SentenceBatches:
         block = sentences[first : first + BLOCK]
-        return SentenceBatches(block, tokenizer, max_length=max_length, token_budget=token_budget)
+        return SentenceBatches(block, tokenizer, template=template, max_length=max_length, token_budget=token_budget)
 
     bar = tqdm(
         total=len(sentences), desc=progress, unit=" sentences", ncols=78, leave=False, disable=progress is None, delay=0.5
@@ -106,7 +109,7 @@ def encode(
     max_length: int = EVALUATION_LENGTH,
     token_budget: int = 4096,
     precision: str = "32-true",
-    prepare: Callable[[str], str] = str,
+    template: Template | None = None,
     progress: str | None = None,
 ) -> Tensor:
     """Encode sentences into vectors in their order, (len(sentences), H), float32 on the CPU.
@@ -118,7 +121,7 @@ def encode(
         max_length: tokens after which a sentence is cut.
         token_budget: padded tokens of a batch; changes speed, not the vectors.
         precision: 32-true, bf16-mixed or 16-mixed.
-        prepare: applied to every sentence before it is tokenised.
+        template: what stands around every sentence; None for nothing.
         progress: label of the progress bar; None for no bar.
 
     Raises:
@@ -130,8 +133,9 @@ def encode(
         embeddings,
         encoder,
         tokenizer,
-        [prepare(sentence) for sentence in unique],
+        unique,
         range(len(unique)),
+        template=template,
         max_length=min(max_length, tokenizer.model_max_length),
         token_budget=token_budget,
         precision=precision,

@@ -42,7 +42,7 @@ class Pool:
         threads = max(1, (os.cpu_count() or 1) // len(devices))
         self._executor = ProcessPoolExecutor(len(devices), context, _start, (source, dict(reads), free, threads, offline))
 
-    def vectors(self, sentences: Sequence[str], settings: Settings) -> Tensor:
+    def vectors(self, sentences: Sequence[str], settings: Settings, use: str = "text") -> Tensor:
         """Encode as `texts.vectors` does. Processes take parts of texts of similar length, the longest first.
 
         Raises:
@@ -54,7 +54,7 @@ class Pool:
         found: list[np.ndarray] = []
         try:
             with tqdm(total=len(sentences), desc="Encoding", unit=" sentences", ncols=78, leave=False) as bar:
-                for part in self._executor.map(_encode, texts, [settings] * len(parts)):
+                for part in self._executor.map(_encode, texts, [settings] * len(parts), [use] * len(parts)):
                     found.append(part)
                     bar.update(len(part))
         except BrokenProcessPool as error:
@@ -78,6 +78,6 @@ def _start(source: str, reads: dict[str, Any], free: "Queue[torch.device]", thre
     _loaded.encoder.to(free.get())
 
 
-def _encode(texts: list[str], settings: Settings) -> np.ndarray:
+def _encode(texts: list[str], settings: Settings, use: str) -> np.ndarray:
     assert _loaded is not None
-    return vectors(_loaded, texts, settings).numpy()
+    return vectors(_loaded, texts, settings, use=use).numpy()

@@ -30,13 +30,16 @@ class Settings:
     normalize: bool
 
 
-def vectors(loaded: LoadedEncoder, texts: Sequence[str], settings: Settings, *, progress: str | None = None) -> Tensor:
+def vectors(
+    loaded: LoadedEncoder, texts: Sequence[str], settings: Settings, *, use: str = "text", progress: str | None = None
+) -> Tensor:
     """Encode one or more texts into vectors in their order, (N, H), float32 on the CPU.
 
     Args:
         loaded: the encoder.
         texts: any strings; repeated ones are encoded once.
         settings: length, batches, precision, normalisation.
+        use: what the texts are for, `text`, `query` or `document`: a model may have a prompt for each.
         progress: label of the progress bar; None for no bar.
 
     Raises:
@@ -49,7 +52,7 @@ def vectors(loaded: LoadedEncoder, texts: Sequence[str], settings: Settings, *, 
         max_length=min(settings.max_length, loaded.max_length),
         token_budget=settings.token_budget,
         precision=settings.precision,
-        prepare=loaded.prepare,
+        template=loaded.template(use),
         progress=progress,
     )
     return F.normalize(found_NH, dim=-1) if settings.normalize else found_NH

@@ -13,12 +13,15 @@ from simcse_lit.encoder.architecture import check_pooler
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, Nodes, SentenceEncoder, parts_of
 from simcse_lit.errors import UserError
+from simcse_lit.text.prompts import Prompts, recorded_prompts
 
 
 def load_checkpoint(
     source: str, *, trust_remote_code: bool = False, own: Nodes | None = None
-) -> tuple[SentenceEncoder, PreTrainedTokenizerFast]:
-    """Load the encoder, in evaluation mode. Architecture and tokenizer are those of the model that training started from.
+) -> tuple[SentenceEncoder, PreTrainedTokenizerFast, Prompts]:
+    """Load the encoder, in evaluation mode, with its tokenizer and prompts.
+
+    Architecture and tokenizer are those of the model that training started from.
 
     Args:
         source: FILE.ckpt.
@@ -41,6 +44,7 @@ def load_checkpoint(
         model = ModelConfig(**recorded["model"] | here | {"attention": None, "trust_remote_code": trust_remote_code})
         pooler, head = parts_of(recorded, source, own)
         adapter = recorded_adapter(recorded.get("adapter", {"name": "none"}), source)
+        prompts = recorded_prompts(recorded)
         weights = {
             name.removeprefix("encoder."): value
             for name, value in saved["state_dict"].items()
@@ -66,7 +70,7 @@ def load_checkpoint(
         raise UserError(f"checkpoint: {source}: does not fit {model.name_or_path}: {reason}{_instead(path)}") from error
     merge_adapter(encoder.backbone)
     check_pooler(pooler, encoder.backbone, tokenizer, source, saved=True)
-    return encoder.eval(), tokenizer
+    return encoder.eval(), tokenizer, prompts
 
 
 def _read(source: str, path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
-from simcse_lit.formats.export import recorded_section, usage, write
+from simcse_lit.formats.export import in_template, recorded_section, usage, write
 from simcse_lit.formats.loading import LoadedEncoder
 from simcse_lit.formats.model_card import Provenance, card_for_library, model_card
 from simcse_lit.formats.onnx import ONNX_USAGE, write_onnx
@@ -26,25 +26,24 @@ def export_as(loaded: LoadedEncoder, output: Path, *, format: str, int8: bool) -
         UserError: the folder exists already, the format cannot hold this encoder, or its card cannot be read.
     """
     refuse_to_replace(output)
-    if loaded.prepare(""):
-        raise UserError(f"checkpoint: {loaded.source}: puts a prompt before each sentence, which no export of ours does.")
     encoder = loaded.encoder
     if format != "onnx" and not isinstance(encoder, SentenceEncoder):
         raise UserError(f"format={format}: {loaded.source} is of {loaded.kind} and stays in it; only format=onnx takes it.")
     source = local_path(loaded.source, "checkpoint")
     recorded = (recorded_section(source) if (source / "config.json").is_file() else None) or {}
     max_length = int(recorded.get("max_length", loaded.max_length))
+    template = loaded.prompts.of("text")
     with whole_folder(output, replace=False) as folder:
         library = format
         if isinstance(encoder, SentenceEncoder) and format != "onnx":
-            write(encoder, loaded.tokenizer, folder, max_length)
-            code = usage(encoder, loaded.max_length)
+            write(encoder, loaded.tokenizer, folder, max_length, loaded.prompts)
+            code = usage(encoder, loaded.max_length, template)
             if format == "sentence-transformers":
-                add_sentence_transformers(encoder, folder, loaded.max_length)
+                add_sentence_transformers(encoder, folder, loaded.max_length, loaded.prompts)
                 code = SENTENCE_TRANSFORMERS_USAGE
         else:
             write_onnx(loaded, folder, int8=int8)
-            library, code = "onnxruntime", ONNX_USAGE.replace("MAX_LENGTH", str(loaded.max_length))
+            library, code = "onnxruntime", in_template(ONNX_USAGE.replace("MAX_LENGTH", str(loaded.max_length)), template)
         if recorded and (source / "README.md").is_file():
             card = card_for_library(source / "README.md", library, code)
         else:

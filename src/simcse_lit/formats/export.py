@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.dynamic_module_utils import custom_object_save
 
 from simcse_lit import __version__
+from simcse_lit.config.roles import PLACE
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.adapter import merge_adapter
 from simcse_lit.encoder.architecture import ENCODER_PART, check_pooler
@@ -26,7 +27,10 @@ from simcse_lit.encoder.pretrained import Pretrained, is_own, some
 from simcse_lit.errors import UserError
 from simcse_lit.formats.model_card import Provenance, model_card
 from simcse_lit.formats.whole_folder import recover, whole_folder
+from simcse_lit.text.prompts import Prompts
+from simcse_lit.text.template import MASK
 
+NO_PROMPTS = Prompts()
 PROJECTION, POOLER = "projection.safetensors", "pooler.safetensors"  # weights of the head and, if it has any, of the pooler
 
 POOLER_OUTPUT = "vectors = output.pooler_output"
@@ -43,6 +47,7 @@ def export(
     *,
     max_length: int,
     provenance: Provenance,
+    prompts: Prompts = NO_PROMPTS,
     replace: bool = True,
 ) -> None:
     """Write the encoder to `folder`, with a model card. An older export there is replaced once the new one is complete.
@@ -53,24 +58,27 @@ def export(
         folder: where to write.
         max_length: tokens to which training cut sentences; recorded in `config.json`.
         provenance: how the encoder was made, for the card.
+        prompts: the templates that it was trained with.
         replace: whether the folder may exist.
 
     Raises:
         UserError: another process is writing the folder, or it exists and must not.
     """
     with whole_folder(folder, replace=replace) as partial:
-        write(encoder, tokenizer, partial, max_length)
+        write(encoder, tokenizer, partial, max_length, prompts)
         longest = min(EVALUATION_LENGTH, tokenizer.model_max_length)
-        code = usage(encoder, longest)
+        code = usage(encoder, longest, prompts.of("text"))
         card = model_card(encoder.pooler.name, encoder.head.name, max_length, provenance, "transformers", code)
         card.save(partial / "README.md")
 
 
-def write(encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
+def write(
+    encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int, prompts: Prompts
+) -> None:
     """Write weights, configuration and tokenizer to an existing folder; see `export` for the arguments."""
     merge_adapter(encoder.backbone)
     config = encoder.backbone.config
-    config.simcse = {**encoder.record(), "max_length": max_length, "version": __version__}
+    config.simcse = {**encoder.record(), **prompts.record(), "max_length": max_length, "version": __version__}
     config.architectures = [type(encoder.backbone).__name__]
     _copy_own_code(encoder.backbone, folder)
     config.save_pretrained(folder)
@@ -102,12 +110,13 @@ def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def usage(encoder: SentenceEncoder, max_length: int) -> str:
+def usage(encoder: SentenceEncoder, max_length: int, template: str | None) -> str:
     """Python code that computes the embeddings with transformers alone, for the model card.
 
     Args:
         encoder: the encoder in the export.
         max_length: tokens after which a sentence is cut.
+        template: what stands around each sentence; None for nothing.
     """
     other_head = encoder.projected and type(encoder.projection) is not MLP
     if encoder.pooler.code is None or other_head:
@@ -136,7 +145,17 @@ def usage(encoder: SentenceEncoder, max_length: int) -> str:
             f'mlp = load_file(f"{{folder}}/{PROJECTION}")',
             'vectors = torch.tanh(vectors @ mlp["dense.weight"].T + mlp["dense.bias"])',
         ]
-    return "\n".join(lines)
+    return in_template("\n".join(lines), template)
+
+
+def in_template(code: str, template: str | None) -> str:
+    """Code of a card with a template around each of its sentences; None leaves it as it is."""
+    if template is None:
+        return code
+    mask = '.replace("[MASK]", tokenizer.mask_token)' if MASK in template else ""
+    put = f'texts = [template.replace("{PLACE}", sentence) for sentence in sentences]'
+    start, line, rest = code.partition("batch = tokenizer(sentences")
+    return f"{start}template = {template!r}{mask}\n{put}\nbatch = tokenizer(texts{rest}" if line else code
 
 
 def load_export(

@@ -8,8 +8,8 @@ so the caller has to name them.
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.registered import names, refuse_code
 from simcse_lit.config.resolvers import is_local, local_path
+from simcse_lit.config.roles import PLACE
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.architecture import check_pooler, longest_input
@@ -28,11 +29,13 @@ from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.encoder.pretrained import Pretrained, own_code
 from simcse_lit.errors import UserError
 from simcse_lit.formats.checkpoint import load_checkpoint
-from simcse_lit.formats.export import load_export, recorded_section
+from simcse_lit.formats.export import NO_PROMPTS, load_export, recorded_section
 from simcse_lit.formats.onnx import MODEL, OnnxEncoder
 from simcse_lit.formats.sentence_transformers import INSTALL, SentenceTransformerEncoder, check_weights, own_classes
 from simcse_lit.formats.whole_folder import recover
 from simcse_lit.text.hub import download_model
+from simcse_lit.text.prompts import NAMES, Prompts, recorded_prompts
+from simcse_lit.text.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ class LoadedEncoder:
         pooler: as in `conf/pooler/`; for a sentence-transformers folder without such a pooler, its modules.
         projection: as in `conf/projection/`.
         max_length: tokens after which a sentence is cut.
-        prepare: applied to every sentence before it is tokenised; some models put a prompt before it.
+        prompts: the templates that it was made with, or the one that the caller asked for.
     """
 
     source: str
@@ -65,7 +68,16 @@ class LoadedEncoder:
     pooler: str
     projection: str
     max_length: int
-    prepare: Callable[[str], str] = str
+    prompts: Prompts = NO_PROMPTS
+
+    def template(self, use: str = "text") -> Template | None:
+        """What stands around a `text`, or one that is a `query` or a searched `document`; None for nothing.
+
+        Raises:
+            UserError: the tokenizer lacks what it holds.
+        """
+        text = self.prompts.of(use)
+        return None if text is None else Template(text, self.tokenizer, "prompt")
 
 
 def load_encoder(
@@ -74,6 +86,7 @@ def load_encoder(
     revision: str | None,
     pooler: Node,
     projection: Node,
+    prompt: str | None = None,
     precision: str = "32-true",
     trust_remote_code: bool = False,
 ) -> LoadedEncoder:
@@ -86,6 +99,7 @@ def load_encoder(
             which may also name the class of a saved model's pooler that no package registers.
         projection: for a raw model: `mlp` is the linear layer and tanh of its own pooler; a saved model's own takes
             precedence. Else as `pooler`.
+        prompt: the name of one of the model's prompts, or a template, for every text; None for what the model records.
         precision: the precision to run in; an ONNX graph takes only `32-true`.
         trust_remote_code: run the Python code that a model brings. What a checkpoint or an export says of it does not count.
 
@@ -93,6 +107,22 @@ def load_encoder(
         UserError: there is no such model, it cannot be loaded, a raw model comes without a pooler, or the model cannot run
             in this precision.
     """
+    loaded = _loaded(source, revision, pooler, projection, prompt, precision, trust_remote_code)
+    loaded = replace(loaded, prompts=loaded.prompts.chosen(prompt))
+    loaded.template()  # which tells at once what the tokenizer lacks
+    return loaded
+
+
+def _loaded(
+    source: str,
+    revision: str | None,
+    pooler: Node,
+    projection: Node,
+    prompt: str | None,
+    precision: str,
+    trust_remote_code: bool,
+) -> LoadedEncoder:
+    """As `load_encoder`, with the model's own prompts. A raw model's pooler may read the template that `prompt` gives."""
     own = {"pooler": _node(pooler), "projection": _node(projection)}
     if source.endswith(".ckpt"):
         of_training = load_checkpoint(source, trust_remote_code=trust_remote_code, own=own)
@@ -114,13 +144,13 @@ def load_encoder(
     is_model = (path / "config.json").is_file()
     if is_model and recorded_section(path) is not None:
         exported = load_export(path, trust_remote_code=trust_remote_code, own=own)
-        return _saved(source, "simcse-lit export", *exported, pooler, projection)
+        return _saved(source, "simcse-lit export", *exported, _prompts_of(path), pooler, projection)
     if (path / "modules.json").is_file():
         return _sentence_transformers(source, path, pooler, projection, trust_remote_code)
     if not is_model:
         hint = of_run(path, "checkpoint") or " Name a folder that holds config.json."
         raise UserError(f"checkpoint: {source}: is no model folder (no config.json).{hint}")
-    return _transformers(source, path, pooler, projection, trust_remote_code)
+    return _transformers(source, path, pooler, projection, prompt, trust_remote_code)
 
 
 def check_precision(source: str, path: Path, precision: str) -> None:
@@ -145,15 +175,18 @@ def _saved(
     kind: str,
     encoder: SentenceEncoder,
     tokenizer: PreTrainedTokenizerFast,
+    prompts: Prompts,
     pooler: Node,
     projection: Node,
 ) -> LoadedEncoder:
     reads = (encoder.pooler.name, encoder.head.name)
     _warn_of_contradiction(source, reads, pooler, projection)
-    return LoadedEncoder(source, kind, encoder, tokenizer, *reads, longest_input(encoder.backbone, tokenizer))
+    return LoadedEncoder(source, kind, encoder, tokenizer, *reads, longest_input(encoder.backbone, tokenizer), prompts)
 
 
-def _transformers(source: str, path: Path, pooler: Node, projection: Node, trusted: bool) -> LoadedEncoder:
+def _transformers(
+    source: str, path: Path, pooler: Node, projection: Node, prompt: str | None, trusted: bool
+) -> LoadedEncoder:
     """Load a raw model, or one of the paper's releases."""
     released = _released(source, path)
     if released:
@@ -186,6 +219,8 @@ def _transformers(source: str, path: Path, pooler: Node, projection: Node, trust
         trust_remote_code=trusted,
     )
     backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projected.name == "mlp", key="checkpoint")
+    template = Prompts().chosen(prompt).of("text")
+    reader.set_up(Template(template, tokenizer, "prompt").behind_mask if template else None)
     check_pooler(reader, backbone, tokenizer, source)
     own_pooler = getattr(backbone, "pooler", None)
     encoder = SentenceEncoder(backbone, reader, projected)
@@ -196,6 +231,13 @@ def _transformers(source: str, path: Path, pooler: Node, projection: Node, trust
     kind = f"SimCSE release ({released}ervised)" if released else "transformers"
     length = longest_input(encoder.backbone, tokenizer)
     return LoadedEncoder(source, kind, encoder.eval(), tokenizer, reader.name, projected.name, length)
+
+
+def _prompts_of(export: Path) -> Prompts:
+    try:
+        return recorded_prompts(recorded_section(export) or {})
+    except ValueError as error:
+        raise UserError(f"checkpoint: {export}: the export is damaged: {error}.\nExport it again.") from error
 
 
 def _released(source: str, path: Path) -> str | None:
@@ -218,11 +260,12 @@ def _onnx(source: str, path: Path, trusted: bool) -> LoadedEncoder:
         refuse_code(recorded, source)
         reads = (recorded["pooler"], recorded["projection"])
         kind, length = f"ONNX {recorded['onnx']}", int(recorded["longest_input"])
+        prompts = recorded_prompts(recorded)
         tokenizer = Pretrained(str(path), "checkpoint", trust_remote_code=trusted).tokenizer()
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"checkpoint: {source}: is no ONNX export of simcse-lit, or damaged: {reason}") from error
-    return LoadedEncoder(source, kind, OnnxEncoder(path / MODEL).eval(), tokenizer, *reads, length)
+    return LoadedEncoder(source, kind, OnnxEncoder(path / MODEL).eval(), tokenizer, *reads, length, prompts)
 
 
 def _sentence_transformers(source: str, path: Path, pooler: Node, projection: Node, trusted: bool) -> LoadedEncoder:
@@ -244,11 +287,11 @@ def _sentence_transformers(source: str, path: Path, pooler: Node, projection: No
         raise UserError(f"checkpoint: {source}: has no fast tokenizer (tokenizer.json).")
     if model.tokenizer.pad_token is None:
         model.tokenizer.pad_token = model.tokenizer.eos_token
-    prompt = model.prompts.get(model.default_prompt_name or "", "") or ""
+    prompts = Prompts({name: f"{text}{PLACE}" for name, text in model.prompts.items()}, model.default_prompt_name)
     names = [type(module).__name__ for module in model]
     pooling = [module for module in model if type(module).__name__ == "Pooling"]
     modes = pooling[0].pooling_mode if pooling else " + ".join(names)
-    if prompt and pooling and not pooling[0].include_prompt:
+    if any(prompts.of(use) for use in ("text", *NAMES)) and pooling and not pooling[0].include_prompt:
         raise UserError(f"checkpoint: {source}: leaves its prompt out of the pooling, which evaluation does not do.")
     ours = {"mean": "avg", "cls": "cls", "lasttoken": "last_token"}.get(str(modes), str(modes))
     _warn_of_contradiction(source, (ours, "none"), pooler, projection)
@@ -260,7 +303,7 @@ def _sentence_transformers(source: str, path: Path, pooler: Node, projection: No
         ours,
         "none",
         min(EVALUATION_LENGTH, model.max_seq_length or EVALUATION_LENGTH),
-        prepare=lambda sentence: prompt + sentence,
+        prompts,
     )
 
 

@@ -157,6 +157,7 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
         **getattr(backbone.config, "simcse", {}),
         "pooler": loaded.pooler,
         "projection": loaded.projection,
+        **loaded.prompts.record(),
         "longest_input": loaded.max_length,
         "version": __version__,
         "onnx": "int8" if int8 else "float32",

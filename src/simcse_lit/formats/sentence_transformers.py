@@ -12,10 +12,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from simcse_lit.config.roles import PLACE
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.head import MLP
 from simcse_lit.encoder.pretrained import Pretrained, is_own, some
 from simcse_lit.errors import UserError
+from simcse_lit.text.prompts import Prompts
+from simcse_lit.text.template import MASK
 
 INSTALL = "Install it with: pip install 'simcse-lit[sentence-transformers]'"
 
@@ -69,7 +72,7 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
     return [(str(module["type"]), folder / module["path"]) for module in modules]
 
 
-def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length: int) -> None:
+def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length: int, prompts: Prompts) -> None:
     """Add modules.json and the files that it names to an export, so that sentence-transformers loads the folder too.
 
     A mean over two layers becomes WeightedLayerPooling with weights 0 and 1, a projection becomes Dense with tanh.
@@ -78,6 +81,7 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         encoder: the encoder in the folder.
         folder: an export.
         max_length: tokens after which a sentence is cut.
+        prompts: templates of its sentences, in which the sentence comes last.
 
     Raises:
         UserError: sentence-transformers is not installed, or has no modules that compute these vectors.
@@ -89,6 +93,13 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         raise UserError(
             f"format=sentence-transformers: needs sentence-transformers, which is not installed.\n{INSTALL}"
         ) from error
+    for template in prompts.templates.values():
+        if not template.endswith(PLACE) or MASK in template:
+            raise UserError(
+                f"format=sentence-transformers: its prompts stand before a sentence, and here is more: {template}\n"
+                "Use format=transformers or format=onnx."
+            )
+    before = {name: template.removesuffix(PLACE) for name, template in prompts.templates.items()}
     if encoder.projected and not isinstance(encoder.projection, MLP):
         raise UserError(
             f"format=sentence-transformers: it has no projection={encoder.head.name}; the vectors would be others.\n"
@@ -114,7 +125,8 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         dense.linear.load_state_dict(encoder.projection.dense.state_dict())
         modules.append(dense)
     with TemporaryDirectory() as saved:
-        SentenceTransformer(modules=modules, device="cpu").save(saved, create_model_card=False)
+        model = SentenceTransformer(modules=modules, device="cpu", prompts=before, default_prompt_name=prompts.default)
+        model.save(saved, create_model_card=False)
         for path in Path(saved).iterdir():  # the export holds weights, configuration and tokenizer already
             if path.is_dir():
                 shutil.copytree(path, folder / path.name)

@@ -51,9 +51,9 @@ class IndexEncoder:
         if index:
             check_encoder(index, self, source)
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors, (N, H)."""
-        return vectors(self._loaded, texts, self._settings)
+    def __call__(self, texts: Sequence[str], use: str = "document") -> Tensor:
+        """Unit vectors, (N, H), of texts that are searched, or of those that are a `query`."""
+        return vectors(self._loaded, texts, self._settings, use=use)
 
 
 def check_encoder(index: Index, encode: Callable[[list[str]], Tensor], source: str) -> None:

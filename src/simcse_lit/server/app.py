@@ -144,7 +144,7 @@ def _add_encoder(app: FastAPI, service: Service, limits: LimitsConfig) -> None:
         index = service.index
         if index is None:
             raise HTTPException(409, "There is nothing to search yet: upload a corpus, or wait until it is encoded.")
-        hits = await run_in_threadpool(index.search, await _encoded(service, request.queries), request.top_k)
+        hits = await run_in_threadpool(index.search, await _encoded(service, request.queries, "query"), request.top_k)
         kept = [[hit for hit in row if hit.score >= request.threshold] for row in hits]
         return {"results": [[hit._asdict() for hit in row] for row in kept]}
 
@@ -196,9 +196,9 @@ def _add_pages(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=STATIC))
 
 
-async def _encoded(service: Service, sentences: list[str]) -> Tensor:
+async def _encoded(service: Service, sentences: list[str], use: str = "text") -> Tensor:
     try:
-        return await asyncio.wrap_future(service.batcher.submit(sentences))
+        return await asyncio.wrap_future(service.batcher.submit(sentences, use))
     except Busy:
         raise HTTPException(503, "Too many requests are waiting; try again.", {"Retry-After": "1"}) from None
 

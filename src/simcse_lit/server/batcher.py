@@ -12,7 +12,8 @@ from threading import Lock, Thread
 
 from torch import Tensor
 
-Request = tuple[list[str], "Future[Tensor]"]
+Text = tuple[str, str]  # and what it is for (`text/prompts.py`)
+Request = tuple[list[Text], "Future[Tensor]"]
 
 
 class Busy(Exception):
@@ -23,13 +24,13 @@ class Batcher:
     """A thread that encodes submitted texts.
 
     Args:
-        encode: maps N texts to vectors, (N, H).
+        encode: maps N texts, each with what it is for, to vectors, (N, H).
         max_waiting: most texts that may wait. A request that would exceed it is refused, unless nothing else waits.
     """
 
     BATCH = 256  # texts in a call after which no further request joins
 
-    def __init__(self, encode: Callable[[Sequence[str]], Tensor], max_waiting: int) -> None:
+    def __init__(self, encode: Callable[[Sequence[Text]], Tensor], max_waiting: int) -> None:
         self._encode = encode
         self._max_waiting = max_waiting
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -38,8 +39,8 @@ class Batcher:
         self._thread = Thread(target=self._work, name="encoder", daemon=True)
         self._thread.start()
 
-    def submit(self, texts: Sequence[str]) -> "Future[Tensor]":
-        """Queue one or more texts.
+    def submit(self, texts: Sequence[str], use: str = "text") -> "Future[Tensor]":
+        """Queue one or more texts for one use.
 
         Returns:
             Their vectors, (N, H), when they are ready.
@@ -52,7 +53,7 @@ class Batcher:
                 raise Busy
             self._waiting += len(texts)
         future: Future[Tensor] = Future()
-        self._queue.put((list(texts), future))
+        self._queue.put(([(text, use) for text in texts], future))
         return future
 
     def close(self) -> None:

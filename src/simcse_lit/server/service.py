@@ -19,7 +19,7 @@ from simcse_lit.encoding.texts import Settings, vectors
 from simcse_lit.formats.loading import LoadedEncoder
 from simcse_lit.retrieval.index import Index
 from simcse_lit.retrieval.index_encoder import check_encoder
-from simcse_lit.server.batcher import Batcher, Busy
+from simcse_lit.server.batcher import Batcher, Busy, Text
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Service:
         Raises:
             UserError: the index was built with another encoder.
         """
-        check_encoder(index, lambda texts: F.normalize(self._patiently(texts), dim=-1), self.loaded.source)
+        check_encoder(index, lambda texts: F.normalize(self._patiently(texts, "document"), dim=-1), self.loaded.source)
         self.index = index
         self.progress = Progress("ready", name, len(index), len(index))
 
@@ -104,7 +104,7 @@ class Service:
         done = 0
         try:
             while block := list(islice(rest, BLOCK)):
-                parts.append(self._patiently(block))
+                parts.append(self._patiently(block, "document"))
                 done += len(block)
                 self.progress = Progress("encoding", name, done, len(texts))
             index = Index.build(torch.cat(parts), texts, model=self.loaded.source)
@@ -115,14 +115,21 @@ class Service:
         self.index = index
         self.progress = Progress("ready", name, done, done)
 
-    def _patiently(self, texts: list[str]) -> Tensor:
+    def _patiently(self, texts: list[str], use: str) -> Tensor:
         """Encode texts for the server itself. Wait where a request would be refused as `Busy`."""
         while True:
             try:
-                return self.batcher.submit(texts).result()
+                return self.batcher.submit(texts, use).result()
             except Busy:
                 time.sleep(0.05)
 
-    def _vectors(self, texts: Sequence[str]) -> Tensor:
+    def _vectors(self, texts: Sequence[Text]) -> Tensor:
+        """Vectors, (N, H), of texts for several uses."""
+        places = {use: [place for place, (_, each) in enumerate(texts) if each == use] for use in {use for _, use in texts}}
         with torch.inference_mode():
-            return vectors(self.loaded, texts, self._settings)
+            found = {
+                use: vectors(self.loaded, [texts[place][0] for place in of_use], self._settings, use=use)
+                for use, of_use in places.items()
+            }
+        order = torch.tensor([place for of_use in places.values() for place in of_use])
+        return torch.cat(list(found.values()))[order.argsort()]

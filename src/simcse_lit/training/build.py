@@ -67,6 +67,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     scorer = Scorer(suite, make_analyses(config.analyses))
     backbone, tokenizer = load_backbone(config.model, mlm="mlm_head" in objective.needs)
     encoded = EncodedViews(views, tokenizer, config.data.max_length, counted=config.data.template_in_length)
+    pooler.set_up(encoded.behind_mask)
     check_fit(config, pooler, backbone, tokenizer, encoded.longest)
     if not config.loss.mlm_tied:
         untie_head(backbone)
@@ -95,7 +96,12 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         chunking=chunking(config.trainer, encoder, on_cpu=on_cpu),
         optimisation=optimiser,
         scorer=scorer,
-        made_of={"model": asdict(config.model), "adapter": record(config.adapter), "chosen_on": suite.dev.name},
+        made_of={
+            "model": asdict(config.model),
+            "adapter": record(config.adapter),
+            "chosen_on": suite.dev.name,
+            **encoded.prompts.record(),
+        },
         seed=config.seed,
         roles=tuple(view.role for view in views),
         fixed_dropout=config.loss.fixed_dropout,

@@ -10,6 +10,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.roles import PLACE
+from simcse_lit.text.prompts import Prompts, of_views
 from simcse_lit.text.template import Template
 from simcse_lit.text.tokens import TokenCounts, token_ids
 from simcse_lit.views.makers import TextMaker, TokenMaker
@@ -100,6 +101,18 @@ class EncodedViews:
         """Of the anchor; None without one."""
         template = next(view.template for view in self.views if view.role == "anchor")
         return None if template is None else self.templates[template]
+
+    @property
+    def prompts(self) -> Prompts:
+        """The templates of anchors and positives, as what uses the encoder takes them."""
+        templates = {view.role: view.template for view in reversed(self.views)}  # of the first view of a role
+        return of_views(templates["anchor"], templates["positive"])
+
+    @property
+    def behind_mask(self) -> int | None:
+        """Tokens behind the mask token of every view's template; None unless each has one, as far from the end."""
+        found = {view.template and self.templates[view.template].behind_mask for view in self.views}
+        return next(iter(found)) if len(found) == 1 else None  # type: ignore[return-value]
 
     def _encoded(self, texts: Sequence[str], template: str | None, counts: TokenCounts | None = None) -> list[list[int]]:
         longest = self._longest[template]

@@ -82,5 +82,6 @@ def reads(config: EncoderConfig | EvaluateConfig) -> dict[str, Any]:
         "trust_remote_code": config.trust_remote_code,
         "pooler": config.pooler,
         "projection": config.projection,
+        "prompt": config.prompt,
         "precision": config.precision,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -27,6 +28,8 @@ from simcse_lit.reporting.run.run_folder import device_name
 from simcse_lit.scores import Scores, dev_score
 from simcse_lit.tables import by_family, score_table, sparkline
 from simcse_lit.text.lines import lines_of
+from simcse_lit.text.prompts import Prompts
+from simcse_lit.text.template import Template
 
 if TYPE_CHECKING:
     from simcse_lit.training.module import SimCSEModule
@@ -124,7 +127,12 @@ def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Sequenc
 
 
 def show_nearest(
-    queries: Sequence[str], corpus: str, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast, k: int = 3
+    queries: Sequence[str],
+    corpus: str,
+    encoder: SentenceEncoder,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Prompts,
+    k: int = 3,
 ) -> None:
     """Log each query with its k most similar sentences of a text file.
 
@@ -133,9 +141,12 @@ def show_nearest(
     """
     read = lines_of(local_path(corpus, "demo.corpus"), f"demo.corpus: {corpus}")
     sentences = [line.strip() for line in read if line.strip()]
-    cosines, places = nearest(
-        encode(encoder, tokenizer, queries), encode(encoder, tokenizer, sentences), min(k, len(sentences))
-    )
+
+    def vectors(texts: Sequence[str], use: str) -> Tensor:
+        text = prompts.of(use)
+        return encode(encoder, tokenizer, texts, template=Template(text, tokenizer) if text else None)
+
+    cosines, places = nearest(vectors(queries, "query"), vectors(sentences, "document"), min(k, len(sentences)))
     for query, row, found in zip(queries, cosines.tolist(), places.tolist(), strict=True):
         log.info("\n%s", query)
         for cosine, place in zip(row, found, strict=True):

@@ -35,6 +35,7 @@ def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
         "kind": loaded.kind,
         "pooler": loaded.pooler,
         "projection": loaded.projection,
+        "prompt": loaded.prompts.of("text"),
         "max_length": min(config.max_length, loaded.max_length),
         "postprocess": None if chosen.name == "none" else vars(chosen),
         "precision": config.precision,
@@ -51,6 +52,8 @@ def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
         f"         pooler {loaded.pooler}, projection {loaded.projection}, "
         f"at most {min(config.max_length, loaded.max_length)} tokens",
     ]
+    if prompt := loaded.prompts.of("text"):
+        lines.append(f"         prompt {shortened(prompt, 63)}")
     chosen = config.postprocess
     if chosen.name != "none":
         width = f" to {chosen.dim}" if chosen.dim else ""
