@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from simcse_lit.config.checks.encode import reads
+from simcse_lit.config.extension import build
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.config.schema import EvaluateConfig, PostprocessConfig
 from simcse_lit.encoder.device import find_device
@@ -29,7 +30,7 @@ from simcse_lit.encoding.passes import EncoderPass, encode_into
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.analyses import Analysis, make_analyses, measure
 from simcse_lit.evaluation.embeddings import Embeddings
-from simcse_lit.evaluation.postprocess import centring, whitening
+from simcse_lit.evaluation.postprocess import Postprocess, fitted
 from simcse_lit.evaluation.results import EncoderResult, compare, labels, over_seeds, resample
 from simcse_lit.evaluation.senteval import SentEval, normalised
 from simcse_lit.evaluation.sts import STSTask
@@ -94,13 +95,17 @@ def main(config: EvaluateConfig) -> float | None:
 
 @dataclass
 class _Work:
-    """What each encoder is scored on: tasks, the pairs that analyses are made on, and why others are missing."""
+    """What each encoder is scored on: tasks, the pairs that analyses are made on, and why others are missing.
+
+    `postprocess` moves its vectors before.
+    """
 
     tasks: list[Task] = field(default_factory=list)
     absent: list[MissingTask] = field(default_factory=list)
     analysed: STSTask | None = None
     analyses: list[Analysis] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    postprocess: Postprocess | None = None
 
     @property
     def drawn(self) -> dict[str, Draw]:
@@ -113,9 +118,17 @@ def _work(config: EvaluateConfig) -> _Work:
     """Make every task whose data can be had.
 
     Raises:
-        UserError: there is none, the analyses are asked of a task that has no scored pairs, or one of them is none.
+        UserError: there is none, the analyses are asked of a task that has no scored pairs, or one of them or what moves
+            vectors cannot be made.
     """
     work, files = _Work(), SentEval(config.senteval)
+    if config.postprocess.transform:
+        work.postprocess = build(config.postprocess.transform, "postprocess.transform")
+        if not callable(work.postprocess):
+            target = config.postprocess.transform["_target_"]
+            raise UserError(
+                f"postprocess.transform._target_={target}: makes nothing that vectors can be given to: it has no __call__."
+            )
     for name, entry in config.tasks.items():
         try:
             work.tasks.append(scored_task(name, entry, files))
@@ -149,16 +162,16 @@ def _score(source: str, label: str, config: EvaluateConfig, device: torch.device
     embeddings, encoding = _encode(loaded, sentences, config)
     encoding["sentences_in_tasks"] = sum(1 for task in needed for _ in task.sentences())
     report.say_encoded(encoding, device)
-    process = _postprocess(config.postprocess, embeddings, corpus)
+    seen_by = _moving(work.postprocess, embeddings, corpus)
     results = {}
     with tqdm(work.tasks, desc="Scoring", ncols=78, leave=False, delay=0.5) as bar:
         for task in bar:
             bar.set_postfix_str(task.name)
-            results[task.name] = score(task, process(task))
+            results[task.name] = score(task, seen_by(task))
         bar.set_postfix_str("intervals")
         resampled = resample(results, config.bootstrap)
     pairs = work.analysed
-    measured = {analysis.name: measure(analysis, pairs, process(pairs)) for analysis in work.analyses if pairs}
+    measured = {analysis.name: measure(analysis, pairs, seen_by(pairs)) for analysis in work.analyses if pairs}
     return EncoderResult(
         label,
         report.describe(loaded, config),
@@ -224,14 +237,13 @@ def _fitting_sentences(config: PostprocessConfig) -> list[str]:
     return sentences
 
 
-def _postprocess(config: PostprocessConfig, embeddings: Embeddings, corpus: Sequence[str]) -> Callable[[Task], Embed]:
+def _moving(process: Postprocess | None, embeddings: Embeddings, corpus: Sequence[str]) -> Callable[[Task], Embed]:
     """For each task the vectors that it sees: as they are, or moved by what was fitted on the corpus or on the task."""
 
     def moved(task: Task) -> Embed:
-        if config.name == "none":
+        if process is None:
             return embeddings
-        fit_NH = embeddings(corpus or list(task.sentences()))
-        transform = centring(fit_NH) if config.name == "center" else whitening(fit_NH, config.dim)
+        transform = fitted(process, embeddings(corpus or list(task.sentences())))
         return lambda sentences: transform(embeddings(sentences))
 
     return moved

@@ -86,11 +86,11 @@ def test_tasks_of_a_new_family_and_an_analysis_are_trained_on_evaluated_and_repo
     assert reported.returncode == 0, reported.stderr
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "Retrieval (capitals, weather, Avg. retrieval): recall@1 in %" in page
-    settings = ("checkpoint=run/export", "senteval.from_hub=false", "hydra.run.dir=evaluated")
-    evaluated = cli(
-        *settings, "tasks=samples,weather,capitals", "analyses=hubness", "tasks@analysed=samples", command="evaluate"
-    )
+    settings = ("checkpoint=run/export", "senteval.from_hub=false", "tasks@analysed=samples", "hydra.run.dir=evaluated")
+    chosen = ("tasks=samples,weather,capitals", "analyses=hubness", "postprocess=all_but_the_top")
+    evaluated = cli(*settings, *chosen, command="evaluate")
     assert evaluated.returncode == 0, evaluated.stderr
+    assert "then all_but_the_top, fitted on the sentences of each task" in evaluated.stdout
     assert "Retrieval: recall@1 in %\n" in evaluated.stdout and "    orphans " in evaluated.stdout
     assert (tmp_path / "evaluated" / "hubness.png").stat().st_size > 10_000
     header = (tmp_path / "evaluated" / "table.md").read_text().splitlines()[0]

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
 from simcse_lit.evaluate import main as evaluate
+from simcse_lit.scores import read_scores
 from tests.conftest import OLD, Cli, evaluate_config
 from tests.run_folders import make_run
 
@@ -86,7 +87,7 @@ def test_a_collapse_in_training_names_the_last_good_checkpoint(warm_cli: Cli, tm
     assert "The score after step 6: tasks.Pairs-dev: no score" in done.stderr
     assert f"Last good checkpoint: {Path('run', 'checkpoints', 'last.ckpt')}" in done.stderr.replace(f"{tmp_path}/", "")
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
-    assert list(json.loads((tmp_path / "run" / "scores.json").read_text())) == ["before"]
+    assert list(read_scores(tmp_path / "run")) == ["before"]
     numbers_are_numbers(tmp_path / "run")
 
 

@@ -17,6 +17,7 @@ from simcse_lit.config import CONF_DIR
 from simcse_lit.config.checks.train import validate
 from simcse_lit.errors import UserError
 from simcse_lit.formats.export import load_export
+from simcse_lit.scores import read_scores
 from simcse_lit.train import main as train
 from simcse_lit.training.module import SimCSEModule
 from tests.conftest import LIMIT_S, Cli, inherited, metrics
@@ -152,7 +153,7 @@ def test_a_run_that_fails_on_its_text_leaves_no_cache_and_no_export(warm_cli: Cl
 def test_a_run_without_tasks_is_scored_on_the_development_set_alone(warm_cli: Cli, tmp_path: Path) -> None:
     done = warm_cli(*TINY, "tasks=[]", "trainer.max_steps=1")
     assert done.returncode == 0, done.stderr
-    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    scores = read_scores(tmp_path / "run")
     assert list(scores) == ["before", "after"]
     for row in scores.values():
         assert list(row["dev"]) == ["Pairs-dev"] and row["test"] == {}

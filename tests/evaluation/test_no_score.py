@@ -17,7 +17,7 @@ from torch import Tensor
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.analyses import AlignmentUniformity, Anisotropy, Density, Spectrum
 from simcse_lit.evaluation.geometry import collapsed, cosines
-from simcse_lit.evaluation.postprocess import centring, whitening
+from simcse_lit.evaluation.postprocess import Centring, Whitening
 from simcse_lit.evaluation.statistics import p_value
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.suite import load_suite, make_task, scored_task
@@ -114,7 +114,7 @@ def test_an_encoder_with_one_vector_for_every_sentence_is_refused_by_every_kind_
         transfer = TransferTask("sentiment", {"train": texts}, EASY)
         with pytest.raises(UserError, match=rf"tasks\.sentiment: no score, .* all {len(texts)} examples the same features"):
             score(transfer, numbered(vectors))
-    for fit in (centring, lambda fit_NH: whitening(fit_NH, None)):
+    for fit in (Centring(), Whitening(None)):
         with pytest.raises(UserError, match=r"postprocess: the 40 sentences .* all have the same vector"):
             fit(vectors)
 

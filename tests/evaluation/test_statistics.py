@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from simcse_lit.config.schema import BootstrapConfig
 from simcse_lit.errors import UserError
-from simcse_lit.evaluation.postprocess import centring, whitening
+from simcse_lit.evaluation.postprocess import Centring, Whitening
 from simcse_lit.evaluation.results import EncoderResult, as_json, compare, labels, over_seeds, resample
 from simcse_lit.evaluation.statistics import interval, p_value, resampled_spearman, spread
 from simcse_lit.evaluation.sts import STSTask
@@ -152,14 +152,14 @@ def sample(rows: int, width: int, seed: int = 0) -> torch.Tensor:
 
 def test_whitened_vectors_have_mean_zero_and_covariance_one() -> None:
     vectors = sample(500, 12)
-    white = whitening(vectors, None)(vectors).double()
+    white = Whitening(None)(vectors)(vectors).double()
     torch.testing.assert_close(white.mean(0), torch.zeros(12, dtype=torch.float64), rtol=0, atol=1e-5)
     torch.testing.assert_close(white.T @ white / 500, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-4)
 
 
 def test_whitening_keeps_the_directions_of_largest_variance() -> None:
     vectors = sample(500, 12)
-    kept = whitening(vectors, 3)(vectors).double()
+    kept = Whitening(3)(vectors)(vectors).double()
     centred = (vectors - vectors.mean(0)).double()
     # The principal components by another way: left singular vectors of the centred matrix.
     left = torch.linalg.svd(centred, full_matrices=False).U[:, :3] * 500**0.5
@@ -168,12 +168,12 @@ def test_whitening_keeps_the_directions_of_largest_variance() -> None:
 
 def test_whitening_leaves_out_directions_without_variance_and_refuses_to_keep_them() -> None:
     vectors = sample(500, 4) @ torch.randn(4, 10, generator=torch.Generator().manual_seed(2))
-    assert whitening(vectors, None)(vectors).shape == (500, 4)
+    assert Whitening(None)(vectors)(vectors).shape == (500, 4)
     with pytest.raises(UserError, match=r"postprocess\.dim=5: the 500 sentences .* vary in 4 directions only"):
-        whitening(vectors, 5)
+        Whitening(5)(vectors)
 
 
 def test_centring_takes_the_mean_off() -> None:
     vectors = sample(50, 5)
-    torch.testing.assert_close(centring(vectors)(vectors).mean(0), torch.zeros(5), rtol=0, atol=1e-5)
-    torch.testing.assert_close(centring(vectors)(vectors[:1] + 1), vectors[:1] + 1 - vectors.mean(0))
+    torch.testing.assert_close(Centring()(vectors)(vectors).mean(0), torch.zeros(5), rtol=0, atol=1e-5)
+    torch.testing.assert_close(Centring()(vectors)(vectors[:1] + 1), vectors[:1] + 1 - vectors.mean(0))

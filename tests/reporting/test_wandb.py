@@ -20,6 +20,7 @@ from simcse_lit.config import CONF_DIR
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
 from simcse_lit.reporting.run import wandb as reporting
+from simcse_lit.scores import read_scores
 from tests.conftest import LIMIT_S, Cli, metrics
 
 TINY = ("model=tiny", "data=samples", "senteval.from_hub=false", "trainer=cpu", "data.batch_size=64", "loss=sup")
@@ -134,7 +135,7 @@ def test_the_offline_runs_of_a_sweep_hold_group_names_config_curves_tables_image
             assert [end for name, end in image_of(history, f"figures/{figure}").items() if name == "format"] == ["png"]
         (table,) = (json.loads(path.read_text()) for path in path.parent.rglob("*.table.json"))
         assert table["columns"] == ["encoder", "Pairs", "Pairs-dev"]
-        scores = json.loads((folder / "scores.json").read_text())
+        scores = read_scores(folder)
         assert table["data"] == [[stage, row["test"]["Pairs"], row["dev"]["Pairs-dev"]] for stage, row in scores.items()]
 
         artifacts = [record.artifact for record in found if record.WhichOneof("record_type") == "artifact"]

@@ -175,6 +175,7 @@ class TrainConfig:
 @dataclass
 class PostprocessConfig:
     name: str = MISSING
+    transform: dict[str, Any] = field(default_factory=dict)
     dim: int | None = MISSING
     fit_on: str | None = MISSING
     columns: list[str] = MISSING

@@ -7,10 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from simcse_lit.config import options
 from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.resolvers import is_remote, local_path
 from simcse_lit.config.schema import EvaluateConfig
-from simcse_lit.errors import UserError
+from simcse_lit.errors import UserError, did_you_mean
 
 
 def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
@@ -53,12 +54,22 @@ def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
 
 def _check_postprocess(config: EvaluateConfig) -> None:
     chosen = config.postprocess
+    known = options("postprocess")
+    if chosen.transform and chosen.name == "none":
+        chosen.name = str(chosen.transform.get("_target_")).rpartition(".")[2]
+    if not chosen.transform and chosen.name != "none":
+        raise UserError(
+            f"postprocess.name={chosen.name}: names no transform. Choose an option: postprocess={'|'.join(known)}."
+            f"{did_you_mean(chosen.name, known)}"
+        )
     if chosen.dim is not None and chosen.dim < 1:
         raise UserError(f"postprocess.dim={chosen.dim}: must be 1 or more, or null for all.")
-    if chosen.dim is not None and chosen.name != "whitening":
-        raise UserError(f"postprocess.dim={chosen.dim}: only whitening chooses directions; use postprocess=whitening.")
+    if chosen.dim is not None and chosen.dim not in chosen.transform.values():
+        raise UserError(
+            f"postprocess.dim={chosen.dim}: postprocess={chosen.name} chooses no directions; use postprocess=whitening."
+        )
     if chosen.fit_on is not None:
-        if chosen.name == "none":
+        if not chosen.transform:
             raise UserError("postprocess.fit_on: nothing is fitted with postprocess=none; use center or whitening.")
         if not is_remote(chosen.fit_on) and not local_path(chosen.fit_on, "postprocess.fit_on").is_file():
             raise UserError(f"postprocess.fit_on: {chosen.fit_on}: there is no such file.")

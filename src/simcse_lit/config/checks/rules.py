@@ -10,7 +10,6 @@ from typing import TypeVar, cast
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from simcse_lit.config import options
 from simcse_lit.config.as_typed import escaped
 from simcse_lit.config.hydra_words import explain_value, unknown_key
 from simcse_lit.config.moved import refuse_old_targets
@@ -23,11 +22,8 @@ C = TypeVar("C")
 BAD_ROWS = ("error", "skip")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
-GROUPS = ("postprocess",)
-
-# What a key may be, in whichever verb's configuration it stands. The options of a group are its files.
+# What a key may be, in whichever verb's configuration it stands.
 CHOICES: dict[str, tuple[str, ...]] = {
-    **{f"{group}.name": options(group) for group in GROUPS},
     "loss.similarity": ("cosine", "dot"),
     "data.on_bad_row": BAD_ROWS,
     "on_bad_row": BAD_ROWS,

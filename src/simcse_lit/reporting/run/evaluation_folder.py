@@ -37,7 +37,7 @@ def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
         "projection": loaded.projection,
         "prompt": loaded.prompts.of("text"),
         "max_length": min(config.max_length, loaded.max_length),
-        "postprocess": None if chosen.name == "none" else vars(chosen),
+        "postprocess": vars(chosen) if chosen.transform else None,
         "precision": config.precision,
     }
 
@@ -55,7 +55,7 @@ def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
     if prompt := loaded.prompts.of("text"):
         lines.append(f"         prompt {shortened(prompt, 63)}")
     chosen = config.postprocess
-    if chosen.name != "none":
+    if chosen.transform:
         width = f" to {chosen.dim}" if chosen.dim else ""
         lines.append(f"         then {chosen.name}{width}, fitted on {chosen.fit_on or 'the sentences of each task'}")
     log.info("%s", "\n".join(lines))
