@@ -177,7 +177,7 @@ def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scor
     if all(len(way) == len(ways[2]) > 1 for way in ways):
         steps = [step for step, _ in history["val/sts"]]
         figures.draw_trajectory(steps, ways[0], ways[1], ways[2], run_dir / "alignment_uniformity.png")
-    console.show_end(config, scores, built.suite, [score for _, score in history.get("val/sts", [])])
+    console.show_end(config, scores, built.suite, history)
     if config.demo.corpus and config.demo.queries:
         console.show_nearest(config.demo.queries, config.demo.corpus, encoder, tokenizer, prompts)
     console.show_files(run_dir, config.demo.next)

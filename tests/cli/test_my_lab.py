@@ -86,6 +86,7 @@ def test_tasks_of_a_new_family_and_an_analysis_are_trained_on_evaluated_and_repo
     assert reported.returncode == 0, reported.stderr
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "Retrieval (capitals, weather, Avg. retrieval): recall@1 in %" in page
+    assert "Term memory over steps" in page and "Analyses of the development set over steps" in page
     settings = ("checkpoint=run/export", "senteval.from_hub=false", "tasks@analysed=samples", "hydra.run.dir=evaluated")
     chosen = ("tasks=samples,weather,capitals", "analyses=hubness", "postprocess=all_but_the_top")
     evaluated = cli(*settings, *chosen, command="evaluate")

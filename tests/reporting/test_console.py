@@ -21,6 +21,7 @@ from simcse_lit.reporting.keys import SETTINGS
 from simcse_lit.reporting.run import console, evaluation_folder
 from simcse_lit.reporting.run.curves import read_metrics
 from simcse_lit.reporting.run.figures import DRAW
+from simcse_lit.scores import Scores
 from tests.conftest import evaluate_config, train_config
 
 PAIRS = STSTask("Pairs", [("a", "b"), ("c", "d"), ("a", "d")], np.array([1.0, 3.0, 5.0]))
@@ -80,6 +81,20 @@ def test_training_names_the_metric_of_each_score(said: Callable[[], str]) -> Non
     assert {score: metric_of(score, text) for score in EXPECTED} == EXPECTED
     assert text.endswith("STS-B-dev, Spearman x 100: after 55.89")
     assert "retrieval: nDCG@10 x 100\n" in text  # SentEval's files hold no such task
+
+
+def test_training_ends_with_the_curves_of_terms_and_analyses_of_others(said: Callable[[], str]) -> None:
+    dev = STSTask("STS-B-dev", PAIRS.pairs, PAIRS.gold)
+    many = [(step, 2.5 - step / 100) for step in range(100)]
+    history = {"train/loss/queue": many, "val/orphans": [(0, 0.5), (9, 0.25)], "mine": many, "train/loss/once": many[:1]}
+    scores: Scores = {"after": {"dev": {"STS-B-dev": 55.89}, "test": {}}}
+    console.show_end(train_config(), scores, Suite(dev, [], "here"), {**history, "train/loss/contrastive": many})
+    lines = said().splitlines()[-4:]
+    assert lines[0] == "Term queue" and lines[2:] == [
+        "Analyses of the development set",
+        "  orphans               0.5 █▁ 0.25",
+    ]
+    assert lines[1].startswith("  loss, nats            2.5 █") and lines[1].endswith("▁ 1.51") and len(lines[1]) <= 80
 
 
 def test_evaluate_names_the_metric_of_each_score(said: Callable[[], str], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from scipy.stats import t as student
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.statistics import holm, welch
 from simcse_lit.report import main, report
+from simcse_lit.reporting.keys import other_curves
 from simcse_lit.reporting.sweep.comparison import Comparison, compare
 from simcse_lit.reporting.sweep.runs import read_runs
 from tests.run_folders import make_run, make_sweep
@@ -230,6 +231,44 @@ def test_one_run_alone_and_runs_none_of_which_finished_have_reports_too(tmp_path
     run_of(tmp_path / "none", 0, {"seed": 1}, score=None, error="out of luck")
     page = report(tmp_path / "none").read_text()
     assert "No run is finished" in page and "out of luck" in page
+
+
+def test_numbers_of_terms_and_analyses_of_others_have_curves_those_of_one_term_together(tmp_path: Path) -> None:
+    rows = [
+        {
+            "step": step,
+            "train/loss/contrastive": 1.0 + seed,
+            "train/loss/queue": 2.0,
+            "train/loss/queue/filled": 0.5,
+            "val/orphans": 0.3,
+            "mine/beta": 1.0,
+            **({"test/STS12": 50.0, "before/STS12": 40.0, "train/loss/late": 1.0} if step == 20 else {}),
+        }
+        for seed in (0, 1)
+        for step in (10, 20)
+    ]
+    for seed in (0, 1):
+        run_of(tmp_path, seed, {"loss.temperature": 0.1 * (1 + seed)}, metrics=rows[2 * seed : 2 * seed + 2])
+    out = report(tmp_path).parent
+    drawn = {path.stem for path in (out / "figures").glob("*.svg")} - {"scores"}
+    numbers = {"train_loss_contrastive", "term_queue", "analyses_of_the_development_set", "other_numbers_of_mine"}
+    assert drawn == numbers
+    svg = (out / "figures" / "term_queue.svg").read_text()
+    assert all(f">{text}<" in svg for text in ("Term queue", "loss, nats", "filled", "step", " 0.1", " 0.2"))
+    assert "Term queue over steps" in (out / "report.html").read_text()
+    alone = report(tmp_path / "0").parent
+    assert {path.stem for path in (alone / "figures").glob("*.svg")} == numbers
+
+
+def test_a_figure_holds_few_numbers_and_scores_and_learning_rates_have_none() -> None:
+    names = [f"train/loss/queue/{number}" for number in "abcdef"]
+    listed = other_curves([*names, "val/hubs/share", "epoch_time", "lr-AdamW/pg2", "test/Avg.", "train/loss", "val/sts"])
+    assert listed == {
+        "Term queue, 1": dict(zip(names, "abcde", strict=False)),
+        "Term queue, 2": {"train/loss/queue/f": "f"},
+        "Other numbers": {"epoch_time": "epoch_time"},
+        "Analyses of the development set": {"val/hubs/share": "hubs/share"},
+    }
 
 
 def test_a_report_needs_no_torch(tmp_path: Path) -> None:

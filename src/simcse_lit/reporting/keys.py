@@ -1,5 +1,6 @@
 """The keys of the configuration that tell most about a run, and the numbers that training logs, with their titles."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SETTINGS = (  # in the order in which a model card and a report list them
@@ -58,3 +59,37 @@ CURVES = {
     "lr": Curve("Learning rate", "", "Optimisation"),  # logged as lr-OPTIMISER
     "train/sentences_per_second": Curve("Throughput", "sentences a second", "Speed"),
 }
+
+NO_CURVES = ("lr-", "before/", "test/")  # other groups of parameters; scores, which tables hold
+PANELS = 5  # of one figure
+
+
+def other_curves(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Group the logged numbers that are not of CURVES, such as those of a term or an analysis of another package.
+
+    Args:
+        names: of numbers.
+
+    Returns:
+        Title of a figure to its numbers, each with its label: a figure for each term, with its loss first; then one for
+        `val/`, where analyses log, and one for each other beginning. A figure has at most PANELS numbers.
+    """
+    grouped: dict[str, dict[str, str]] = {}
+    for name in sorted(names, key=lambda name: (not name.startswith("train/loss/"), name)):
+        if name in CURVES or name.startswith(NO_CURVES):
+            continue
+        first, slash, rest = name.partition("/")
+        term, _, number = name.removeprefix("train/loss/").partition("/")
+        if name.startswith("train/loss/"):
+            title, label = f"Term {term}", number or "loss, nats"
+        elif first == "val" and slash:
+            title, label = "Analyses of the development set", rest
+        else:
+            title, label = (f"Other numbers of {first}", rest) if slash else ("Other numbers", name)
+        grouped.setdefault(title, {})[name] = label
+    found: dict[str, dict[str, str]] = {}
+    for title, labels in grouped.items():
+        for start in range(0, len(labels), PANELS):
+            part = f"{title}, {1 + start // PANELS}" if len(labels) > PANELS else title
+            found[part] = dict(list(labels.items())[start : start + PANELS])
+    return found

@@ -22,11 +22,11 @@ from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoding.passes import encode, nearest
 from simcse_lit.evaluation.suite import Suite
 from simcse_lit.families import PAPER
-from simcse_lit.reporting.keys import SETTINGS
+from simcse_lit.reporting.keys import SETTINGS, other_curves
 from simcse_lit.reporting.read_corpus import described
 from simcse_lit.reporting.run.run_folder import device_name
 from simcse_lit.scores import Scores, dev_score
-from simcse_lit.tables import by_family, score_table, sparkline
+from simcse_lit.tables import by_family, score_table, shortened, sparkline
 from simcse_lit.text.lines import lines_of
 from simcse_lit.text.prompts import Prompts
 from simcse_lit.text.template import Template
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from simcse_lit.training.module import SimCSEModule
 
 log = logging.getLogger(__name__)
+
+CURVE = 32  # characters of a curve, at most
 
 
 def quiet_libraries() -> None:
@@ -118,12 +120,27 @@ def show_scores(scores: Scores, suite: Suite) -> None:
     log.info("\n%s, %s: %s", suite.dev.name, suite.dev.family.metric, dev)
 
 
-def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Sequence[float]) -> None:
-    """Log the final tables and the curve of the development score."""
+def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Log the final tables, the curve of the development score, and those of terms and analyses that are not of CURVES.
+
+    Args:
+        config: of the run.
+        scores: of the run.
+        suite: its tasks.
+        history: each logged number as (step, value), as `read_metrics`.
+    """
     show_scores(scores, suite)
-    if len(history) > 1:
+    dev = [value for _, value in history.get("val/sts", ())]
+    if len(dev) > 1:
         best = dev_score(scores["after"])[1]
-        log.info("Curve    %.2f %s %.2f, best %.2f", history[0], sparkline(list(history)), history[-1], best)
+        log.info("Curve    %.2f %s %.2f, best %.2f", dev[0], sparkline(dev), dev[-1], best)
+    own = [name for name in history if name.startswith(("train/loss/", "val/")) and len(history[name]) > 1]
+    for title, labels in other_curves(own).items():
+        log.info("%s", title)
+        for name, label in labels.items():
+            values = [value for _, value in history[name]]
+            step = -(-len(values) // CURVE)  # ceil
+            log.info("  %-22s%.4g %s %.4g", shortened(label, 20), values[0], sparkline(values[::step]), values[-1])
 
 
 def show_nearest(

@@ -6,7 +6,7 @@ they can be told apart in greyscale.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simcse_lit.reporting.keys import CURVES
+from simcse_lit.reporting.keys import CURVES, other_curves
 from simcse_lit.reporting.run.figures import ALIGNMENT, DASHES, MARKERS, STYLE, UNIFORMITY, canvas, save
 from simcse_lit.reporting.sweep.comparison import Comparison, Setting, show
 from simcse_lit.reporting.sweep.paper import Published, of_metric
@@ -95,7 +95,7 @@ def draw_plane(comparison: Comparison, path: Path) -> None:
     axis.set(xlabel=UNIFORMITY, ylabel=ALIGNMENT, title="Alignment and uniformity of the kept weights")
     axis.margins(0.1)
     axis.locator_params(axis="x", nbins=5)  # labels of close values are long
-    _legend(figure, axis, comparison)
+    _legend(figure, [axis], comparison)
     save(figure, path)
 
 
@@ -111,21 +111,38 @@ def kept_spot(history: Any) -> tuple[float, float] | None:
 
 
 @styled
-def draw_curve(comparison: Comparison, name: str, path: Path) -> None:
-    """Draw one logged number over steps: each setting's mean, with mean ± std over its seeds shaded."""
-    curve = CURVES[name]
-    figure = canvas(WIDTH, 2.1 + _legend_height(comparison))
-    axis = figure.subplots()
-    for setting, style in _styles(comparison):
-        steps, mean, std = mean_curve(setting, name)
-        if not len(steps):
-            continue
-        axis.plot(steps, mean, linewidth=1.4, markersize=4, markevery=max(1, len(steps) // 8), **style)
-        axis.fill_between(steps, mean - std, mean + std, color=style["color"], alpha=0.15, linewidth=0, zorder=1)
-    axis.set(title=curve.title, xlabel="step", ylabel=curve.unit)
-    if name == "lr":
-        axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
-    _legend(figure, axis, comparison)
+def draw_curves(comparison: Comparison, title: str, labels: Mapping[str, str], path: Path) -> None:
+    """Draw logged numbers over steps below each other: each setting's mean, with mean ± std over its seeds shaded.
+
+    Args:
+        comparison: of the runs.
+        title: of the figure.
+        labels: of each number, by its name; beside its axis, or above it if there are several.
+        path: file to write; its suffix becomes .png and .svg.
+    """
+    several = len(labels) > 1
+    height = 0.6 + 1.5 * len(labels)
+    figure = canvas(WIDTH, height + _legend_height(comparison))
+    axes = figure.subplots(len(labels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, label) in zip(axes, labels.items(), strict=True):
+        for setting, style in _styles(comparison):
+            steps, mean, std = mean_curve(setting, name)
+            if not len(steps):
+                continue
+            axis.plot(steps, mean, linewidth=1.4, markersize=4, markevery=max(1, len(steps) // 8), **style)
+            axis.fill_between(steps, mean - std, mean + std, color=style["color"], alpha=0.15, linewidth=0, zorder=1)
+        if several:
+            axis.set_title(shortened(label, 48), fontsize=9)
+        else:
+            axis.set_ylabel(shortened(label, LINE_LENGTH))
+        if name == "lr":
+            axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
+    if several:
+        figure.suptitle(shortened(title, 48), x=0.01, ha="left", fontsize=10)
+    else:
+        axes[0].set_title(shortened(title, 48))
+    axes[-1].set_xlabel("step")
+    _legend(figure, axes, comparison)
     save(figure, path)
 
 
@@ -157,9 +174,14 @@ def draw_all(comparison: Comparison, published: Sequence[Published], folder: Pat
         draw("heat_map", f"{comparison.metric} by {first} and {second}", draw_heat_map, comparison)
     if any(kept_spot(run.history) for setting in comparison.settings for run in setting.runs):
         draw("alignment_uniformity", "Alignment against uniformity of every setting", draw_plane, comparison)
+    logged = {name for setting in comparison.settings for run in setting.runs for name in run.history}
+    curves = {name for name in logged if any(len(mean_curve(setting, name)[0]) > 1 for setting in comparison.settings)}
     for name, curve in CURVES.items():
-        if any(len(mean_curve(setting, name)[0]) > 1 for setting in comparison.settings):
-            draw(name.replace("/", "_"), f"{curve.title} over steps", draw_curve, comparison, name)
+        if name in curves:
+            caption = f"{curve.title} over steps"
+            draw(name.replace("/", "_"), caption, draw_curves, comparison, curve.title, {name: curve.unit})
+    for title, labels in other_curves(curves).items():
+        draw(re.sub(r"\W+", "_", title).lower(), f"{title} over steps", draw_curves, comparison, title, labels)
     return drawn
 
 
@@ -185,16 +207,20 @@ def _styles(comparison: Comparison) -> list[tuple[Setting, dict[str, Any]]]:
     return styles
 
 
-def _legend(figure: Figure, axis: Axes, comparison: Comparison) -> None:
-    """Add a legend of the settings below the axes."""
+def _legend(figure: Figure, axes: Iterable[Axes], comparison: Comparison) -> None:
+    """Add a legend of the settings in any of the axes below them."""
     if len(comparison.settings) < 2:
         return
-    handles, labels = axis.get_legend_handles_labels()
+    shown: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        shown = {**dict(zip(labels, handles, strict=True)), **shown}
     grey = len(comparison.settings) - DRAWN
     title = _axes_label(comparison) + (f"\n(grey: {grey} others)" if grey > 0 else "")
     style: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "alignment": "left", "handlelength": 3}
-    shown = figure.legend(handles, labels, loc="outside lower left", title=title, ncols=_columns(comparison), **style)
-    shown.get_title().set_fontsize(8.5)
+    style |= {"title": title, "ncols": _columns(comparison)}
+    legend = figure.legend(shown.values(), shown.keys(), loc="outside lower left", **style)
+    legend.get_title().set_fontsize(8.5)
 
 
 def _columns(comparison: Comparison) -> int:
