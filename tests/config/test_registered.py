@@ -24,6 +24,7 @@ from simcse_lit.formats.loading import load_encoder
 from simcse_lit.formats.model_card import Provenance
 from simcse_lit.testing import check_pooler
 from tests.encoders import ragged_batch, small_bert
+from tests.formats.writers import WRITERS
 
 
 class Weighted(Pooler):
@@ -175,7 +176,7 @@ def test_a_head_for_training_alone_may_be_missing_where_its_vectors_are_used(tmp
     loaded = load_encoder(str(tmp_path / "always"), revision=None, pooler=None, projection=head)
     torch.testing.assert_close(encode(loaded.encoder, loaded.tokenizer, SENTENCES), expected, rtol=0, atol=1e-6)
     with pytest.raises(UserError, match="format=sentence-transformers: it has no projection=mine"):
-        export_as(loaded, tmp_path / "st", format="sentence-transformers", int8=False)
+        export_as(loaded, tmp_path / "st", WRITERS["sentence-transformers"])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from simcse_lit.formats.export import Provenance, export, load_export
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 from tests.architectures import SENTENCES, save_model, states_alone, tokenizer_of
 from tests.conftest import Cli
+from tests.formats.writers import WRITERS
 
 BOTH = ("bart", "t5")  # encoder and decoder
 TRAINED = (*BOTH, "xlnet")
@@ -143,7 +144,7 @@ def test_what_torch_cannot_write_as_onnx_is_refused_in_two_lines(
     models: dict[str, Path], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match=r"format=onnx: .*: torch cannot export it: [ -~]+\nUse format=transformers\.$"):
-        export_as(load(models[kind], "avg"), tmp_path / "onnx", format="onnx", int8=False)
+        export_as(load(models[kind], "avg"), tmp_path / "onnx", WRITERS["onnx"])
     assert not (tmp_path / "onnx").exists()
     assert "def forward" not in capsys.readouterr().err
 
@@ -152,7 +153,7 @@ def test_what_torch_cannot_write_as_onnx_is_refused_in_two_lines(
 def test_onnx_has_the_encoders_vectors(models: dict[str, Path], kind: str, tmp_path: Path) -> None:
     loaded = load(models[kind], "avg")
     expected = vectors(loaded)
-    export_as(loaded, tmp_path / "onnx", format="onnx", int8=False)
+    export_as(loaded, tmp_path / "onnx", WRITERS["onnx"])
     torch.testing.assert_close(vectors(load(tmp_path / "onnx")), expected, rtol=0, atol=1e-4)
 
 
@@ -160,11 +161,11 @@ def test_sentence_transformers_reads_the_encoder_of_t5_and_bart_is_refused_for_i
     models: dict[str, Path], tmp_path: Path
 ) -> None:
     loaded = load(models["t5"], "avg")
-    export_as(loaded, tmp_path / "t5", format="sentence-transformers", int8=False)
+    export_as(loaded, tmp_path / "t5", WRITERS["sentence-transformers"])
     theirs = SentenceTransformer(str(tmp_path / "t5"), device="cpu").encode(SENTENCES, convert_to_tensor=True)
     torch.testing.assert_close(theirs, vectors(loaded), rtol=0, atol=1e-5)
     with pytest.raises(UserError, match=r"format=sentence-transformers: it reads the decoder of BartModel"):
-        export_as(load(models["bart"], "avg"), tmp_path / "bart", format="sentence-transformers", int8=False)
+        export_as(load(models["bart"], "avg"), tmp_path / "bart", WRITERS["sentence-transformers"])
     assert not (tmp_path / "bart").exists()
 
 

@@ -24,6 +24,7 @@ from simcse_lit.formats.paper_checkpoint import read_paper_checkpoint
 from tests.architectures import SENTENCES, save_model
 from tests.cli.test_folders import foreign
 from tests.conftest import OLD, Cli, train_config
+from tests.formats.writers import WRITERS
 
 CODE = """
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_an_architecture_that_transformers_knows_is_loaded_by_its_code_alone(tmp
     loaded = load(folder, "avg")
     torch.testing.assert_close(vectors(loaded), bert_vectors(folder), rtol=0, atol=1e-6)
     assert not mark.exists()
-    export_as(loaded, tmp_path / "export", format="transformers", int8=False)
+    export_as(loaded, tmp_path / "export", WRITERS["transformers"])
     assert not list((tmp_path / "export").glob("*.py"))
     assert "auto_map" not in json.loads((tmp_path / "export" / "config.json").read_text())
     assert type(AutoModel.from_pretrained(tmp_path / "export")) is BertModel
@@ -166,7 +167,7 @@ def test_an_onnx_folder_of_such_a_model_needs_no_trust(tmp_path: Path) -> None:
     folder, mark = own_model(tmp_path / "mine")
     loaded = load(folder, "avg", trusted=True)
     expected = vectors(loaded)
-    export_as(loaded, tmp_path / "onnx", format="onnx", int8=False)
+    export_as(loaded, tmp_path / "onnx", WRITERS["onnx"])
     mark.unlink()
     torch.testing.assert_close(vectors(load(tmp_path / "onnx")), expected, rtol=0, atol=1e-4)
     assert not mark.exists()

@@ -22,6 +22,7 @@ from simcse_lit.formats.export import export
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.formats.model_card import Provenance, card_for_library
 from tests.conftest import Cli
+from tests.formats.writers import WRITERS
 from tests.hub_server import card_errors
 
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
@@ -58,7 +59,7 @@ def exported(folder: Path, made: Provenance) -> Path:
 
 def converted(folder: Path, output: Path, format: str) -> Path:
     loaded = load_encoder(str(folder), revision=None, pooler=None, projection=None)
-    export_as(loaded, output, format=format, int8=False)
+    export_as(loaded, output, WRITERS[format])
     return output / "README.md"
 
 
@@ -228,7 +229,7 @@ def test_an_encoder_that_is_no_export_gets_a_card_without_the_path_to_it(tmp_pat
     backbone.save_pretrained(tmp_path / "raw")
     tokenizer.save_pretrained(tmp_path / "raw")
     loaded = load_encoder(str(tmp_path / "raw"), revision=None, pooler="avg", projection=None)
-    export_as(loaded, tmp_path / "st", format="sentence-transformers", int8=False)
+    export_as(loaded, tmp_path / "st", WRITERS["sentence-transformers"])
     card = ModelCard.load(tmp_path / "st" / "README.md")
     assert (card.data.base_model, card.data.library_name) == (None, "sentence-transformers")
     assert "from `raw`.\n" in card.text and str(tmp_path) not in card.content

@@ -110,11 +110,13 @@ def test_an_export_to_int8_leaves_loggers_as_they_were(tmp_path: Path, handlers:
         f"""
 from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.loading import load_encoder
+from simcse_lit.formats.onnx import write_onnx
+from functools import partial
 import onnxscript
 {handlers}
 before = state()
 loaded = load_encoder("export", revision=None, pooler=None, projection=None)
-export_as(loaded, Path("onnx"), format="onnx", int8=True)
+export_as(loaded, Path("onnx"), partial(write_onnx, int8=True))
 print(json.dumps([before, state()]))
 """,
         tmp_path,

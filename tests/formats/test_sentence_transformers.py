@@ -32,6 +32,7 @@ from simcse_lit.formats.convert import export_as
 from simcse_lit.formats.export import Provenance, export
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
 from tests.conftest import ROOT, Cli
+from tests.formats.writers import WRITERS
 
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 SENTENCES = [
@@ -88,7 +89,7 @@ def test_sentence_transformers_gives_the_same_embeddings_and_ours_reads_its_fold
 ) -> None:
     loaded, expected = trained(tmp_path / "export", pooler, projection)
     folder = tmp_path / "st"
-    export_as(loaded, folder, format="sentence-transformers", int8=False)
+    export_as(loaded, folder, WRITERS["sentence-transformers"])
     theirs = SentenceTransformer(str(folder), device="cpu").encode(SENTENCES, convert_to_tensor=True)
     torch.testing.assert_close(theirs, expected, rtol=0, atol=1e-5)
     again = load(folder)
@@ -116,7 +117,7 @@ def test_a_pooler_that_sentence_transformers_lacks_is_refused_and_no_mean(
     wanted = SimCSE(".").encode(["A man is playing a guitar.", "Somebody makes music."])
     torch.testing.assert_close(card_code(tmp_path / "export"), wanted)
     with pytest.raises(UserError, match=r"format=sentence-transformers: .*pooler=max(.|\n)*format=onnx"):
-        export_as(loaded, tmp_path / "st", format="sentence-transformers", int8=False)
+        export_as(loaded, tmp_path / "st", WRITERS["sentence-transformers"])
     assert not (tmp_path / "st").exists()
 
 
@@ -125,7 +126,7 @@ def as_onnx(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
     """A folder with export/ and onnx/, which take seconds to make, and the embeddings."""
     folder = tmp_path_factory.mktemp("made")
     loaded, expected = trained(folder / "export", "avg_first_last", "mlp")
-    export_as(loaded, folder / "onnx", format="onnx", int8=False)
+    export_as(loaded, folder / "onnx", WRITERS["onnx"])
     return folder, expected
 
 
@@ -162,7 +163,7 @@ def test_onnx_holds_no_path_of_this_machine(as_onnx: tuple[Path, Tensor]) -> Non
 
 def test_onnx_finds_the_last_token_whatever_the_batch_and_the_length(tmp_path: Path) -> None:
     loaded, expected = trained(tmp_path / "export", "last_token", "none")
-    export_as(loaded, tmp_path / "onnx", format="onnx", int8=False)
+    export_as(loaded, tmp_path / "onnx", WRITERS["onnx"])
     assert_same_whatever_the_batch_and_length(tmp_path / "onnx", expected)
 
 
@@ -175,7 +176,7 @@ def test_the_card_keeps_its_scores_and_says_how_to_use_each_format(tmp_path: Pat
     expected = expected_of_card(loaded)
     for format, library in (("transformers", "transformers"), ("sentence-transformers", "sentence-transformers")):
         folder = tmp_path / format
-        export_as(loaded, folder, format=format, int8=False)
+        export_as(loaded, folder, WRITERS[format])
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert "| after | 77.50 | 70.00 |" in card and "| `seed` | `42` |" in card
         assert f"library_name: {library}\n" in card
@@ -185,7 +186,7 @@ def test_the_card_keeps_its_scores_and_says_how_to_use_each_format(tmp_path: Pat
 def test_a_graph_that_is_damaged_or_a_folder_that_is_there_is_named(tmp_path: Path) -> None:
     loaded, _ = trained(tmp_path / "export", "avg", "none")
     with pytest.raises(UserError, match=r"output: .*export: is there already"):
-        export_as(loaded, tmp_path / "export", format="onnx", int8=False)
+        export_as(loaded, tmp_path / "export", WRITERS["onnx"])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.onnx").write_bytes(b"short")
     with pytest.raises(UserError, match="is no ONNX export of simcse-lit, or damaged"):

@@ -24,6 +24,7 @@ from simcse_lit.formats.model_card import Provenance
 from simcse_lit.text.prompts import Prompts, of_views, recorded_prompts
 from tests.conftest import Cli
 from tests.formats.test_sentence_transformers import card_code
+from tests.formats.writers import WRITERS
 
 TINY = ModelConfig("pkg://simcse_lit/data/samples/tiny", None, None, False, None, None, False, None)
 SENTENCES = ["A man is playing a guitar.", "Somebody makes music.", "It rains."]
@@ -110,7 +111,7 @@ def test_every_format_keeps_the_prompts_and_its_card_applies_them(format: str, t
     exported(tmp_path / "export", E5)
     loaded = load(tmp_path / "export")
     expected = {use: vectors(loaded, SENTENCES, SETTINGS, use=use) for use in ("text", "document")}
-    export_as(loaded, tmp_path / "other", format=format, int8=False)
+    export_as(loaded, tmp_path / "other", WRITERS[format])
     again = load(tmp_path / "other")
     assert again.prompts == E5
     for use, expect in expected.items():
@@ -124,13 +125,13 @@ def test_sentence_transformers_has_both_prompts_and_takes_no_others(tmp_path: Pa
 
     exported(tmp_path / "export", E5)
     loaded = load(tmp_path / "export")
-    export_as(loaded, tmp_path / "st", format="sentence-transformers", int8=False)
+    export_as(loaded, tmp_path / "st", WRITERS["sentence-transformers"])
     model = SentenceTransformer(str(tmp_path / "st"), device="cpu")
     documents = torch.as_tensor(model.encode(SENTENCES, prompt_name="document", normalize_embeddings=True))
     torch.testing.assert_close(documents, vectors(loaded, SENTENCES, SETTINGS, use="document"), rtol=0, atol=1e-5)
     exported(tmp_path / "mask", of_views(BERT, BERT))
     with pytest.raises(UserError, match=r"its prompts stand before a sentence, and here is more: This sentence of"):
-        export_as(load(tmp_path / "mask"), tmp_path / "st2", format="sentence-transformers", int8=False)
+        export_as(load(tmp_path / "mask"), tmp_path / "st2", WRITERS["sentence-transformers"])
 
 
 def test_the_mask_pooler_reads_the_templates_own_mask_token_in_every_format(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_the_mask_pooler_reads_the_templates_own_mask_token_in_every_format(tmp_
     expected = torch.nn.functional.normalize(hidden_NLH[torch.arange(len(texts)), last], dim=1)
     torch.testing.assert_close(vectors(loaded, texts, SETTINGS), expected, rtol=0, atol=1e-5)
     for format in ("transformers", "onnx"):
-        export_as(loaded, tmp_path / format, format=format, int8=False)
+        export_as(loaded, tmp_path / format, WRITERS[format])
         again = load(tmp_path / format)
         torch.testing.assert_close(vectors(again, texts, SETTINGS), expected, rtol=0, atol=1e-5)
         found = torch.nn.functional.normalize(torch.as_tensor(card_code(tmp_path / format)), dim=1)
@@ -156,7 +157,7 @@ def test_the_mask_pooler_reads_the_templates_own_mask_token_in_every_format(tmp_
     with pytest.raises(UserError, match="pooler=mask: needs a template"):
         load(tmp_path / "raw", pooler="mask")
     with pytest.raises(UserError, match="format=sentence-transformers"):
-        export_as(loaded, tmp_path / "st", format="sentence-transformers", int8=False)
+        export_as(loaded, tmp_path / "st", WRITERS["sentence-transformers"])
 
 
 def test_a_run_with_a_template_is_used_with_it(warm_cli: Cli, tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ class ExportConfig:
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
     prompt: str | None = MISSING
-    format: str = MISSING
+    format: dict[str, Any] = MISSING
     output: str | None = MISSING
     int8: bool = MISSING
     push_to_hub: str | None = MISSING

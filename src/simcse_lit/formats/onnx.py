@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from simcse_lit import __version__
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
+from simcse_lit.formats.export import in_template
+from simcse_lit.formats.usage import Usage
 
 if TYPE_CHECKING:
     from simcse_lit.formats.loading import LoadedEncoder
@@ -101,7 +103,7 @@ class _Graph(nn.Module):
         return cast(Tensor, self.encoder.embed(input_ids, attention_mask))
 
 
-def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
+def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> Usage:
     """Write the graph, its configuration and its tokenizer to an existing folder.
 
     Args:
@@ -164,6 +166,8 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> None:
     }
     backbone.config.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
+    code = ONNX_USAGE.replace("MAX_LENGTH", str(loaded.max_length))
+    return Usage("onnxruntime", in_template(code, loaded.prompts.of("text")))
 
 
 def _quantise(path: Path) -> None:

@@ -19,8 +19,8 @@ def validate_export(composed: DictConfig) -> ExportConfig:
     config = typed(composed, ExportConfig)
     check_choices(composed)
     _check_paths(config.checkpoint, config.output)
-    if config.int8 and config.format != "onnx":
-        raise UserError(f"int8=true format={config.format}: only format=onnx has it.")
+    if config.int8 and "int8" not in config.format:
+        raise UserError(f"int8=true format={config.format.get('name')}: only format=onnx has it.")
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
         raise UserError(f"push_to_hub={config.push_to_hub}: must be OWNER/NAME.")
     return config

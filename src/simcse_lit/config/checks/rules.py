@@ -34,7 +34,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.float32_matmul_precision": ("highest", "high", "medium"),
     "trainer.precision": PRECISIONS,
     "precision": PRECISIONS,
-    "format": ("transformers", "sentence-transformers", "onnx"),
 }
 
 
