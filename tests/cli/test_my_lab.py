@@ -1,6 +1,5 @@
 """A package that extends simcse-lit, installed into a folder of its own: examples/my_lab."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.cli.test_resume import interrupted, outcome, run
-from tests.conftest import LIMIT_S, ROOT, Cli, inherited, metrics
+from tests.conftest import LIMIT_S, Cli, inherited, metrics
 
 SETTINGS = (
     *(
@@ -25,20 +24,6 @@ SETTINGS = (
     *("data.batch_size=32", "trainer.max_steps=12", "trainer.val_check_interval=6", "trainer.log_every_n_steps=1"),
     *("evaluation.before=false", "analyses=[]"),
 )
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the package, and nothing else."""
-    folder = tmp_path_factory.mktemp("my_lab")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", str(folder), str(ROOT / "examples" / "my_lab")], check=True, timeout=LIMIT_S)
-    return folder
-
-
-@pytest.fixture
-def in_lab(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(installed), prepend=os.pathsep)
 
 
 @pytest.mark.usefixtures("in_lab")
