@@ -18,7 +18,6 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -56,22 +55,21 @@ SETTINGS: dict[str, Any] = {
 EXACT = 1e-10  # largest relative error of a gradient in float64
 
 
-def check_term(
-    make: Make, *, views: Views = 3, draws: bool = False, beside: Mapping[str, Any] = MappingProxyType({})
-) -> None:
+def check_term(make: Make, *, views: Views = 3, draws: bool = False, **beside: Any) -> None:
     """Check everything below.
 
     Args:
         make: makes the term, the same each time. A class, a function of a module or a `functools.partial` of one, since
             other processes call it too.
         views: V of the batches, of which the third and on are hard negatives; or the roles of V views.
-        beside: the nodes of `loss.beside` that it needs.
         draws: the term draws random numbers. Two processes draw others than one does, so they are not compared.
+        beside: what it is used with, as in the configuration: `head` and `pooler`, each a name or a node, and `beside`, the
+            nodes of `loss.beside`.
     """
-    check_draws(make, views=views, draws=draws, beside=beside)
+    check_draws(make, views=views, draws=draws, **beside)
     if not draws:
-        check_processes(make, views=views, beside=beside)
-    _check_alone(make, views=views, beside=beside)
+        check_processes(make, views=views, **beside)
+    _check_alone(make, views=views, **beside)
 
 
 def check_head(node: Part) -> None:

@@ -1,81 +1,102 @@
-"""A package that extends simcse-lit, installed into a folder of its own: examples/my_lab."""
+"""A package that extends simcse-lit with one of each kind, installed into a folder of its own: examples/my_lab.
 
+One run has them all: it is trained, stopped, resumed, exported, evaluated and reported.
+"""
+
+import json
+import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from tests.cli.test_resume import interrupted, outcome, run
-from tests.conftest import LIMIT_S, Cli, inherited, metrics
+from tests.conftest import LIMIT_S, ROOT, Cli, inherited, metrics
 
 SETTINGS = (
-    *(
-        "loss=memory",
-        "data=samples",
-        "model=tiny",
-        "trainer=cpu",
-        "senteval.from_hub=false",
-        "tasks=[]",
-        "tasks@dev=samples-dev",
-    ),
-    *("data.batch_size=32", "trainer.max_steps=12", "trainer.val_check_interval=6", "trainer.log_every_n_steps=1"),
-    *("evaluation.before=false", "analyses=[]"),
+    *("loss=memory", "pooler=weighted_layers", "projection=projector", "augmentation=repetition", "augmentation.rate=0.5"),
+    *("optimizer=triangular", "optimizer.schedule.cycles=3", "optimizer.lr=0.01", "adapter=scaling"),
+    *("data=file", "data.columns=[text]", "data.on_bad_row=skip", "data.batch_size=32"),
+    *("tasks=[weather,capitals]", "tasks@dev=samples-dev", "analyses=[alignment_uniformity,hubness]"),
+    *("model=tiny", "trainer=cpu", "senteval.from_hub=false", "evaluation.before=false"),
+    *("trainer.max_steps=12", "trainer.val_check_interval=6", "trainer.log_every_n_steps=1"),
 )
 
 
-@pytest.mark.usefixtures("in_lab")
-def test_a_term_with_parameters_and_a_queue_trains_and_a_stopped_run_ends_as_one_that_was_not(
-    cli: Cli, tmp_path: Path
-) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    done = run(cli, whole, f"hydra.run.dir={whole}", settings=SETTINGS)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in the package's own format, with a bad row."""
+    words = (ROOT / "src" / "simcse_lit" / "data" / "samples" / "wikipedia.txt").read_text(encoding="utf-8").splitlines()
+    rows = "\n".join(f"text: {line}\n" for line in words if line.strip())
+    path = tmp_path_factory.mktemp("corpus") / "corpus.lab"
+    path.write_text(f"no colon\n\n{rows}", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, Path]:
+    """The run of the first test that needed one."""
+    return {}
+
+
+@pytest.fixture
+def whole(trained: dict[str, Path], corpus: Path, cli: Cli, in_lab: None, tmp_path: Path) -> Iterator[Path]:
+    """A run with everything that the package brings."""
+    if "run" not in trained:
+        folder = tmp_path / "whole"
+        done = run(cli, folder, f"hydra.run.dir={folder}", f"data.train_file=lab://{corpus}", settings=SETTINGS)
+        assert done.returncode == 0, done.stderr
+        assert "corpus.lab, line 1: has a line without NAME: VALUE" in done.stdout
+        assert "Retrieval: recall@1 in %\n" in done.stdout and "capitals weather    Avg.\n" in done.stdout
+        trained["run"] = folder
+    yield trained["run"]
+
+
+def test_the_run_logs_each_part(whole: Path) -> None:
     logged = metrics(whole)
     losses = zip(logged["train/loss/contrastive"], logged["train/loss/memory"], strict=True)
     assert logged["train/loss"] == pytest.approx([contrastive + 0.5 * memory for contrastive, memory in losses], rel=1e-5)
-    left = interrupted(cli, stopped, 5, signal.SIGTERM, settings=SETTINGS)  # the queue of 128 was filled once and a quarter
-    assert left.returncode == 128 + signal.SIGTERM
+    rates = next(values for name, values in logged.items() if name.startswith("lr-"))
+    assert rates == pytest.approx([0, 0.005, 0.01, 0.005] * 3)
+    assert all(0 < share < 1 for share in logged["val/orphans"])
+
+
+def test_a_stopped_run_ends_as_one_that_was_not(whole: Path, corpus: Path, cli: Cli, tmp_path: Path) -> None:
+    stopped, file = tmp_path / "stopped", f"data.train_file=lab://{corpus}"
+    left = interrupted(cli, stopped, 5, signal.SIGTERM, file, settings=SETTINGS)  # the queue was filled once and a quarter
+    assert left.returncode == 128 + signal.SIGTERM, left.stderr
     continued = run(cli, stopped, f"resume={stopped}", "~callbacks.signal", settings=())
     assert continued.returncode == 0, continued.stderr
     assert outcome(stopped) == outcome(whole)
 
 
-@pytest.mark.usefixtures("in_lab")
-def test_a_reader_of_an_ending_and_of_a_scheme_is_used_by_every_verb(cli: Cli, tmp_path: Path) -> None:
-    rows = (f"text: Sentence number {number} is here.\n" for number in range(40))
-    (tmp_path / "corpus.lab").write_text("no colon\n\n" + "\n".join(rows))
-    file = ("data=file", "data.columns=[text]", "data.train_file=corpus.lab", "data.on_bad_row=skip")
-    done = cli(*SETTINGS, *file, "trainer.max_steps=1", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    assert "Tokenised 40 rows" in done.stdout
-    assert "corpus.lab, line 1: has a line without NAME: VALUE" in done.stdout
-    asked = ("checkpoint=run/export", "input=lab://corpus.lab", "output=vectors.npy", "on_bad_row=skip")
-    encoded = cli(*asked, command="encode")
-    assert encoded.returncode == 0, encoded.stderr
-    assert len(np.load(tmp_path / "vectors.npy")) == 40
-
-
-@pytest.mark.usefixtures("in_lab")
-def test_tasks_of_a_new_family_and_an_analysis_are_trained_on_evaluated_and_reported(cli: Cli, tmp_path: Path) -> None:
-    asked = ("tasks=[weather,capitals]", "analyses=[alignment_uniformity,hubness]", "trainer.max_steps=4")
-    done = cli(*SETTINGS, *asked, "trainer.val_check_interval=2", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    assert "Retrieval: recall@1 in %\n" in done.stdout and "capitals weather    Avg.\n" in done.stdout
-    assert all(0 < share < 1 for share in metrics(tmp_path / "run")["val/orphans"])
-    card = (tmp_path / "run" / "export" / "README.md").read_text()
+def test_the_export_records_what_its_vectors_need_and_no_term(whole: Path) -> None:
+    section = json.loads((whole / "export" / "config.json").read_text())["simcse"]
+    assert (section["pooler"], section["projection"]) == ("weighted_layers", "projector")
+    assert section["parts"]["pooler"] == {"arguments": {"last": 2}, "package": "my-lab"}
+    assert set(load_file(whole / "export" / "pooler.safetensors")) == {"scores_K"}
+    assert not any("memory" in name or "scale" in name for name in load_file(whole / "export" / "model.safetensors"))
+    card = (whole / "export" / "README.md").read_text()
     assert "Retrieval: recall@1 in %.\n\n|  | capitals | weather | Avg. retrieval |" in card
-    reported = cli("run", command="report")
+
+
+def test_the_export_is_evaluated_and_the_run_reported(whole: Path, cli: Cli, tmp_path: Path) -> None:
+    reported = cli(str(whole), command="report")
     assert reported.returncode == 0, reported.stderr
-    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    page = (whole / "report" / "report.html").read_text()
     assert "Retrieval (capitals, weather, Avg. retrieval): recall@1 in %" in page
     assert "Term memory over steps" in page and "Analyses of the development set over steps" in page
-    settings = ("checkpoint=run/export", "senteval.from_hub=false", "tasks@analysed=samples", "hydra.run.dir=evaluated")
+    settings = (f"checkpoint={whole}/export", "senteval.from_hub=false", "tasks@analysed=samples", "hydra.run.dir=evaluated")
     chosen = ("tasks=samples,weather,capitals", "analyses=hubness", "postprocess=all_but_the_top")
     evaluated = cli(*settings, *chosen, command="evaluate")
     assert evaluated.returncode == 0, evaluated.stderr
+    assert "pooler weighted_layers" in evaluated.stdout
     assert "then all_but_the_top, fitted on the sentences of each task" in evaluated.stdout
     assert "Retrieval: recall@1 in %\n" in evaluated.stdout and "    orphans " in evaluated.stdout
     assert (tmp_path / "evaluated" / "hubness.png").stat().st_size > 10_000
@@ -83,17 +104,46 @@ def test_tasks_of_a_new_family_and_an_analysis_are_trained_on_evaluated_and_repo
     assert header == "| Model | Pairs | capitals | weather | Avg. retrieval |"
 
 
-def test_a_maker_of_views_changes_the_positives_and_a_stopped_run_ends_as_one_that_was_not(cli: Cli, tmp_path: Path) -> None:
-    asked = (*SETTINGS[1:], "augmentation=repetition", "augmentation.rate=0.5")
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    done = run(cli, whole, f"hydra.run.dir={whole}", settings=asked)
+def test_a_checkpoint_is_exported_in_the_packages_format_and_its_card_says_how_to_use_it(
+    whole: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = next((whole / "checkpoints").glob("best-*.ckpt"))
+    done = cli(f"checkpoint={best}", "format=table", "format.dtype=float32", "output=table", command="export")
     assert done.returncode == 0, done.stderr
-    assert "unchanged by the augmentation" in done.stdout  # a number of repeated tokens may be 0
-    left = interrupted(cli, stopped, 5, signal.SIGTERM, settings=asked)
-    assert left.returncode == 128 + signal.SIGTERM
-    continued = run(cli, stopped, f"resume={stopped}", "~callbacks.signal", settings=())
-    assert continued.returncode == 0, continued.stderr
-    assert outcome(stopped) == outcome(whole)
+    card = (tmp_path / "table" / "README.md").read_text(encoding="utf-8")
+    assert "library_name: numpy\n" in card
+    code = re.search(r"```python\n(.*?)\n```", card, re.DOTALL)
+    assert code is not None
+    words = ["man", "music"]
+    (tmp_path / "in.txt").write_text("\n".join(words))
+    encoded = cli(f"checkpoint={whole}/export", "input=in.txt", "output=out.npy", "normalize=false", command="encode")
+    assert encoded.returncode == 0, encoded.stderr
+    own = np.load(tmp_path / "out.npy")
+    monkeypatch.chdir(tmp_path / "table")
+    found: dict[str, np.ndarray] = {}
+    exec(code[1].replace('["A man is playing a guitar.", "Somebody makes music."]', '["man", "music", "man music"]'), found)
+    np.testing.assert_allclose(found["vectors"][:2], own, atol=1e-4)
+    np.testing.assert_allclose(found["vectors"][2], np.mean(own, axis=0), atol=1e-4)
+
+
+def test_without_the_package_one_line_names_it(
+    whole: Path, cli: Cli, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [path for path in os.environ["PYTHONPATH"].split(os.pathsep) if path != str(installed)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(others))
+    best = next((whole / "checkpoints").glob("best-*.ckpt"))
+    for source in (whole / "export", best):
+        refused = cli(f"checkpoint={source}", "output=copy", command="export")
+        assert refused.returncode == 1
+        assert "was made with pooler=weighted_layers of the package my-lab, which is not installed here." in refused.stderr
+
+
+@pytest.mark.usefixtures("in_lab")
+def test_a_file_is_read_by_its_ending_too(cli: Cli, corpus: Path, whole: Path, tmp_path: Path) -> None:
+    asked = (f"checkpoint={whole}/export", f"input={corpus}", "output=vectors.npy", "on_bad_row=skip")
+    encoded = cli(*asked, command="encode")
+    assert encoded.returncode == 0, encoded.stderr
+    assert len(np.load(tmp_path / "vectors.npy")) == corpus.read_text(encoding="utf-8").count("text: ")
 
 
 @pytest.mark.usefixtures("in_lab")

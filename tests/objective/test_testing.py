@@ -22,10 +22,13 @@ def test_our_terms_pass() -> None:
     testing.check_term(partial(MaskedLanguageModel, 0.3), draws=True)
 
 
-def test_the_term_of_the_example_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_term_of_the_example_passes_with_its_head_and_its_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "examples" / "my_lab")
     memory = import_module("my_lab.terms").Memory
-    testing.check_term(partial(memory, size=10, temperature=0.05))  # 10 keys: batches of 4 wrap around
+    head = {"name": "projector", "_target_": "my_lab.heads.Projector", "when": "training", "wide": 48}
+    pooler = {"name": "weighted_layers", "_target_": "my_lab.poolers.WeightedLayers", "last": 2}
+    # 10 keys: batches of 4 wrap around
+    testing.check_term(partial(memory, size=10, temperature=0.05), head=head, pooler=pooler)
 
 
 class Plain(Term):
