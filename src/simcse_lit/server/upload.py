@@ -16,7 +16,8 @@ from simcse_lit.config.schema import LimitsConfig
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
 from simcse_lit.text.lines import MARKS
-from simcse_lit.text.sources import FORMATS, Source, open_parquet
+from simcse_lit.text.parquet_rows import open_parquet
+from simcse_lit.text.sources import FORMATS, Source
 
 BATCH = 1024  # rows of Parquet whose lengths are checked at a time
 BYTES = 4  # most bytes of a character in UTF-8

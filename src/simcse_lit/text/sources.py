@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
-from pyarrow import parquet
 
 from simcse_lit.config.resolvers import COMPRESSED, file_name, is_hub, is_remote, suffixes
 from simcse_lit.errors import UserError
@@ -27,6 +26,7 @@ from simcse_lit.text.json_rows import BrokenJson, objects
 from simcse_lit.text.lines import lines
 from simcse_lit.text.local import local_files
 from simcse_lit.text.nli import RAW_COLUMNS
+from simcse_lit.text.parquet_rows import open_parquet, parquet_rows
 from simcse_lit.text.readers import Read, endings, reader_of
 from simcse_lit.text.rows import BadRow, BadRows, Row, unusable
 
@@ -184,7 +184,7 @@ class Source:
         if twice := [column for column in columns if header.count(column) > 1]:
             raise UserError(f"{self.where}: has several columns {twice[0]}. Give each a name of its own.")
         if self.format == ".parquet":
-            yield from _parquet_rows(self, columns)
+            yield from parquet_rows(self, columns)
         elif self._gives_objects:
             yield from self._object_rows(columns)
         else:
@@ -302,29 +302,3 @@ def _open(name: str, revision: str | None, key: str) -> list[Source]:
         sources = [Source(Path(file_name(url)), url, key) for url in urls]
         return [replace(source, path=remote.fetched(source.name, key=key)) for source in sources]
     return [Source(path, called, key) for path, called in local_files(name, (*endings(), *FORMATS), key=key)]
-
-
-def open_parquet(source: Source, file: IO[bytes] | None = None) -> Any:
-    """A `pyarrow.parquet.ParquetFile` of a file that is already open, or of the local file.
-
-    Raises:
-        UserError: it is none, or damaged.
-    """
-    try:
-        return parquet.ParquetFile(file or source.path)
-    except Exception as error:  # pyarrow's own, or whatever a file system raises
-        raise UserError(
-            f"{source.key}: {source.name}: not a Parquet file, or a damaged one: {remote.reason(error)}"
-        ) from error
-
-
-def _parquet_rows(source: Source, columns: Sequence[str]) -> Iterator[Row]:
-    with source.opened() as file:
-        line, opened = 0, open_parquet(source, file)
-        try:
-            for batch in opened.iter_batches(columns=list(dict.fromkeys(columns))):
-                for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
-                    line += 1
-                    yield Row(line, fields, source.name)
-        except Exception as error:  # pyarrow's own, or whatever a file system raises
-            raise source.broken(f"after row {line}", error) from error

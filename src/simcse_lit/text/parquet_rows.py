@@ -1,0 +1,44 @@
+"""Reads Parquet files row by row."""
+
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from pyarrow import parquet
+
+from simcse_lit.errors import UserError
+from simcse_lit.text import remote
+from simcse_lit.text.rows import Row
+
+if TYPE_CHECKING:
+    from simcse_lit.text.sources import Source
+
+
+def open_parquet(source: "Source", file: IO[bytes] | None = None) -> Any:
+    """A `pyarrow.parquet.ParquetFile` of a file that is already open, or of the local file.
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
+    try:
+        return parquet.ParquetFile(file or source.path)
+    except Exception as error:  # pyarrow's own, or whatever a file system raises
+        raise UserError(
+            f"{source.key}: {source.name}: not a Parquet file, or a damaged one: {remote.reason(error)}"
+        ) from error
+
+
+def parquet_rows(source: "Source", columns: Sequence[str]) -> Iterator[Row]:
+    """Every row's fields in the order of `columns`; a row's line is its number.
+
+    Raises:
+        UserError: the file is none, or cannot be read to its end.
+    """
+    with source.opened() as file:
+        line, opened = 0, open_parquet(source, file)
+        try:
+            for batch in opened.iter_batches(columns=list(dict.fromkeys(columns))):
+                for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+                    line += 1
+                    yield Row(line, fields, source.name)
+        except Exception as error:  # pyarrow's own, or whatever a file system raises
+            raise source.broken(f"after row {line}", error) from error
