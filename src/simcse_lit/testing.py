@@ -91,7 +91,8 @@ def check_pooler(node: Part) -> None:
     check_processes(USUAL, pooler=node)
     _check_alone(USUAL, pooler=node)
     encoder = _Trained(USUAL, **{**SETTINGS, "roles": roles_of(2), "pooler": node}).double().trained.encoder.eval()
-    ids_NL, mask_NL = (tensor.flatten(0, 1) for tensor in batch_of(2).values())
+    batch = batch_of(2)
+    ids_NL, mask_NL = batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1)
     together_ND = encoder.embed(F.pad(ids_NL, (0, 5)), F.pad(mask_NL, (0, 5)))
     for row, length in enumerate(mask_NL.sum(1).tolist()):
         alone_1D = encoder.embed(ids_NL[row : row + 1, :length], mask_NL[row : row + 1, :length])
@@ -159,14 +160,16 @@ def check_resume(make: Make, *, views: Views = 3, **part: Any) -> None:
 
 def check_corners(make: Make, *, views: Views = 3, **part: Any) -> None:
     """Loss and gradient are finite for equal examples, a positive that is its anchor, and a batch of one example."""
-    ids_BVL, mask_BVL = batch_of(views).values()
+    batch = batch_of(views)
+    ids_BVL, mask_BVL = batch["input_ids"], batch["attention_mask"]
     corners = {
         "equal examples": (ids_BVL[:1].expand_as(ids_BVL), mask_BVL[:1].expand_as(mask_BVL)),
         "positives that are their anchors": (ids_BVL[:, :1].expand_as(ids_BVL), mask_BVL[:, :1].expand_as(mask_BVL)),
         "one example": (ids_BVL[:1], mask_BVL[:1]),
     }
     for name, (ids, mask) in corners.items():
-        found = _steps(make, views=views, **part, batches=[{"input_ids": ids, "attention_mask": mask}] * 2)
+        corner = {"input_ids": ids, "attention_mask": mask, "extras": extras_of(ids)}
+        found = _steps(make, views=views, **part, batches=[corner] * 2)
         bad = [key for key, value in found.items() if not value.isfinite().all()]
         assert not bad, f"with {name}, not finite: {', '.join(bad)}"
 
@@ -192,12 +195,13 @@ def check_training(make: Make, *, views: Views = 3, **part: Any) -> None:
     assert rank > least, f"after a hundred steps the vectors have an effective rank of {rank:.1f}, below {least:.1f}"
 
 
-def step_of(vectors_BVD: Tensor, roles: Sequence[str] | None = None) -> Step:
+def step_of(vectors_BVD: Tensor, roles: Sequence[str] | None = None, extras: Mapping[str, Tensor] | None = None) -> Step:
     """A step with these vectors, for terms that make no further pass of the encoder.
 
     Args:
         vectors_BVD: the vectors, (B, V, D).
         roles: of the views; None for anchor, positive and hard negatives.
+        extras: as `Step.extras`; None for some.
     """
 
     def nothing(*arguments: Any) -> Any:
@@ -206,7 +210,8 @@ def step_of(vectors_BVD: Tensor, roles: Sequence[str] | None = None) -> Step:
     batch, views, _ = vectors_BVD.shape
     ids_BVL = torch.arange(batch * views * 4).reshape(batch, views, 4)
     given = (ids_BVL, torch.ones_like(ids_BVL), vectors_BVD, vectors_BVD)
-    return Step(*given, 0, 10, 0, Passes(nothing, nothing, nothing), roles_of(roles or views))
+    passes = Passes(nothing, nothing, nothing)
+    return Step(*given, 0, 10, 0, passes, roles_of(roles or views), extras or extras_of(ids_BVL))
 
 
 def roles_of(views: Views) -> tuple[str, ...]:
@@ -216,13 +221,30 @@ def roles_of(views: Views) -> tuple[str, ...]:
     return tuple(views)
 
 
-def batch_of(views: Views, number: int = 0) -> dict[str, Tensor]:
-    """`input_ids` and `attention_mask` of four examples of different lengths, (4, V, 30)."""
+def batch_of(views: Views, number: int = 0) -> dict[str, Any]:
+    """`input_ids` and `attention_mask` of four examples of different lengths, (4, V, 30), and their `extras`."""
     generator, count = torch.Generator().manual_seed(number), len(roles_of(views))
     length_N = torch.randint(3, 31, (4 * count,), generator=generator)
     mask_NL = torch.arange(30) < length_N[:, None]
     ids_NL = torch.randint(5, VOCABULARY.size, mask_NL.shape, generator=generator) * mask_NL
-    return {"input_ids": ids_NL.unflatten(0, (4, count)), "attention_mask": mask_NL.long().unflatten(0, (4, count))}
+    ids_BVL, mask_BVL = ids_NL.unflatten(0, (4, count)), mask_NL.long().unflatten(0, (4, count))
+    return {"input_ids": ids_BVL, "attention_mask": mask_BVL, "extras": extras_of(ids_BVL)}
+
+
+def chunk_of(batch: Mapping[str, Any], processes: int, rank: int) -> dict[str, Any]:
+    """The part of a batch that one of several processes has."""
+    return {
+        name: chunk_of(part, processes, rank) if isinstance(part, Mapping) else part.chunk(processes)[rank]
+        for name, part in batch.items()
+    }
+
+
+def extras_of(ids_BVL: Tensor) -> dict[str, Tensor]:
+    """Scores, labels, of which every other is the same, rows, and hashes of token ids."""
+    number_B = torch.arange(len(ids_BVL))
+    powers_L = 31 ** torch.arange(ids_BVL.shape[2]) % 1_000_003
+    hashes_BV = (ids_BVL * powers_L).sum(2)
+    return {"scores": 1 / (1 + number_B.float()), "labels": number_B % 2, "rows": number_B, "hashes": hashes_BV}
 
 
 class _Noise(Term):
@@ -283,7 +305,7 @@ class _Trained(nn.Module):
         )
         cast(Any, self.trained)._log_loss = lambda name, loss: None
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: dict[str, Any]) -> Tensor:
         return self.trained.training_step(self.trained.on_before_batch_transfer(batch, 0), 0)
 
     def after_step(self) -> None:
@@ -296,7 +318,7 @@ def _steps(
     views: Views = 3,
     steps: int = 2,
     stop_after: int | None = None,
-    batches: list[dict[str, Tensor]] | None = None,
+    batches: list[dict[str, Any]] | None = None,
     rank: int = 0,
     processes: int = 1,
     dtype: torch.dtype = torch.float64,
@@ -322,7 +344,7 @@ def _steps(
             trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
             optimizer = (torch.optim.Adam if adam else torch.optim.SGD)(trainable, lr=lr)
         batch = batch_of(views, number) if batches is None else batches[number]
-        part = {name: tensor.chunk(processes)[rank] for name, tensor in batch.items()}
+        part = chunk_of(batch, processes, rank)
         torch.manual_seed(number)
         with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
             loss = wrapped(part)
@@ -344,8 +366,8 @@ def _steps(
 def _effective_rank(encoder: SentenceEncoder) -> Tensor:
     """The exponential of the entropy of the normalised vectors' singular values: 1 if all point one way."""
     training = encoder.training
-    ids_BVL, mask_BVL = batch_of(8, 99).values()
-    vectors_ND = encoder.eval()(ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1))
+    batch = batch_of(8, 99)
+    vectors_ND = encoder.eval()(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1))
     encoder.train(training)
     values = torch.linalg.svdvals(F.normalize(vectors_ND.double(), dim=1))
     share = values / values.sum()

@@ -178,6 +178,8 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "nli_labels": ["entailment", "contradiction", "neutral"],
             "views": None,
             "template": None,
+            "scores": None,
+            "labels": None,
             "template_in_length": False,
             "next_sentences": None,
             "on_bad_row": "error",

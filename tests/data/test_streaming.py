@@ -50,7 +50,7 @@ def numbered(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def batches_of(config: DataConfig, tokenizer: PreTrainedTokenizerFast, **share: int) -> StreamedBatches:
+def batches_of(config: DataConfig, tokenizer: PreTrainedTokenizerFast, **share: Any) -> StreamedBatches:
     return StreamedBatches(config, encoded(config, tokenizer), **share)
 
 

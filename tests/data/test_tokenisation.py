@@ -58,6 +58,8 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "nli_labels": ["entailment", "contradiction", "neutral"],
             "views": None,
             "template": None,
+            "scores": None,
+            "labels": None,
             "template_in_length": False,
             "next_sentences": None,
             "on_bad_row": "error",

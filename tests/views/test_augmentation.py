@@ -323,7 +323,7 @@ def test_a_stream_changes_its_texts_too_and_goes_on_where_it_was(texts: Texts, f
     config = train_config("model=tiny", *changes, "data.batch_size=4", "data.max_length=32")
     views = encoded(config.data, texts.tokenizer, config.augmentation.makers)
 
-    def batches(count: int, **share: int) -> list[list[tuple[str, str]]]:
+    def batches(count: int, **share: Any) -> list[list[tuple[str, str]]]:
         stream = iter(StreamedBatches(config.data, views, seed=3, **share))
         return [list(texts.pairs(next(stream))) for _ in range(count)]
 

@@ -73,6 +73,8 @@ class DataConfig:
     views: list[ViewConfig] | None = MISSING
     template: Any = field(default=MISSING, metadata={HOLDS: TEMPLATES})  # a text, a list of texts and nulls, or null
     template_in_length: bool = MISSING
+    scores: str | None = MISSING
+    labels: str | None = MISSING
     nli_labels: list[str] = MISSING
     next_sentences: int | None = MISSING
     on_bad_row: str = MISSING

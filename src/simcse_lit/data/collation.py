@@ -4,6 +4,7 @@ Shapes: B examples, V views, L longest of the batch, N sentences.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,12 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.data.lengths import OVERHEAD, length_chunks
+from simcse_lit.text.extras import stable_hash
 from simcse_lit.text.template import Template
 from simcse_lit.text.tokens import token_ids
+from simcse_lit.views.encoded import IDS
 
+EXTRA_TYPES = {"scores": pa.float32(), "labels": pa.int64(), "rows": pa.int64()}  # columns of a batch beside the views
 EVALUATION_LENGTH = 512  # tokens; no sentence of the STS sets is longer, so nothing is cut there
 
 
@@ -44,15 +48,21 @@ class ViewCollator:
         pad_id: id of the padding token.
         places: which column each view reads, V numbers. In (0, 0) the sentence stands in both views, and dropout makes them
             differ.
+        hashes: add a number for each view's token ids, by which equal texts are known.
     """
 
-    def __init__(self, pad_id: int, places: Sequence[int]) -> None:
+    def __init__(self, pad_id: int, places: Sequence[int], *, hashes: bool = False) -> None:
         self.pad_id = pad_id
         self.places = tuple(places)
+        self.hashes = hashes
 
-    def __call__(self, table: pa.Table) -> dict[str, Tensor]:
-        """Columns view0, view1, ... of B rows to `input_ids` and `attention_mask`, both (B, V, L), int64."""
-        columns = [table[name].combine_chunks() for name in table.column_names]
+    def __call__(self, table: pa.Table) -> dict[str, Any]:
+        """Columns view0, view1, ... of B rows to `input_ids` and `attention_mask`, both (B, V, L), int64.
+
+        Other columns, and hashes, are in `extras`, if there are any: `scores` (B,) float32, `labels` and `rows` (B,) int64,
+        `hashes` (B, V) int64.
+        """
+        columns = [table[f"{IDS}{place}"].combine_chunks() for place in range(max(self.places) + 1)]
         lengths = [column.value_lengths().to_numpy() for column in columns]
         width = int(max(length.max() for length in lengths))
         padded = [
@@ -60,10 +70,20 @@ class ViewCollator:
             for column, length in zip(columns, lengths, strict=True)
         ]
         padded = [padded[place] for place in self.places]
+        extras = {name: torch.tensor(table[name].to_numpy()) for name in EXTRA_TYPES if name in table.column_names}
+        if self.hashes:
+            hashed = [hashes(column) for column in columns]
+            extras["hashes"] = torch.tensor([hashed[place] for place in self.places]).T.contiguous()
         return {
             "input_ids": torch.from_numpy(np.stack([ids for ids, _ in padded], axis=1)),
             "attention_mask": torch.from_numpy(np.stack([mask for _, mask in padded], axis=1)),
+            **({"extras": extras} if extras else {}),
         }
+
+
+def hashes(ids: pa.ListArray) -> list[int]:
+    """A number for each row of token ids; equal ids have equal numbers, in every process and run."""
+    return [stable_hash(np.array(row.values, dtype=np.int32).tobytes()) for row in ids]
 
 
 class SentenceBatches(TorchDataset[dict[str, Tensor]]):

@@ -4,7 +4,7 @@ Every stage is prepared on its own, so that a wrong STS folder shows before a co
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from simcse_lit.data.order import RankBatches
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import places, summary_of, tokenised_corpus
 from simcse_lit.data.what_was_read import check
+from simcse_lit.data.with_rows import WithRows
 from simcse_lit.distributed import world
 from simcse_lit.errors import UserError
 from simcse_lit.text.corpus import Corpus, EpochOrder
@@ -37,8 +38,8 @@ log = logging.getLogger(__name__)
 class SimCSEDataModule(pl.LightningDataModule):
     """Serves batches for training and for scoring.
 
-    A training batch is `{input_ids, attention_mask}`, each (batch, views, length). A batch to score holds unique sentences,
-    (batch, length), and their places, `index`.
+    A training batch is `{input_ids, attention_mask}`, each (batch, views, length), and perhaps `extras` (`collation.py`). A
+    batch to score holds unique sentences, (batch, length), and their places, `index`.
 
     Args:
         config: the group `data` of `conf/`.
@@ -48,6 +49,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         token_budget: padded tokens of an evaluation batch.
         seed: decides the order of the training examples and how they are changed, and nothing else.
         views: of a training example, their makers set up.
+        needs: what terms ask for, of which `rows` and `hashes` are made here.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         token_budget: int,
         seed: int,
         views: EncodedViews,
+        needs: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.config = config
@@ -68,7 +71,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.token_budget = token_budget
         self.seed = seed
         self.done = 0  # batches that a run to be continued has behind it
-        self._views = views
+        self._views, self._needs = views, needs
         self._corpus: Corpus | None = None
 
     @property
@@ -185,7 +188,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         if self.config.streaming:
             rank, processes = world()
             share = {"rank": rank, "processes": processes, "done": self.done}
-            stream = StreamedBatches(self.config, self._views, seed=self.seed, **share)
+            stream = StreamedBatches(self.config, self._views, seed=self.seed, needs=self._needs, **share)
             return self._loader(stream, batch_size=None)
         batches = self._batches()
         if batches.rest:
@@ -196,8 +199,9 @@ class SimCSEDataModule(pl.LightningDataModule):
                 self.config.batch_size,
             )
         places = (0, 1) if self.config.next_sentences else self._views.places
-        collate = ViewCollator(int(self.tokenizer.pad_token_id), places)
-        return self._loader(self.corpus, batch_sampler=batches, collate_fn=collate)
+        collate = ViewCollator(int(self.tokenizer.pad_token_id), places, hashes="hashes" in self._needs)
+        corpus = WithRows(self.corpus) if "rows" in self._needs else self.corpus
+        return self._loader(corpus, batch_sampler=batches, collate_fn=collate)
 
     def _batches(self) -> RankBatches:
         rank, processes = world()
@@ -205,7 +209,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         return RankBatches(self.corpus.order, size, drop_last=drop_last, rank=rank, processes=processes, done=self.done)
 
     def _loader(self, dataset: Any, **batches: Any) -> DataLoader[Any]:
-        changes = isinstance(dataset, (ChangingCorpus, NextSentenceCorpus))  # with the epoch
+        changes = isinstance(self._corpus, (ChangingCorpus, NextSentenceCorpus))  # with the epoch
         return DataLoader(
             dataset,
             **batches,

@@ -7,7 +7,7 @@ Every rank reads the same rows in the same order and keeps its share.
 import logging
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -18,12 +18,13 @@ from torch.utils.data import IterableDataset
 
 from simcse_lit.config.resolvers import file_name, is_hub, is_remote
 from simcse_lit.config.schema import DataConfig
-from simcse_lit.data.collation import ViewCollator
+from simcse_lit.data.collation import EXTRA_TYPES, ViewCollator
 from simcse_lit.errors import UserError
 from simcse_lit.seeds import derived_seed
 from simcse_lit.text import hub, remote
 from simcse_lit.text.corpus import drawn_from
 from simcse_lit.text.examples import read_examples
+from simcse_lit.text.extras import extras_of
 from simcse_lit.text.hub_files import find_files
 from simcse_lit.text.nli import labelled_columns
 from simcse_lit.text.readers import reader_of
@@ -46,6 +47,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         config: the group `data` of `conf/`; its batch size is the global one.
         views: of an example.
         seed: decides the order and how texts are changed, and nothing else.
+        needs: `rows` and `hashes` come with a batch if they are among these; a row is then numbered as it comes.
         rank: which share of each global batch of B rows this is: rows rank * B / processes and on.
         processes: how many shares there are; divides the batch size.
         done: global batches that an interrupted run has trained on already. They are read again, but not tokenised.
@@ -60,6 +62,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         views: EncodedViews,
         *,
         seed: int,
+        needs: Collection[str] = (),
         rank: int = 0,
         processes: int = 1,
         done: int = 0,
@@ -70,7 +73,8 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         self.rank = rank
         self.share = config.batch_size // processes
         self.done = done
-        self._collate = ViewCollator(int(views.tokenizer.pad_token_id), views.places)
+        self._collate = ViewCollator(int(views.tokenizer.pad_token_id), views.places, hashes="hashes" in needs)
+        self._with_rows = "rows" in needs
         names = config.train_file if isinstance(config.train_file, list) else [config.train_file]
         self._files = [file for name in names for file in open_stream(name, config.revision)]
 
@@ -80,12 +84,20 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         Raises:
             UserError: a row is bad and `data.on_bad_row` is `error`, the usable rows fill no batch, or the stream breaks.
         """
-        start = self.rank * self.share
+        start, extras = self.rank * self.share, extras_of(self.config)
         for number, rows in enumerate(islice(self._global_batches(), self.done, None), start=self.done):
             fields = [row.fields for row in rows[start : start + self.share]]
             texts = {column: [texts[column] for texts in fields] for column in self.views.kept}
             draw = partial(self._generator, number)
-            yield self._collate(pa.table(self.views.stored_ids(fields) | self.views.made_ids(texts, draw)))
+            made = self.views.stored_ids([row[: len(self.config.columns)] for row in fields]) | self.views.made_ids(
+                texts, draw
+            )
+            for place, extra in enumerate(extras, start=len(self.config.columns)):
+                made[extra.name] = pa.array([row[place] for row in fields], EXTRA_TYPES[extra.name])
+            if self._with_rows:
+                first = number * self.config.batch_size + start
+                made["rows"] = pa.array(range(first, first + len(fields)), EXTRA_TYPES["rows"])
+            yield self._collate(pa.table(made))
 
     def _generator(self, batch: int, place: int, view: int) -> random.Random:
         return drawn_from(self.seed, batch, self.rank * self.share + place, view)
@@ -124,12 +136,13 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
 
     def _rows(self, file: Source, bad: BadRows) -> Iterator[Row]:
         columns = self.config.columns
-        if len(columns) > 2 and labelled_columns(file.header):
+        extras = extras_of(self.config)
+        if len(columns) > 2 and not extras and labelled_columns(file.header):
             raise UserError(
                 f"{KEY}: {file.name}: triplets of labelled NLI are paired over the whole corpus, so they cannot be\n"
                 f"streamed. Use data=file, or train on the entailments alone: data.columns=[{','.join(columns[:2])}]"
             )
-        return read_examples([file], columns, bad, self.config.nli_labels)
+        return read_examples([file], columns, bad, self.config.nli_labels, extras)
 
 
 def open_stream(location: str, revision: str | None) -> list[Source]:

@@ -21,10 +21,12 @@ from tqdm import tqdm
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
+from simcse_lit.data.collation import EXTRA_TYPES
 from simcse_lit.data.what_was_read import Counting, Summary
 from simcse_lit.disk import discard, durable_replace
 from simcse_lit.errors import UserError
 from simcse_lit.text.examples import counter, read_examples
+from simcse_lit.text.extras import extras_of
 from simcse_lit.text.nli import labelled_columns
 from simcse_lit.text.rows import BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
@@ -48,7 +50,8 @@ def tokenised_corpus(config: DataConfig, views: EncodedViews) -> Dataset:
 
     Returns:
         A memory-mapped data set with the columns view0 [, view1 [, view2 ...]], lists of int32, and perhaps texts
-        (text0, ...) and `followers` (`documents.py`). Its `info.download_checksums` are the digests of the files, by name.
+        (text0, ...), `scores`, `labels` and `followers` (`documents.py`). Its `info.download_checksums` are the digests of
+        the files, by name.
 
     Raises:
         UserError: the text cannot be used (see `sources.py`), is empty, or the cache cannot be written.
@@ -118,7 +121,7 @@ def places(dataset: Dataset, rows: Sequence[int], config: DataConfig, views: Enc
 def _rows(sources: Sequence[Source], config: DataConfig, bad: BadRows) -> Iterator[Row]:
     """The rows of the tokenised corpus, in its order; with `next_sentences` the last field counts those that follow."""
     if not config.next_sentences:
-        return read_examples(sources, config.columns, bad, config.nli_labels)
+        return read_examples(sources, config.columns, bad, config.nli_labels, extras_of(config))
     sentences = chain.from_iterable(sentences_of_documents(source) for source in sources)
     return (replace(row, fields=(*row.fields, count)) for row, count in followed(sentences, config.next_sentences))
 
@@ -128,6 +131,8 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
     fields = [(f"{IDS}{place}", pa.list_(pa.int32())) for place in range(len(views.stored))]
     fields += [(f"{TEXT}{column}", pa.string()) for column in views.kept]
     fields += [(FOLLOWERS, pa.int32())] if config.next_sentences else []
+    extras = [extra.name for extra in extras_of(config)]
+    fields += [(name, EXTRA_TYPES[name]) for name in extras]
     schema = pa.schema(fields)
     bad = counter(sources, config.on_bad_row)
     names = column_names(views.views, columns)
@@ -146,6 +151,8 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
                 made[f"{TEXT}{column}"] = pa.array([row[column] for row in block], pa.string())
             if config.next_sentences:
                 made[FOLLOWERS] = pa.array([row[-1] for row in block], pa.int32())
+            for place, name in enumerate(extras, start=columns):
+                made[name] = pa.array([row[place] for row in block], EXTRA_TYPES[name])
             writer.write_table(pa.table(made))
             written += len(block)
             bar.update(len(block))
@@ -169,7 +176,11 @@ def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedVi
     # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
     backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
     kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
-    kept = (str((views.stored, views.kept, config.template_in_length)), str(config.next_sentences), *config.nli_labels)
+    kept = (
+        str((views.stored, views.kept, config.template_in_length, config.scores, config.labels)),
+        str(config.next_sentences),
+        *config.nli_labels,
+    )
     for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kept, *kind):
         digest.update(f"{part}\0".encode())
     checksums: dict[str, str] = {}

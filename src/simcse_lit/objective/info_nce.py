@@ -6,7 +6,7 @@ numbers of a vector.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,11 @@ class Part(nn.Module):
 
     Attributes:
         encoders: as `Term.encoders`.
+        needs: as `Term.needs`.
     """
 
     encoders: Sequence[str] = ()
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
         """As `Term.setup`."""
@@ -54,7 +56,7 @@ class Mask(Part):
     def forward(self, step: Step) -> Tensor:
         """For the first columns, the positives (B, N) or all candidates (B, N x views): true to leave one out, or a weight.
 
-        A weight multiplies the candidate's term in the denominator. An anchor's own positive always counts in full.
+        A weight multiplies the candidate's term in the denominator. An anchor's positives always count in full.
         """
         raise NotImplementedError
 
@@ -75,6 +77,8 @@ class InfoNCE(Term):
         hard_negative_weight: added to the logit of a row's own hard negative, ln(alpha) of Table 7.
         directions: `rows`, or `both` to contrast each positive with all anchors too; the loss is then the mean of the two.
         denominator: `all`, or `negatives` to leave the positive out of it (decoupled contrastive learning).
+        targets: `diagonal`, or `labels` to make all candidates of the anchor's label its positives, but for hard negatives:
+            supervised contrastive learning, equation 2 of Khosla et al. 2020. With `own_view` the other anchors too.
         own_view: the other anchors are negatives of an anchor too, as in SimCLR; with `both`, the other positives are those
             of a positive.
         positive: transform of the similarities of the anchors with their positives, (B,) to (B,), as a margin; or None.
@@ -96,6 +100,7 @@ class InfoNCE(Term):
         hard_negative_weight: float = 0.0,
         directions: str = "rows",
         denominator: str = "all",
+        targets: str = "diagonal",
         own_view: bool = False,
         positive: nn.Module | None = None,
         negatives: Mapping[str, Negatives] | None = None,
@@ -106,6 +111,7 @@ class InfoNCE(Term):
             ("directions", directions, ("rows", "both")),
             ("denominator", denominator, ("all", "negatives")),
             ("similarity", similarity, ("cosine", "dot")),
+            ("targets", targets, ("diagonal", "labels")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}={value}: not one of {', '.join(allowed)}")
@@ -117,12 +123,15 @@ class InfoNCE(Term):
         self.similarity = similarity
         self.hard_negative_weight = hard_negative_weight
         self.directions, self.denominator, self.own_view = directions, denominator, own_view
+        self.targets = targets
         self.positive = positive
         self.negatives = nn.ModuleDict(dict(negatives or {}))
         self.masks = nn.ModuleDict(dict(masks or {}))
         self.encoders = [name for part in self._parts() for name in part.encoders]
-        if hard_negative_weight != 0:
-            self.needs = frozenset({"hard_negative"})  # type: ignore[misc]  # of this one
+        needs = {need for part in self._parts() for need in part.needs}
+        needs |= {"hard_negative"} if hard_negative_weight != 0 else set()
+        needs |= {"labels"} if targets == "labels" else set()
+        self.needs = self.needs | needs  # type: ignore[misc]  # of this one
 
     @property
     def temperature(self) -> Tensor | float:
@@ -188,21 +197,34 @@ class InfoNCE(Term):
 
         The first columns are those of so many views of positives, N each.
         """
+        own = logits_BC.shape[1]
         if self.own_view:
             others_BN = similarities(rows_BD, step.gather(rows_BD), similarity=self.similarity) / self.temperature
             others_BN = others_BN.diagonal_scatter(others_BN.new_full((len(rows_BD),), -torch.inf), step.first)
             logits_BC = torch.cat([logits_BC, others_BN], dim=1)
         decoupled = self.denominator == "negatives"
-        if positives == 1:
+        if positives == 1 and self.targets == "diagonal":
             return contrastive_loss(logits_BC, step.first, decoupled=decoupled)
-        return multi_positive_loss(logits_BC, self._own(step, logits_BC, positives), decoupled=decoupled)
+        positive_BC = self._positive(step, logits_BC, positives)
+        if self.own_view and self.targets == "labels":
+            same_BN = self._alike(step)
+            positive_BC[:, own:] = same_BN.diagonal_scatter(same_BN.new_zeros(len(same_BN)), step.first)
+        return multi_positive_loss(logits_BC, positive_BC, decoupled=decoupled)
 
-    def _own(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
-        """True at each row's own positives, (B, C)."""
-        own_BC = torch.zeros_like(logits_BC, dtype=torch.bool)
-        for view in range(positives):
-            own_BC.diagonal(view * step.processes * len(own_BC) + step.first).fill_(True)
-        return own_BC
+    def _alike(self, step: Step) -> Tensor:
+        """True where an example of all processes is the anchor's own, or has its label, (B, N)."""
+        if self.targets == "labels":
+            labels_B = step.extras["labels"]
+            return labels_B[:, None] == step.gather(labels_B)
+        batch = len(step.vectors_BVD)
+        alike_BN = torch.zeros(batch, step.processes * batch, dtype=torch.bool, device=step.vectors_BVD.device)
+        alike_BN.diagonal(step.first).fill_(True)
+        return alike_BN
+
+    def _positive(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
+        """True at each row's positives, (B, C): those of examples that are alike, in so many views."""
+        positive_BC = self._alike(step).repeat(1, positives)
+        return F.pad(positive_BC, (0, logits_BC.shape[1] - positive_BC.shape[1]))
 
     def _with_negatives(self, step: Step, logits_BC: Tensor, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
         """The logits with those of the extra negatives behind them."""
@@ -224,7 +246,7 @@ class InfoNCE(Term):
 
     def _masked(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
         """The logits with what the masks leave out at -inf, and log w added to what they weigh."""
-        own_BC = self._own(step, logits_BC, positives) if self.masks else None
+        positive_BC = self._positive(step, logits_BC, positives) if self.masks else None
         for name, part in self.masks.items():
             mask_BC = part(step)
             if mask_BC.ndim != 2 or len(mask_BC) != len(logits_BC) or mask_BC.shape[1] > logits_BC.shape[1]:
@@ -233,7 +255,7 @@ class InfoNCE(Term):
                 added_BC = torch.zeros_like(mask_BC, dtype=logits_BC.dtype).masked_fill(mask_BC, -torch.inf)
             else:
                 added_BC = mask_BC.to(logits_BC.dtype).log()
-            assert own_BC is not None
-            added_BC = added_BC.masked_fill(own_BC[:, : added_BC.shape[1]], 0)
+            assert positive_BC is not None
+            added_BC = added_BC.masked_fill(positive_BC[:, : added_BC.shape[1]], 0)
             logits_BC = logits_BC + F.pad(added_BC, (0, logits_BC.shape[1] - added_BC.shape[1]))
         return logits_BC

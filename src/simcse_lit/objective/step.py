@@ -4,7 +4,7 @@ Shapes: B examples of this process, V views, L length, H numbers of a pooled vec
 them, l of their tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -64,6 +64,8 @@ class Step:
         seed_of_run: `seed` of `conf/`.
         passes: further passes of the encoder.
         roles: of the views: `anchor`, `positive`, `hard_negative`, `soft_negative` or `extra`, V of them.
+        extras: what a term names in `needs`: `scores` (B,) float32; `labels` (B,) int64, equal for equal texts; `rows` of
+            the corpus (B,) int64; `hashes` (B, V) int64, equal for equal token ids.
     """
 
     ids_BVL: Tensor
@@ -75,6 +77,7 @@ class Step:
     seed_of_run: int
     passes: Passes = field(repr=False)
     roles: tuple[str, ...]
+    extras: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def places(self, role: str) -> list[int]:
         """The numbers of the views of a role; none if there is no such view."""

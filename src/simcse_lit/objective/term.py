@@ -10,7 +10,9 @@ from simcse_lit.errors import UserError
 from simcse_lit.objective.step import Step, Vocabulary
 
 Weight = float | Callable[[int, int], float]
-NEEDS = frozenset({"hard_negative", "soft_negative", "extra", "mlm_head", "mask_token"})
+ROLES = frozenset({"hard_negative", "soft_negative", "extra"})
+EXTRAS = frozenset({"scores", "labels", "rows", "hashes"})
+NEEDS = ROLES | EXTRAS | {"mlm_head", "mask_token"}
 
 
 class Term(nn.Module):
@@ -24,7 +26,8 @@ class Term(nn.Module):
 
     Attributes:
         encoders: names of encoders of `loss.beside` that it uses.
-        needs: what must be there, of `NEEDS`: a view of a role, the backbone's language-modelling head, or a mask token.
+        needs: what must be there, of `NEEDS`: a view of a role, what the batch holds beside its texts (`Step.extras`), the
+            backbone's language-modelling head, or a mask token.
     """
 
     encoders: Sequence[str] = ()

@@ -7,8 +7,9 @@ from functools import cache
 
 from simcse_lit.errors import UserError
 from simcse_lit.text.columns import judgements
+from simcse_lit.text.extras import Extra, values
 from simcse_lit.text.nli import NO_GOLD, RAW_COLUMNS, build_examples, label_of, labelled_columns
-from simcse_lit.text.rows import BadRows, Row, unusable
+from simcse_lit.text.rows import BadRow, BadRows, Row, unusable
 from simcse_lit.text.sources import Source
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,11 @@ def counter(sources: Sequence[Source], on_bad_row: str) -> BadRows:
 
 
 def read_examples(
-    sources: Sequence[Source], columns: Sequence[str], bad: BadRows, nli_labels: Sequence[str] | None = None
+    sources: Sequence[Source],
+    columns: Sequence[str],
+    bad: BadRows,
+    nli_labels: Sequence[str] | None = None,
+    extras: Sequence[Extra] = (),
 ) -> Iterator[Row]:
     """Yield checked rows of all files, each with `len(columns)` texts that are not blank.
 
@@ -46,13 +51,14 @@ def read_examples(
         columns: anchor, positive, hard negatives.
         bad: is given the rows that cannot be used, and counts all.
         nli_labels: `data.nli_labels`; None to read the columns of labelled NLI as any others.
+        extras: columns beside the texts, whose values come behind them; labelled NLI is then read as any other table.
 
     Raises:
         UserError: a file cannot be read.
     """
-    if nli_labels is None or len(columns) < 2:
+    if nli_labels is None or len(columns) < 2 or extras:
         for source in sources:
-            yield from _plain_rows(source, columns, bad)
+            yield from _plain_rows(source, columns, bad, extras)
         return
     for group in [[source] for source in sources] if len(columns) == 2 else [sources]:  # pairs are made row by row
         labelled = [labelled_columns(source.header) for source in group]
@@ -87,17 +93,25 @@ def unfolded(row: Row, columns: Sequence[str]) -> list[Row]:
     ]
 
 
-def _plain_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    for row in source.rows(columns):
+def _plain_rows(source: Source, columns: Sequence[str], bad: BadRows, extras: Sequence[Extra] = ()) -> Iterator[Row]:
+    for extra in extras:
+        extra.check(source)
+    names, texts = [*columns, *(extra.column for extra in extras)], len(columns)
+    for row in source.rows(names):
         bad.rows += 1
         if not isinstance(row, Row):
             line, why = row
             bad.add(source.name, line, str(why), _as_pairs(columns) if set(why.absent) & set(columns[2:]) else None)
             continue
-        for example in unfolded(row, columns):
-            reason = unusable(example.fields, columns)
+        for example in unfolded(row, names):
+            reason = unusable(example.fields[:texts], columns)
             if reason is None:
-                yield example
+                try:
+                    found = values(extras, example.fields[texts:])
+                except BadRow as why:
+                    bad.add(source.name, row.line, str(why))
+                    continue
+                yield replace(example, fields=(*example.fields[:texts], *found)) if extras else example
             else:
                 is_pair = unusable(example.fields[:2], columns) is None
                 bad.add(source.name, row.line, reason, _as_pairs(columns) if is_pair else None)

@@ -81,6 +81,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         token_budget=config.evaluation.token_budget,
         seed=config.seed,
         views=encoded,
+        needs=objective.needs,
     )
     for one in beside.values():
         one.setup(encoder, tokenizer)
@@ -136,6 +137,9 @@ def build_objective(config: TrainConfig) -> Objective:
         for role in ROLES:
             if role in term.needs and not has_role(config.data, role):
                 raise UserError(f"{key}: needs {role.replace('_', ' ')}s, and {_shown_views(config.data)} has none.")
+        for column in ("scores", "labels"):
+            if column in term.needs and getattr(config.data, column) is None:
+                raise UserError(f"{key}: needs {column}. Name their column of data.train_file: data.{column}=COLUMN")
         terms[name] = term
         weights[name] = build_node(weight, f"{key}.weight") if isinstance(weight, dict) else weight
         if not isinstance(weights[name], (int, float)) and not callable(weights[name]):

@@ -106,8 +106,8 @@ class SimCSEModule(pl.LightningModule):
         ids_BVL = on_device(self.makers, batch["input_ids"], mask_BVL)
         pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
         passes = self._passes(mask_BVL, batch["chunks"])
-        given = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD)
-        self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes, self.roles)
+        given, extras = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD), batch.get("extras", {})
+        self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes, self.roles, extras)
         loss: Tensor
         loss, terms = self.objective(self._step)
         if self._is_logged:

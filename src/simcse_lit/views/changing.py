@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from simcse_lit.text.corpus import Corpus
-from simcse_lit.views.encoded import IDS, TEXT, EncodedViews
+from simcse_lit.views.encoded import TEXT, EncodedViews
 
 COMPARED = 10_000  # texts by which makers are judged
 
@@ -38,6 +38,6 @@ class ChangingCorpus(Corpus):
     def __getitems__(self, indices: list[int]) -> pa.Table:
         table = super().__getitems__(indices)
         texts = {column: table[f"{TEXT}{column}"].to_pylist() for column in self.views.kept}
-        stored = {name: table[name] for name in table.column_names if name.startswith(IDS)}
+        stored = {name: table[name] for name in table.column_names if not name.startswith(TEXT)}
         made = self.views.made_ids(texts, lambda place, view: self.generator(indices[place], view))
         return pa.table(stored | made)

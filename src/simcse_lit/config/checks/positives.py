@@ -28,6 +28,7 @@ def check_views(config: TrainConfig) -> None:
     """
     _check_templates(config.data)
     _check_columns(config)
+    _check_extras(config.data)
     if config.data.views is not None:
         _check_listed(config, config.data.views)
     if config.augmentation.name in OURS:
@@ -86,6 +87,17 @@ def _check_templates(data: DataConfig) -> None:
             check_template(template, key)
     if data.template_in_length and not any(template for _, template in listed) and not any(given):
         raise UserError("data.template_in_length=true: there is no template that could be counted. Set data.template=TEXT.")
+
+
+def _check_extras(data: DataConfig) -> None:
+    for key, column in (("scores", data.scores), ("labels", data.labels)):
+        if column is None:
+            continue
+        if column in data.columns:
+            raise UserError(f"data.{key}={column}: is one of the texts, data.columns. Name the column of the {key}.")
+        files = data.train_file if isinstance(data.train_file, list) else [data.train_file]
+        if any(suffixes(file)[0] == ".txt" for file in files):
+            raise UserError(f"data.{key}={column}: a .txt file has no columns. Use a csv, tsv, jsonl or parquet file.")
 
 
 def _check_listed(config: TrainConfig, views: Sequence[ViewConfig]) -> None:
