@@ -39,6 +39,7 @@ from simcse_lit.evaluation.suite import (
     averages,
     check_tables,
     make_task,
+    maker,
     missing_task,
     scored_task,
     unique_sentences,
@@ -118,8 +119,8 @@ def _work(config: EvaluateConfig) -> _Work:
     """Make every task whose data can be had.
 
     Raises:
-        UserError: there is none, the analyses are asked of a task that has no scored pairs, or one of them or what moves
-            vectors cannot be made.
+        UserError: something that the configuration names cannot be made, there is no task whose data can be had, or the
+            analyses are asked of a task that has no scored pairs.
     """
     work, files = _Work(), SentEval(config.senteval)
     if config.postprocess.transform:
@@ -129,6 +130,9 @@ def _work(config: EvaluateConfig) -> _Work:
             raise UserError(
                 f"postprocess.transform._target_={target}: makes nothing that vectors can be given to: it has no __call__."
             )
+    analysed = config.analysed if config.analyses else {}
+    for name, entry in {**config.tasks, **analysed}.items():
+        maker(name, entry)  # a mistake in the configuration is no missing set
     for name, entry in config.tasks.items():
         try:
             work.tasks.append(scored_task(name, entry, files))
@@ -136,7 +140,7 @@ def _work(config: EvaluateConfig) -> _Work:
             work.missing[name] = str(error)
             work.absent.append(missing_task(name, entry))
     check_tables(work.tasks)
-    for name, entry in (config.analysed if config.analyses else {}).items():
+    for name, entry in analysed.items():
         try:
             pairs = make_task(name, entry, files)
         except UserError as error:

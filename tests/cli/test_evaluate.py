@@ -238,7 +238,6 @@ def test_a_missing_set_is_named_and_the_others_are_scored(
         ("tasks=[samples,STS12]", set()),
         ("tasks=[samples,MR]", {"Avg."}),
         ("+tasks.lacking={_target_: tests.cli.test_evaluate.of_no_known_family}", set()),
-        ("+tasks.lacking={_target_: tests.cli.test_evaluate.there_is_no_such_function}", set()),
     ],
 )
 def test_a_family_has_no_average_where_one_of_its_tasks_is_missing(
@@ -252,6 +251,22 @@ def test_a_family_has_no_average_where_one_of_its_tasks_is_missing(
     (encoder,) = json.loads((tmp_path / "results.json").read_text())["encoders"]
     assert list(encoder["tasks"]) == ["Pairs", "own"]
     assert set(encoder["averages"]) == averages
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{_target_: tests.cli.test_evaluate.nothing}", r"tasks\.mine\._target_=.*nothing: cannot be imported"),
+        (
+            "{_target_: simcse_lit.evaluation.sts.bundled, haf: dev}",
+            r"tasks\.mine\.haf: bundled takes no .*Did you mean half",
+        ),
+        ("{_target_: simcse_lit.evaluation.sts.bundled}", r"tasks\.mine: .*bundled: missing a required .*argument: 'half'"),
+    ],
+)
+def test_a_task_with_a_wrong_argument_is_refused_before_a_model_is_loaded(tmp_path: Path, entry: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, "checkpoint=./nowhere", f"+tasks.mine={entry}")
 
 
 def of_no_known_family(files: Any, name: str):  # type: ignore[no-untyped-def]

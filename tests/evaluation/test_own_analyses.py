@@ -186,12 +186,14 @@ def test_an_analysis_of_ones_own_is_enough(model: Path, tmp_path: Path) -> None:
         ("Outside", r"analyses\.mine: Outside is no analysis"),
         ("Results", r"analyses\.mine: its name, results, is taken"),
         ("SecondDensity", r"analyses\.mine: its name, density, is taken"),
+        ("Width, sise: 3", r"analyses\.mine\.sise: Width takes no such argument"),
+        ("Nowhere", r"analyses\.mine\._target_=.*Nowhere: cannot be imported"),
     ],
 )
 def test_what_is_no_analysis_is_refused_before_anything_is_encoded(
     model: Path, tmp_path: Path, name: str, message: str
 ) -> None:
-    added = f"+analyses.mine._target_={__name__}.{name}"
+    added = f"+analyses.mine={{_target_: {__name__}.{name}}}"
     with pytest.raises(UserError, match=message):
         run(tmp_path / "run", f"checkpoint={model}", "analyses=density", "tasks@analysed=samples-dev", added)
     assert not (tmp_path / "run" / "results.json").exists()

@@ -4,10 +4,8 @@ import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
-
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
 from simcse_lit.config.extension import build
 from simcse_lit.config.schema import TrainConfig
@@ -42,6 +40,26 @@ class Suite:
         return {task.name: task.family for task in (self.dev, *self.test)}
 
 
+def maker(name: str, entry: Mapping[str, Any]) -> partial[Task]:
+    """What makes the task of one entry of `conf/tasks/` from SentEval's files and its name; no data are read.
+
+    Args:
+        name: its key.
+        entry: `_target_` and arguments.
+
+    Raises:
+        UserError: there is no such function, or it does not take these arguments.
+    """
+    key = f"tasks.{name}"
+    # Called by `make_task`, since Hydra would turn `files` into a configuration.
+    make: partial[Task] = build({**entry, "_partial_": True}, key)
+    try:
+        inspect.signature(make.func).bind(None, name, **make.keywords)
+    except TypeError as error:
+        raise UserError(f"{key}: {entry['_target_']}: {error}. conf/tasks/ has examples.") from error
+    return make
+
+
 def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Task:
     """The task of one entry of `conf/tasks/`.
 
@@ -51,15 +69,9 @@ def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Ta
         files: SentEval's files.
 
     Raises:
-        UserError: its data are missing or malformed, or the entry has a wrong argument.
+        UserError: as `maker`; its data are missing or malformed, or what is made is no task.
     """
-    make = build({**entry, "_partial_": True}, f"tasks.{name}")  # Hydra would turn `files` into a configuration
-    try:
-        task: Task = make(files, name)
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise UserError(f"tasks.{name}: {error}. conf/tasks/ has examples.") from error
+    task = maker(name, entry)(files, name)
     lacking = [part for part in ("name", "family", "in_average", "sentences", "score") if not hasattr(task, part)]
     if lacking:
         raise UserError(
@@ -172,10 +184,7 @@ class MissingTask:
 
 def missing_task(name: str, entry: Mapping[str, Any]) -> MissingTask:
     """An entry's task without its data; its family is that of what its function says it returns."""
-    try:
-        make = instantiate({"_target_": entry["_target_"], "_partial_": True}).func
-    except InstantiationException:
-        return MissingTask(name, None)
+    make = maker(name, entry).func
     made = make if inspect.isclass(make) else inspect.signature(make).return_annotation
     family = getattr(made, "family", None)
     return MissingTask(name, family if isinstance(family, Family) else None)

@@ -142,6 +142,7 @@ def draw_curves(comparison: Comparison, title: str, labels: Mapping[str, str], p
     else:
         axes[0].set_title(shortened(title, 48))
     axes[-1].set_xlabel("step")
+    axes[-1].locator_params(axis="x", integer=True)
     _legend(figure, axes, comparison)
     save(figure, path)
 
