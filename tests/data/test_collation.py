@@ -180,6 +180,7 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "template": None,
             "scores": None,
             "labels": None,
+            "optional": None,
             "template_in_length": False,
             "next_sentences": None,
             "on_bad_row": "error",

@@ -60,6 +60,7 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "template": None,
             "scores": None,
             "labels": None,
+            "optional": None,
             "template_in_length": False,
             "next_sentences": None,
             "on_bad_row": "error",

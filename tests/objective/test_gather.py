@@ -249,7 +249,7 @@ def shared(rank: int) -> tuple[Tensor, str]:
 @pytest.fixture(scope="session")  # workers take other modules between its tests
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (2, str(folder)), nprocs=2)
+    torch.multiprocessing.start_processes(work, (2, str(folder)), nprocs=2, start_method="forkserver")
     return dict(torch.load(folder / "results.pt", weights_only=True))
 
 

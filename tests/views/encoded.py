@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from simcse_lit.config.roles import optional_places
 from simcse_lit.config.schema import DataConfig, ModelConfig
 from simcse_lit.views.encoded import EncodedViews
 from simcse_lit.views.view import View, resolve, set_up
@@ -18,4 +19,5 @@ def views_of(data: DataConfig, tokenizer: PreTrainedTokenizerFast, makers: Seque
 
 def encoded(data: DataConfig, tokenizer: PreTrainedTokenizerFast, makers: Sequence[Any] = ()) -> EncodedViews:
     made = views_of(data, tokenizer, makers)
-    return EncodedViews(made, tokenizer, data.max_length, counted=data.template_in_length)
+    counted, optional = data.template_in_length, optional_places(data)
+    return EncodedViews(made, tokenizer, data.max_length, counted=counted, optional=optional)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from simcse_lit.config import CONF_DIR
+from simcse_lit.config.replay import TARGET
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.data.streaming import StreamedBatches
@@ -231,3 +233,10 @@ def test_a_file_of_ones_own_is_an_augmentation(warm_cli: Cli, tmp_path: Path) ->
     assert refused.returncode == 1
     assert "Error: augmentation.makers.0.size: Backwards takes no such argument." in refused.stderr
     assert "Tokenised" not in refused.stdout
+
+
+def test_our_makers_are_among_what_a_run_of_someone_else_may_name() -> None:
+    """`resume=` builds of such a run only what files of `conf/` name, in lists too."""
+    for path in (CONF_DIR / "augmentation").glob("*.yaml"):
+        known = TARGET.findall(path.read_text(encoding="utf-8"))
+        assert len(known) == (path.stem not in ("default", "none")), path

@@ -180,3 +180,13 @@ def test_the_columns_listed_as_views_train_to_the_same_numbers(
         assert done.returncode == 0, done.stderr
         losses.append([metrics(tmp_path / name)[key] for key in ("train/loss", "train/negative_cosine")])
     assert losses[0] == losses[1]
+
+
+def test_one_dropout_mask_is_for_views_that_are_one_text() -> None:
+    data = ("model=tiny", "loss=sup", "data=file", "data.train_file=a.jsonl", "loss.fixed_dropout=true")
+    both = "[{column: text, role: anchor}, {column: text, role: positive}]"
+    assert train_config(*data, "data.columns=[text]", f"data.views={both}").loss.fixed_dropout
+    two_texts = listed(("text", "anchor"), ("other", "positive"))
+    for columns in (("data.columns=[set,set]",), ("data.columns=[text,other]", two_texts)):
+        with pytest.raises(UserError, match=r"loss\.fixed_dropout=true"):
+            train_config(*data, *columns)

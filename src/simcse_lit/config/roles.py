@@ -31,6 +31,11 @@ def views_of(data: DataConfig, makers: Sequence[Any] = ()) -> list[ViewConfig]:
     ]
 
 
+def optional_places(data: DataConfig) -> list[int]:
+    """Places in `data.columns` whose cells may be empty."""
+    return [place for place, column in enumerate(data.columns) if column in (data.optional or ())]
+
+
 def has_role(data: DataConfig, role: str) -> bool:
     """Whether an example has a view of this role."""
     return any(view.role == role for view in views_of(data))

@@ -75,6 +75,7 @@ class DataConfig:
     template_in_length: bool = MISSING
     scores: str | None = MISSING
     labels: str | None = MISSING
+    optional: list[str] | None = MISSING
     nli_labels: list[str] = MISSING
     next_sentences: int | None = MISSING
     on_bad_row: str = MISSING

@@ -3,7 +3,8 @@
 Shapes: B examples, V views, L longest of the batch, N sentences.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,18 +50,27 @@ class ViewCollator:
         places: which column each view reads, V numbers. In (0, 0) the sentence stands in both views, and dropout makes them
             differ.
         hashes: add a number for each view's token ids, by which equal texts are known.
+        empty: token ids of columns in which they stand for a text that is missing.
     """
 
-    def __init__(self, pad_id: int, places: Sequence[int], *, hashes: bool = False) -> None:
+    def __init__(
+        self,
+        pad_id: int,
+        places: Sequence[int],
+        *,
+        hashes: bool = False,
+        empty: Mapping[int, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self.pad_id = pad_id
         self.places = tuple(places)
         self.hashes = hashes
+        self.empty = dict(empty)
 
     def __call__(self, table: pa.Table) -> dict[str, Any]:
         """Columns view0, view1, ... of B rows to `input_ids` and `attention_mask`, both (B, V, L), int64.
 
         Other columns, and hashes, are in `extras`, if there are any: `scores` (B,) float32, `labels` and `rows` (B,) int64,
-        `hashes` (B, V) int64.
+        `hashes` (B, V) int64, `present` (B, V) bool, false where a text is missing.
         """
         columns = [table[f"{IDS}{place}"].combine_chunks() for place in range(max(self.places) + 1)]
         lengths = [column.value_lengths().to_numpy() for column in columns]
@@ -74,6 +84,12 @@ class ViewCollator:
         if self.hashes:
             hashed = [hashes(column) for column in columns]
             extras["hashes"] = torch.tensor([hashed[place] for place in self.places]).T.contiguous()
+        if self.empty:
+            there = [
+                [place not in self.empty or row.as_py() != list(self.empty[place]) for row in column]
+                for place, column in enumerate(columns)
+            ]
+            extras["present"] = torch.tensor([there[place] for place in self.places]).T.contiguous()
         return {
             "input_ids": torch.from_numpy(np.stack([ids for ids, _ in padded], axis=1)),
             "attention_mask": torch.from_numpy(np.stack([mask for _, mask in padded], axis=1)),

@@ -199,7 +199,9 @@ class SimCSEDataModule(pl.LightningDataModule):
                 self.config.batch_size,
             )
         places = (0, 1) if self.config.next_sentences else self._views.places
-        collate = ViewCollator(int(self.tokenizer.pad_token_id), places, hashes="hashes" in self._needs)
+        collate = ViewCollator(
+            int(self.tokenizer.pad_token_id), places, hashes="hashes" in self._needs, empty=self._views.empty
+        )
         corpus = WithRows(self.corpus) if "rows" in self._needs else self.corpus
         return self._loader(corpus, batch_sampler=batches, collate_fn=collate)
 

@@ -73,7 +73,9 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         self.rank = rank
         self.share = config.batch_size // processes
         self.done = done
-        self._collate = ViewCollator(int(views.tokenizer.pad_token_id), views.places, hashes="hashes" in needs)
+        self._collate = ViewCollator(
+            int(views.tokenizer.pad_token_id), views.places, hashes="hashes" in needs, empty=views.empty
+        )
         self._with_rows = "rows" in needs
         names = config.train_file if isinstance(config.train_file, list) else [config.train_file]
         self._files = [file for name in names for file in open_stream(name, config.revision)]
@@ -142,7 +144,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
                 f"{KEY}: {file.name}: triplets of labelled NLI are paired over the whole corpus, so they cannot be\n"
                 f"streamed. Use data=file, or train on the entailments alone: data.columns=[{','.join(columns[:2])}]"
             )
-        return read_examples([file], columns, bad, self.config.nli_labels, extras)
+        return read_examples([file], columns, bad, self.config.nli_labels, extras, self.config.optional or ())
 
 
 def open_stream(location: str, revision: str | None) -> list[Source]:

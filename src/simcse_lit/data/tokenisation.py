@@ -121,7 +121,7 @@ def places(dataset: Dataset, rows: Sequence[int], config: DataConfig, views: Enc
 def _rows(sources: Sequence[Source], config: DataConfig, bad: BadRows) -> Iterator[Row]:
     """The rows of the tokenised corpus, in its order; with `next_sentences` the last field counts those that follow."""
     if not config.next_sentences:
-        return read_examples(sources, config.columns, bad, config.nli_labels, extras_of(config))
+        return read_examples(sources, config.columns, bad, config.nli_labels, extras_of(config), config.optional or ())
     sentences = chain.from_iterable(sentences_of_documents(source) for source in sources)
     return (replace(row, fields=(*row.fields, count)) for row, count in followed(sentences, config.next_sentences))
 
@@ -176,11 +176,8 @@ def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedVi
     # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
     backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
     kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
-    kept = (
-        str((views.stored, views.kept, config.template_in_length, config.scores, config.labels)),
-        str(config.next_sentences),
-        *config.nli_labels,
-    )
+    layout = (views.stored, views.kept, config.template_in_length, config.scores, config.labels, config.optional)
+    kept = (str(layout), str(config.next_sentences), *config.nli_labels)
     for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kept, *kind):
         digest.update(f"{part}\0".encode())
     checksums: dict[str, str] = {}

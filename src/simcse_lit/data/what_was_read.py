@@ -58,15 +58,15 @@ class Counting:
         self._hashes = [array("q") for _ in self.names]
 
     def add(self, rows: Iterable[Sequence[str]]) -> None:
-        """Count the texts of some examples."""
+        """Count the texts of some examples; "" is a text that is missing."""
         for hashes, texts in zip(self._hashes, zip(*rows, strict=True), strict=False):
-            hashes.extend(map(hash, texts))
+            hashes.extend(map(hash, filter(None, texts)))
 
     def summary(self, *, rows: int, left_out: int, unlabelled: int, max_length: int) -> Summary:
         """Return what was counted."""
-        examples = len(self._hashes[0])
+        examples = max(map(len, self._hashes))
         duplicates = {
-            name: examples - np.unique(np.frombuffer(hashes, np.int64)).size
+            name: len(hashes) - np.unique(np.asarray(hashes)).size
             for name, hashes in zip(self.names, self._hashes, strict=True)
         }
         return Summary(rows, left_out, unlabelled, examples, duplicates, **asdict(self.tokens), max_length=max_length)

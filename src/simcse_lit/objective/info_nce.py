@@ -176,10 +176,15 @@ class InfoNCE(Term):
         return (loss, {"temperature": temperature.detach()}) if isinstance(temperature, Tensor) else loss
 
     def _all_logits(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor], positives: int) -> Tensor:
-        """The logits of the positives, N columns a view, and behind them those of the hard negatives."""
+        """The logits of the positives, N columns a view, and behind them those of the hard negatives; -inf if missing."""
         first = [self._logits(step, anchor_BD, [candidate_ND], 0.0) for candidate_ND in candidates[: positives - 1]]
         rest_BC = self._logits(step, anchor_BD, candidates[positives - 1 :], self.hard_negative_weight)
-        return torch.cat([*first, rest_BC], dim=1) if first else rest_BC
+        logits_BC = torch.cat([*first, rest_BC], dim=1) if first else rest_BC
+        if "present" not in step.extras:
+            return logits_BC
+        places = [*step.places("positive"), *step.places("hard_negative")]
+        present_C = step.gather(step.extras["present"][:, places].long()).T.flatten()
+        return logits_BC.masked_fill(present_C == 0, -torch.inf)
 
     def _logits(self, step: Step, rows_BD: Tensor, columns: Sequence[Tensor], hard_negative_weight: float) -> Tensor:
         return contrastive_logits(

@@ -65,7 +65,8 @@ class Step:
         passes: further passes of the encoder.
         roles: of the views: `anchor`, `positive`, `hard_negative`, `soft_negative` or `extra`, V of them.
         extras: what a term names in `needs`: `scores` (B,) float32; `labels` (B,) int64, equal for equal texts; `rows` of
-            the corpus (B,) int64; `hashes` (B, V) int64, equal for equal token ids.
+            the corpus (B,) int64; `hashes` (B, V) int64, equal for equal token ids. With `data.optional` also
+            `present` (B, V) bool, false where a text is missing.
     """
 
     ids_BVL: Tensor

@@ -40,6 +40,7 @@ def read_examples(
     bad: BadRows,
     nli_labels: Sequence[str] | None = None,
     extras: Sequence[Extra] = (),
+    optional: Sequence[str] = (),
 ) -> Iterator[Row]:
     """Yield checked rows of all files, each with `len(columns)` texts that are not blank.
 
@@ -52,13 +53,14 @@ def read_examples(
         bad: is given the rows that cannot be used, and counts all.
         nli_labels: `data.nli_labels`; None to read the columns of labelled NLI as any others.
         extras: columns beside the texts, whose values come behind them; labelled NLI is then read as any other table.
+        optional: columns whose texts may be blank, and are then "".
 
     Raises:
         UserError: a file cannot be read.
     """
     if nli_labels is None or len(columns) < 2 or extras:
         for source in sources:
-            yield from _plain_rows(source, columns, bad, extras)
+            yield from _plain_rows(source, columns, bad, extras, optional)
         return
     for group in [[source] for source in sources] if len(columns) == 2 else [sources]:  # pairs are made row by row
         labelled = [labelled_columns(source.header) for source in group]
@@ -67,7 +69,7 @@ def read_examples(
         else:
             for source in group:
                 _warn_of_labels(source, columns)
-                yield from _plain_rows(source, columns, bad)
+                yield from _plain_rows(source, columns, bad, optional=optional)
 
 
 def unfolded(row: Row, columns: Sequence[str]) -> list[Row]:
@@ -93,7 +95,9 @@ def unfolded(row: Row, columns: Sequence[str]) -> list[Row]:
     ]
 
 
-def _plain_rows(source: Source, columns: Sequence[str], bad: BadRows, extras: Sequence[Extra] = ()) -> Iterator[Row]:
+def _plain_rows(
+    source: Source, columns: Sequence[str], bad: BadRows, extras: Sequence[Extra] = (), optional: Sequence[str] = ()
+) -> Iterator[Row]:
     for extra in extras:
         extra.check(source)
     names, texts = [*columns, *(extra.column for extra in extras)], len(columns)
@@ -104,7 +108,9 @@ def _plain_rows(source: Source, columns: Sequence[str], bad: BadRows, extras: Se
             bad.add(source.name, line, str(why), _as_pairs(columns) if set(why.absent) & set(columns[2:]) else None)
             continue
         for example in unfolded(row, names):
-            reason = unusable(example.fields[:texts], columns)
+            if optional:
+                example = _emptied(example, columns, optional)
+            reason = unusable(example.fields[:texts], columns, optional)
             if reason is None:
                 try:
                     found = values(extras, example.fields[texts:])
@@ -115,6 +121,15 @@ def _plain_rows(source: Source, columns: Sequence[str], bad: BadRows, extras: Se
             else:
                 is_pair = unusable(example.fields[:2], columns) is None
                 bad.add(source.name, row.line, reason, _as_pairs(columns) if is_pair else None)
+
+
+def _emptied(row: Row, columns: Sequence[str], optional: Sequence[str]) -> Row:
+    """A row in whose optional columns nothing is ""."""
+    fields = list(row.fields)
+    for place, column in enumerate(columns):
+        if column in optional and not str(fields[place] or "").strip():
+            fields[place] = ""
+    return replace(row, fields=tuple(fields))
 
 
 def _as_pairs(columns: Sequence[str]) -> str:

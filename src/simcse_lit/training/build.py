@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.extension import build as build_node
-from simcse_lit.config.roles import ROLES, has_role
+from simcse_lit.config.roles import ROLES, has_role, optional_places
 from simcse_lit.config.schema import DataConfig, TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import Adapter, add_adapter, build_adapter, record
@@ -66,7 +66,10 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     pooler, projection = make_pooler(config.pooler), head(config.projection)
     scorer = Scorer(suite, make_analyses(config.analyses))
     backbone, tokenizer = load_backbone(config.model, mlm="mlm_head" in objective.needs)
-    encoded = EncodedViews(views, tokenizer, config.data.max_length, counted=config.data.template_in_length)
+    optional = optional_places(config.data)
+    encoded = EncodedViews(
+        views, tokenizer, config.data.max_length, counted=config.data.template_in_length, optional=optional
+    )
     pooler.set_up(encoded.behind_mask)
     check_fit(config, pooler, backbone, tokenizer, encoded.longest)
     if not config.loss.mlm_tied:

@@ -30,6 +30,7 @@ class EncodedViews:
         tokenizer: the model's.
         max_length: tokens of a sentence, with special tokens.
         counted: templates are among these tokens; else they come on top.
+        optional: places in `data.columns` whose text may be "", which no maker changes.
 
     Attributes:
         stored: the texts that no maker changes, as places in `data.columns`, and their templates.
@@ -37,13 +38,20 @@ class EncodedViews:
         made: numbers of the views that makers change.
         places: which column of a batch each view reads, V numbers.
         longest: tokens of the longest sentence, with its template.
+        empty: token ids of "" in the columns of a batch in which it may stand, by number.
 
     Raises:
         UserError: the tokenizer lacks what a template holds, or a template leaves no room for a sentence.
     """
 
     def __init__(
-        self, views: Sequence[View], tokenizer: PreTrainedTokenizerFast, max_length: int, *, counted: bool = False
+        self,
+        views: Sequence[View],
+        tokenizer: PreTrainedTokenizerFast,
+        max_length: int,
+        *,
+        counted: bool = False,
+        optional: Sequence[int] = (),
     ) -> None:
         self.views = tuple(views)
         self.tokenizer = tokenizer
@@ -60,6 +68,13 @@ class EncodedViews:
             for number, view in enumerate(views)
         )
 
+        self._optional = frozenset(optional)
+        self.empty = {
+            place: (self._encoded([""], view.template)[0] or [int(tokenizer.pad_token_id)])
+            for place, view in zip(self.places, self.views, strict=True)
+            if view.column in self._optional
+        }
+
     def stored_ids(self, rows: Sequence[Sequence[str]], counts: TokenCounts | None = None) -> dict[str, pa.Array]:
         """Token ids of the texts that stay, view0 and on, lists of int32.
 
@@ -69,7 +84,9 @@ class EncodedViews:
         """
         columns, found, counted = list(zip(*rows, strict=True)), {}, set[int]()
         for place, (column, template) in enumerate(self.stored):
-            ids = self._encoded(columns[column], template, None if column in counted else counts)
+            ids = self._encoded(columns[column], template, None if column in counted | self._optional else counts)
+            if column in self._optional:
+                ids = [each or self.empty[place] for each in ids]
             found[f"{IDS}{place}"] = pa.array(ids, pa.list_(pa.int32()))
             counted.add(column)
         return found
@@ -140,8 +157,8 @@ class EncodedViews:
         ids: list[list[int]] | None = None
         for maker in view.changes:
             if isinstance(maker, TextMaker):
-                texts = [maker(text, generator) for text, generator in zip(texts, generators, strict=True)]
+                texts = [maker(text, generator) if text else text for text, generator in zip(texts, generators, strict=True)]
             elif isinstance(maker, TokenMaker):
                 plain = self._template(view).uncut(texts) if ids is None else ids
-                ids = [maker(each, generator) for each, generator in zip(plain, generators, strict=True)]
+                ids = [maker(each, generator) if each else each for each, generator in zip(plain, generators, strict=True)]
         return texts, ids

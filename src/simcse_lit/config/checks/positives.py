@@ -17,6 +17,8 @@ def views_are_alike(config: TrainConfig) -> bool:
     views = views_of(config.data, config.augmentation.makers)
     one_text = all((view.column, view.template, view.makers) == (views[0].column, views[0].template, []) for view in views)
     other_text = config.augmentation.name != "none" or config.data.next_sentences is not None
+    if config.data.views is None and len(config.data.columns) > 1:
+        return False  # [set,set] are two texts of a list
     return one_text and not other_text and config.loss.encoders == 1
 
 
@@ -31,6 +33,10 @@ def check_views(config: TrainConfig) -> None:
     _check_extras(config.data)
     if config.data.views is not None:
         _check_listed(config, config.data.views)
+    for column in config.data.optional or ():
+        roles = {view.role for view in views_of(config.data) if view.column == column}
+        if roles != {"hard_negative"}:
+            raise UserError(f"data.optional=[{column}]: only a column of hard negatives may have empty cells.")
     if config.augmentation.name in OURS:
         _check_augmentation(config)
     _check_positives(config)
