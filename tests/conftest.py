@@ -38,7 +38,7 @@ OLD = ROOT / "tests" / "old"  # what version 0.1 wrote
 DATA = Path(os.environ.pop("SIMCSE_DATA", "") or ROOT.parent / "shared" / "data")  # what is run here does not see it
 
 
-SLOW_S = 0.7
+SLOW_S = 0.5
 SLOW = Path(__file__).with_name("slow.txt")  # seconds of each slow test, and of each file that has no other; longest first
 
 
