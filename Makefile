@@ -36,7 +36,7 @@ else
 	$(BIN)/python -m simcse_lit.evaluate -m +comparison=$(PRESET) hydra.sweep.dir=$(SWEEP) $(ARGS)
 endif
 
-check: lint  ## lint, and every test below 0.7 seconds
+check: lint  ## lint, and every test below half a second
 	$(PYTEST) -m "not slow and not long"
 
 test: setup  ## every test but the longest; those on real data run when SIMCSE_DATA or ../shared/data is there
@@ -45,7 +45,7 @@ test: setup  ## every test but the longest; those on real data run when SIMCSE_D
 test-long: setup  ## the longest tests: whole trainings, and the published scores of all six layers
 	$(PYTEST) -m long
 
-slow: setup  ## measure every test anew, alone on the machine, and write down those of 0.7 seconds or more
+slow: setup  ## measure every test anew, alone on the machine, and write down those of half a second or more
 	$(PYTEST) -m "not long" --write-slow
 
 lint: setup  ## ruff, mypy and the layers of imports
