@@ -24,7 +24,7 @@ from tests.quick_hydra import quicken_hydra
 from tests.warm_start import ROOT, WarmStart, run_warm
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-Brings = Callable[[str, str, str], None]
+Brings = Callable[[str, Mapping[str, str]], None]
 
 SHARED = "SIMCSE_TESTS_WARM_START"  # names the address of that process to xdist's workers; `inherited` hides it
 
@@ -146,11 +146,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def brings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brings]:
-    """Call it with a group, a name and a value, for a package that is installed with that entry point alone."""
+    """Call it with a group and values by name, for a package that is installed with these entry points alone."""
 
-    def bring(group: str, name: str, value: str) -> None:
-        entry = EntryPoint(name, value, group)
-        monkeypatch.setattr(installed, "entry_points", lambda group: [entry] if group == entry.group else [])
+    def bring(of: str, values: Mapping[str, str]) -> None:
+        there = [EntryPoint(name, value, of) for name, value in values.items()]
+        monkeypatch.setattr(installed, "entry_points", lambda group: there if group == of else [])
         forget()
 
     def forget() -> None:

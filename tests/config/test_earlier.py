@@ -46,6 +46,17 @@ def test_a_key_that_the_run_lacks_counts_as_its_default(run: Path, key: str) -> 
     assert identity(read_config(run)) == identity(whole)
 
 
+@pytest.mark.parametrize("key", ["loss.terms.contrastive.targets", "loss.terms.mlm.probability"])
+def test_an_option_that_a_term_of_the_run_lacks_counts_as_its_default(run: Path, key: str) -> None:
+    whole = read_config(run)
+    (run / "config.yaml").write_text(yaml.safe_dump(whole))
+    without(run, key)
+    assert read_config(run) == whole
+    whole["loss"]["terms"]["contrastive"] = {"_target_": "my_lab.terms.Memory", "size": 8}
+    (run / "config.yaml").write_text(yaml.safe_dump(whole))
+    assert read_config(run) == whole, "another's class has no options of ours"
+
+
 def test_a_run_of_version_0_1_shared_the_word_embeddings_with_its_head(run: Path) -> None:
     assert "mlm_tied" not in yaml.safe_load((run / "config.yaml").read_text())["loss"]
     assert read_config(run)["loss"]["mlm_tied"] is True

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from simcse_lit.formats.export import export, load_export
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.formats.model_card import Provenance
 from simcse_lit.testing import check_pooler
+from tests.conftest import Brings
 from tests.encoders import ragged_batch, small_bert
 from tests.formats.writers import WRITERS
 
@@ -72,14 +72,6 @@ def of_other(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
     return folder, encode(encoder, tokenizer, SENTENCES)
 
 
-def entries(monkeypatch: pytest.MonkeyPatch, kind: str, name: str, value: str) -> None:
-    """Register a part as an installed package does."""
-    there = registered.GROUPS[kind]
-    monkeypatch.setattr(
-        registered, "entries", lambda group: {name: EntryPoint(name, value, group)} if group == there else {}
-    )
-
-
 def test_a_pooler_with_weights_holds_everything_that_is_checked() -> None:
     check_pooler(node(Weighted, layers=4))
 
@@ -96,11 +88,9 @@ def test_an_export_records_name_arguments_and_package_and_no_code(of_other: tupl
     assert "_target_" not in json.dumps(section)
 
 
-def test_a_registered_pooler_is_found_by_its_name_with_its_weights(
-    of_other: tuple[Path, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_registered_pooler_is_found_by_its_name_with_its_weights(of_other: tuple[Path, Tensor], brings: Brings) -> None:
     folder, expected = of_other
-    entries(monkeypatch, "pooler", "mine", f"{__name__}:Weighted")
+    brings(registered.GROUPS["pooler"], {"mine": f"{__name__}:Weighted"})
     loaded = load_encoder(str(folder), revision=None, pooler=None, projection=None)
     assert loaded.pooler == "mine"
     torch.testing.assert_close(encode(loaded.encoder, loaded.tokenizer, SENTENCES), expected, rtol=0, atol=1e-6)
@@ -140,10 +130,10 @@ def test_lost_weights_of_a_pooler_are_no_random_ones(of_other: tuple[Path, Tenso
     ],
 )
 def test_code_that_a_download_names_is_refused_and_not_run(
-    planted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    planted: dict[str, Any], tmp_path: Path, brings: Brings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    entries(monkeypatch, "pooler", "mine", f"{__name__}:Weighted")
+    brings(registered.GROUPS["pooler"], {"mine": f"{__name__}:Weighted"})
     backbone, tokenizer = load_backbone(TINY, mlm=False)
     encoder = SentenceEncoder(backbone, "avg", "none")
     export(encoder, tokenizer, tmp_path / "export", max_length=32, provenance=Provenance("base", None))
@@ -193,8 +183,8 @@ def test_a_wrong_node_is_told_with_its_key(given: dict[str, Any], message: str) 
         make_pooler(given)
 
 
-def test_what_is_recorded_is_what_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries(monkeypatch, "pooler", "mine", f"{__name__}:Weighted")
+def test_what_is_recorded_is_what_is_made_again(brings: Brings) -> None:
+    brings(registered.GROUPS["pooler"], {"mine": f"{__name__}:Weighted"})
     encoder = SentenceEncoder(small_bert(), make_pooler({"name": "mine", "layers": 4}), "mlp").double().eval()
     pooler, head = parts_of(encoder.record(), "here")
     again = SentenceEncoder(encoder.backbone, pooler, head).double().eval()

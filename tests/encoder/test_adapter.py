@@ -147,7 +147,7 @@ def tiny() -> Any:
 
 
 def test_a_checkpoint_is_loaded_by_the_registered_name(brings: Brings, tmp_path: Path) -> None:
-    brings("simcse_lit.adapters", "doubling", f"{__name__}:Doubling")
+    brings("simcse_lit.adapters", {"doubling": f"{__name__}:Doubling"})
     path = checkpoint(tmp_path, record(own(factor=2.0)))
     encoder: Any = load_checkpoint(path)[0]
     plain = tiny().encoder.layer[-1].output.dense.weight

@@ -147,7 +147,7 @@ NO_ROW = "a string"
 
 
 def test_a_package_brings_the_row_of_its_own_architecture(brings: Brings) -> None:
-    brings("simcse_lit.backbones", "labformer", f"{__name__}:OWN_ROW")
+    brings("simcse_lit.backbones", {"labformer": f"{__name__}:OWN_ROW"})
     assert kind_of("labformer") is OWN_ROW and kind_of("otherformer") is UNKNOWN
     config = SimpleNamespace(model_type="labformer", shaky=0.1, hidden_dropout_prob=0.1)
     _adapt(config, train_config("model.dropout=0.3").model)
@@ -162,6 +162,15 @@ def test_a_package_brings_the_row_of_its_own_architecture(brings: Brings) -> Non
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(brings: Brings, value: str, message: str) -> None:
-    brings("simcse_lit.backbones", "labformer", value)
+    brings("simcse_lit.backbones", {"labformer": value})
     with pytest.raises(UserError, match=message):
         kind_of("labformer")
+
+
+def test_a_model_that_brings_its_own_code_has_no_row_of_ours_whatever_type_it_names() -> None:
+    model = model_of("bert")
+    assert SentenceEncoder(model, "cls", "none").can_pack
+    other = type("Theirs", (type(model),), {"__module__": "transformers_modules.owner.modeling"})
+    theirs = cast(PreTrainedModel, other(small("bert")))
+    encoder = SentenceEncoder(theirs, "cls", "none")
+    assert not encoder.can_pack and not encoder._first_token.possible

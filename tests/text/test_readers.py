@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from simcse_lit.text import readers
 from simcse_lit.text.examples import examples
 from simcse_lit.text.rows import BadRow
 from simcse_lit.text.sources import open_sources
+from tests.conftest import Brings
 
 ROWS: list[tuple[int, Mapping[str, Any] | BadRow]] = [
     (1, {"first": "a", "second": "b"}),
@@ -35,13 +35,11 @@ def broken(location: str) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
 
 
 @pytest.fixture(autouse=True)
-def brought(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def brought(brings: Brings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pairs.abc").write_bytes(b"\0\1")
     names = {".abc": "read", "abc": "read", "brk": "broken", "nix": "missing"}
-    entries = {name: EntryPoint(name, f"{__name__}:{value}", readers.READERS) for name, value in names.items()}
-    monkeypatch.setattr(readers, "_entries", lambda: entries)
-    readers.reader.cache_clear()
+    brings(readers.READERS, {name: f"{__name__}:{value}" for name, value in names.items()})
 
 
 @pytest.mark.parametrize("location", ["pairs.abc", "abc://pairs"])
@@ -79,7 +77,7 @@ def test_what_a_reader_raises_is_said_with_its_place() -> None:
 
 
 def test_a_reader_that_cannot_be_imported_is_named() -> None:
-    with pytest.raises(UserError, match=r"tests\.text\.test_readers:missing: its reader of nix cannot be imported"):
+    with pytest.raises(UserError, match=r"test_readers:missing: its entry point .*readers\.nix cannot be imported"):
         open_sources("nix://x", None, key="data.train_file")
     assert "missing" not in vars(sys.modules[__name__])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,7 +33,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = targets_now(read_yaml(folder / "config.yaml"))
     if not config or not isinstance(config, dict):
         raise UserError(f"{folder / 'config.yaml'}: cannot be read: it holds no keys.")
-    younger = [key for key in typed_keys() if not _holds(config, key)]
+    younger = [key for key in (*typed_keys(), *_options_of_terms(config)) if not _holds(config, key)]
     if younger:
         for key, value in _defaults(folder, younger).items():
             _put(config, key, value)
@@ -106,6 +107,21 @@ def typed_keys(schema_of: type = TrainConfig, prefix: str = "") -> Iterator[str]
             yield from typed_keys(types[field.name], f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}"
+
+
+@cache
+def _our_terms() -> dict[str, dict[str, Any]]:
+    """The terms of every loss, as their file says them."""
+    terms: dict[str, dict[str, Any]] = read_yaml(CONF_DIR / "loss" / "default.yaml")["terms"]
+    return terms
+
+
+def _options_of_terms(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options that our terms have, of those terms that a run has too."""
+    for name, ours in _our_terms().items():
+        target = f"loss.terms.{name}._target_"
+        if _holds(config, target) and config["loss"]["terms"][name]["_target_"] == ours["_target_"]:
+            yield from (f"loss.terms.{name}.{option}" for option in ours)
 
 
 def _holds(config: Any, key: str) -> bool:

@@ -14,7 +14,7 @@ from typing import cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from simcse_lit.encoder.kinds import kind_of
+from simcse_lit.encoder.kinds import kind_of_model
 from simcse_lit.encoder.packing import Packing
 
 
@@ -30,7 +30,7 @@ class FirstToken:
         self._packing: Packing | None = None
         self._layers: nn.ModuleList | None = None
         self._last: nn.Module | None = None
-        kind = kind_of(backbone.config.model_type)
+        kind = kind_of_model(backbone)
         if kind.after_attention is not None:
             self._layers = cast(nn.ModuleList, backbone.get_submodule(kind.layers))
             self._last = self._layers[-1]

@@ -95,6 +95,22 @@ KINDS = {
 }
 
 
+def is_own(model: Any) -> bool:
+    """Whether a model's code came with it; transformers imports such code below a package of this name."""
+    return type(model).__module__.startswith("transformers_modules.")
+
+
+def kind_of_model(model: Any) -> Kind:
+    """The row of a model. Ours are of the classes of transformers: a model that brings its own may differ, whatever type its
+    configuration names.
+
+    Raises:
+        UserError: as `kind_of`.
+    """
+    model_type = model.config.model_type
+    return UNKNOWN if is_own(model) and model_type in KINDS else kind_of(model_type)
+
+
 def kind_of(model_type: str) -> Kind:
     """The row of a model type: ours, that of an installed package, or the one of unknown types.
 

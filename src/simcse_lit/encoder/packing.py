@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from simcse_lit.encoder.kinds import kind_of
+from simcse_lit.encoder.kinds import kind_of_model
 
 WIDTH = 128  # slots of a row, unless a sentence is longer: wide rows waste fewer slots, narrow ones less attention
 
@@ -71,7 +71,7 @@ def first_position(backbone: PreTrainedModel) -> int | None:
 
     Some model types (`kinds.py`) take them under PyTorch's own attention (`model.attention` null or sdpa).
     """
-    of_first = kind_of(backbone.config.model_type).first_position
+    of_first = kind_of_model(backbone).first_position
     return None if of_first is None or backbone.config._attn_implementation != "sdpa" else of_first(backbone.config)
 
 

@@ -147,11 +147,6 @@ class Pretrained:
         return found
 
 
-def is_own(model: PreTrainedModel) -> bool:
-    """Whether a model's code came with it; transformers imports such code below a package of this name."""
-    return type(model).__module__.startswith("transformers_modules.")
-
-
 def own_code(source: str, key: str, classes: Iterable[str]) -> str:
     """The refusal of a model that brings Python code.
 

@@ -23,7 +23,8 @@ from simcse_lit.encoder.adapter import merge_adapter
 from simcse_lit.encoder.architecture import ENCODER_PART, check_pooler
 from simcse_lit.encoder.encoder import Nodes, SentenceEncoder, parts_of
 from simcse_lit.encoder.head import MLP
-from simcse_lit.encoder.pretrained import Pretrained, is_own, some
+from simcse_lit.encoder.kinds import is_own
+from simcse_lit.encoder.pretrained import Pretrained, some
 from simcse_lit.errors import UserError
 from simcse_lit.formats.model_card import Provenance, model_card
 from simcse_lit.formats.whole_folder import recover, whole_folder

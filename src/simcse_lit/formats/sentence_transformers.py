@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from simcse_lit.config.roles import PLACE
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.head import MLP
-from simcse_lit.encoder.pretrained import Pretrained, is_own, some
+from simcse_lit.encoder.kinds import is_own
+from simcse_lit.encoder.pretrained import Pretrained, some
 from simcse_lit.errors import UserError
 from simcse_lit.text.prompts import Prompts
 from simcse_lit.text.template import MASK
