@@ -317,6 +317,11 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
         ["augmentation=mlm", "model.pretrained=false", "augmentation.model=HUB_ID_OR_FOLDER"],
     ),
     ("sup", {"augmentation.name": "mlm", "augmentation.rate": 0.15}, ["augmentation=mlm", "loss=sup", "loss=unsup"]),
+    (
+        "unsup",
+        {"augmentation.name": "mlm", "augmentation.rate": 0.15, "data.template": "a {text}"},
+        ["augmentation=mlm", "data.template", "words of the template"],
+    ),
     ("unsup", {"data.next_sentences": 0, "data.train_file": "a.txt"}, ["data.next_sentences=0", "1 or more"]),
     ("unsup", {"data.next_sentences": 1, "data.train_file": "a.csv"}, ["data.next_sentences", ".txt"]),
     ("sup", {"data.next_sentences": 1, "data.train_file": "a.csv"}, ["data.next_sentences", ".txt"]),

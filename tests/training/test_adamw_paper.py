@@ -123,7 +123,7 @@ def test_the_option_makes_it_with_the_papers_settings_and_the_recipes_rate() -> 
     config = train_config("optimizer=adamw_paper", "loss=sup").optimizer
     assert (config.lr, config.weight_decay, config.schedule, config.warmup_ratio) == (5e-5, 0.0, "linear", 0.0)
     weight = parameter(1.0)
-    made = optimisation(config).configured([weight], 4)
+    made = optimisation(config).configured({1.0: [weight]}, 4)
     optimizer = made["optimizer"]
     assert type(optimizer) is AdamW
     (group,) = optimizer.param_groups

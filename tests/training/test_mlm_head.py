@@ -83,7 +83,7 @@ def test_the_optimiser_trains_the_head_apart_from_the_embeddings_or_with_them(ti
     module = built(f"loss.mlm_tied={str(tied).lower()}", "loss=unsup")
     head, words = head_and_words(module.encoder.language_model)
     assert (head is words) == tied and torch.equal(head, words)
-    optimizer = module.optimisation.configured([p for p in module.parameters() if p.requires_grad], 10)["optimizer"]
+    optimizer = module.optimisation.configured({1.0: [p for p in module.parameters() if p.requires_grad]}, 10)["optimizer"]
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert sum(parameter is head for parameter in trained) == sum(parameter is words for parameter in trained) == 1
     ids, mask = ragged_batch(LENGTHS)

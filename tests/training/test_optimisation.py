@@ -95,7 +95,7 @@ def of(name: str, **arguments: Any) -> str:
 
 def test_a_schedule_of_ones_own_is_given_the_optimiser_and_the_steps() -> None:
     made = optimisation(train_config(of("Sawtooth", teeth=2), "optimizer.lr=1.0", "optimizer.warmup_ratio=0.25").optimizer)
-    configured = made.configured([nn.Parameter(torch.zeros(1))], 8)
+    configured = made.configured({1.0: [nn.Parameter(torch.zeros(1))]}, 8)
     schedule, rates = configured["lr_scheduler"]["scheduler"], []
     for _ in range(8):
         rates.append(configured["optimizer"].param_groups[0]["lr"])

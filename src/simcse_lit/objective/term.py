@@ -26,11 +26,13 @@ class Term(nn.Module):
 
     Attributes:
         encoders: names of encoders of `loss.beside` that it uses.
+        lr_scale: multiplies the learning rate of its parameters; `lr_scale` of its node sets it.
         needs: what must be there, of `NEEDS`: a view of a role, what the batch holds beside its texts (`Step.extras`), the
             backbone's language-modelling head, or a mask token.
     """
 
     encoders: Sequence[str] = ()
+    lr_scale: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:

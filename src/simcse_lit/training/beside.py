@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.config.extension import build
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.errors import UserError
+from simcse_lit.training.optimisation import lr_scale
 
 
 class Beside(nn.Module):
@@ -22,11 +23,13 @@ class Beside(nn.Module):
 
     Attributes:
         trained: it has gradients, and is in training mode.
+        lr_scale: multiplies the learning rate of its parameters; `lr_scale` of its node sets it.
         sharded: it may be used with FSDP.
     """
 
     trained: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
+    lr_scale: float = 1.0
     encoder: SentenceEncoder
 
     def setup(self, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -110,7 +113,9 @@ def build_beside(nodes: Mapping[str, Any], *, sharded: bool) -> dict[str, Beside
             raise UserError(f"{key}: an encoder cannot have this name. Choose another of letters, digits and _.")
         if not isinstance(node, Mapping):
             raise UserError(f"{key}={node}: must be a group with a _target_, or null for no such encoder.")
-        beside = build(node, key)
+        settings = dict(node)
+        scale = lr_scale(settings, key)
+        beside = build(settings, key)
         if not isinstance(beside, Beside):
             raise UserError(f"{key}._target_={node['_target_']}: is no simcse_lit.training.beside.Beside.")
         if sharded and not beside.sharded:
@@ -118,6 +123,7 @@ def build_beside(nodes: Mapping[str, Any], *, sharded: bool) -> dict[str, Beside
                 f"{key}: trainer=fsdp shards the parameters, and {type(beside).__name__} copies whole ones.\n"
                 "Use trainer=ddp."
             )
+        beside.lr_scale = scale
         found[name] = beside
     return found
 

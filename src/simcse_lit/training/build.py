@@ -25,7 +25,7 @@ from simcse_lit.objective.term import Objective, Term, Weight
 from simcse_lit.training.beside import build_beside
 from simcse_lit.training.chunking import chunking
 from simcse_lit.training.module import SimCSEModule
-from simcse_lit.training.optimisation import optimisation
+from simcse_lit.training.optimisation import lr_scale, optimisation
 from simcse_lit.training.scoring import Scorer
 from simcse_lit.views.encoded import EncodedViews
 from simcse_lit.views.view import resolve, set_up
@@ -131,7 +131,7 @@ def build_objective(config: TrainConfig) -> Objective:
         if not isinstance(node, dict):
             raise UserError(f"{key}={node}: must be a group with a _target_, or null for no such term.")
         settings = dict(node)
-        weight = settings.pop("weight", 1.0)
+        weight, scale = settings.pop("weight", 1.0), lr_scale(settings, key)
         if weight == 0:
             continue
         term = build_node(settings, key)
@@ -143,6 +143,7 @@ def build_objective(config: TrainConfig) -> Objective:
         for column in ("scores", "labels"):
             if column in term.needs and getattr(config.data, column) is None:
                 raise UserError(f"{key}: needs {column}. Name their column of data.train_file: data.{column}=COLUMN")
+        term.lr_scale = scale
         terms[name] = term
         weights[name] = build_node(weight, f"{key}.weight") if isinstance(weight, dict) else weight
         if not isinstance(weights[name], (int, float)) and not callable(weights[name]):

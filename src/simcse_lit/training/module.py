@@ -113,7 +113,9 @@ class SimCSEModule(pl.LightningModule):
         if self._is_logged:
             places = [*self._step.places("positive"), *self._step.places("hard_negative")]
             candidates = [self._step.gather(vectors_BVD[:, place].detach()) for place in places]
-            self._log_cosines(self._step.of("anchor"), candidates, self._step.first)
+            present_BV = self._step.extras.get("present", torch.ones_like(ids_BVL[..., 0]))
+            present_C = self._step.gather(present_BV[:, places].long()).T.flatten()
+            self._log_cosines(self._step.of("anchor"), candidates, present_C.bool(), self._step.first)
         for name, value in terms.items():
             self._log_loss(f"train/loss/{name}", value)
         self._log_loss("train/loss", loss)
@@ -190,11 +192,15 @@ class SimCSEModule(pl.LightningModule):
         return (self.global_step + 1) % self._trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
 
     @torch.no_grad()
-    def _log_cosines(self, anchor_BD: Tensor, candidates: Sequence[Tensor], first: int) -> None:
-        """Log the mean cosine of the positives and of all negatives, hard ones too, over the anchors of all processes."""
-        cosines_BN = similarities(anchor_BD, *candidates, similarity="cosine")
-        positives = cosines_BN.diagonal(first)
-        negatives = (cosines_BN.sum() - positives.sum()) / max(cosines_BN.numel() - len(positives), 1)
+    def _log_cosines(self, anchor_BD: Tensor, candidates: Sequence[Tensor], present_C: Tensor, first: int) -> None:
+        """Log the mean cosine of the positives and of all negatives, hard ones too, over the anchors of all processes.
+
+        Candidates whose text is missing, false in `present_C`, are no negatives.
+        """
+        cosines_BC = similarities(anchor_BD, *candidates, similarity="cosine")
+        positives = cosines_BC.diagonal(first)
+        count = len(anchor_BD) * present_C.sum() - len(positives)
+        negatives = ((cosines_BC * present_C).sum() - positives.sum()) / count.clamp(min=1)
         self._log_loss("train/positive_cosine", positives.mean())
         self._log_loss("train/negative_cosine", negatives)
 
@@ -241,8 +247,13 @@ class SimCSEModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser over every trainable parameter, and the schedule over all steps."""
-        trainable = (parameter for parameter in self.parameters() if parameter.requires_grad)
-        return self.optimisation.configured(trainable, int(self.trainer.estimated_stepping_batches))
+        others = cast(Any, [*self.objective.terms.values(), *self.beside.values()])
+        scales = {parameter: other.lr_scale for other in others for parameter in other.parameters()}
+        by_scale: dict[float, list[Tensor]] = {}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                by_scale.setdefault(scales.get(parameter, 1.0), []).append(parameter)
+        return self.optimisation.configured(by_scale, int(self.trainer.estimated_stepping_batches))
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -37,15 +37,23 @@ class Optimisation:
         optimizer: makes an optimiser from parameters.
         schedule: makes a schedule from `optimizer`, `steps` of the run, and `warmup_steps`, those in which the rate rises.
         warmup_ratio: share of the steps in which the rate rises.
+        lr: the learning rate.
     """
 
-    optimizer: Callable[[Iterable[Tensor]], Optimizer]
+    optimizer: Callable[[Iterable[Any]], Optimizer]
     schedule: Callable[..., LRScheduler]
     warmup_ratio: float
+    lr: float
 
-    def configured(self, parameters: Iterable[Tensor], steps: int) -> dict[str, Any]:
-        """What a LightningModule's `configure_optimizers` returns for a run of so many steps."""
-        optimizer = self.optimizer(parameters)
+    def configured(self, parameters: Mapping[float, Sequence[Tensor]], steps: int) -> dict[str, Any]:
+        """What a LightningModule's `configure_optimizers` returns for a run of so many steps.
+
+        Args:
+            parameters: by what multiplies their learning rate.
+            steps: of the run.
+        """
+        groups = [{"params": group, "lr": scale * self.lr} for scale, group in parameters.items()]
+        optimizer = self.optimizer(groups if len(groups) > 1 else groups[0]["params"])  # type: ignore[arg-type]
         scheduler = self.schedule(optimizer=optimizer, steps=steps, warmup_steps=round(self.warmup_ratio * steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -72,7 +80,7 @@ def optimisation(config: OptimizerConfig) -> Optimisation:
         raise UserError(f"optimizer: {config._target_}: {error}.") from error
     named = config.schedule
     schedule = partial(_named, named) if isinstance(named, str) else prepare(named, SCHEDULE, GIVEN)
-    made = Optimisation(optimizer, schedule, config.warmup_ratio)
+    made = Optimisation(optimizer, schedule, config.warmup_ratio, config.lr)
     if not isinstance(named, str):
         _try_schedule(made, f"{SCHEDULE}._target_={named['_target_']}")
     return made
@@ -89,7 +97,7 @@ def _try_schedule(optimisation: Optimisation, what: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # the optimiser takes none here
         try:
-            made = optimisation.configured([nn.Parameter(torch.zeros(1))], TRIED)["lr_scheduler"]["scheduler"]
+            made = optimisation.configured({1.0: [nn.Parameter(torch.zeros(1))]}, TRIED)["lr_scheduler"]["scheduler"]
             if not isinstance(made, LRScheduler):
                 raise UserError(f"{what}: makes no torch.optim.lr_scheduler.LRScheduler, but a {type(made).__name__}.")
             for _ in range(TRIED):
@@ -106,6 +114,18 @@ def _try_schedule(optimisation: Optimisation, what: str) -> None:
             f"{what}: its state_dict() holds more than numbers, texts, tensors and containers of them, so no checkpoint\n"
             "of it could be read safely."
         ) from error
+
+
+def lr_scale(node: MutableMapping[str, Any], key: str) -> float:
+    """Take `lr_scale` out of a node of the configuration: what multiplies the learning rate of what the node names.
+
+    Raises:
+        UserError: it is no positive number.
+    """
+    scale = node.pop("lr_scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not (math.isfinite(scale) and scale > 0):
+        raise UserError(f"{key}.lr_scale={scale}: must be a finite number greater than 0.")
+    return float(scale)
 
 
 def clip_gradient(trainer: pl.Trainer, optimizer: Optimizer, limit: float | None, *, by_value: bool, measure: bool) -> Any:

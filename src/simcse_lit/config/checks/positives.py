@@ -154,6 +154,8 @@ def _check_augmentation(config: TrainConfig) -> None:
         raise UserError(f"augmentation.synonyms={synonyms}: {name} has none; augmentation=synonym has.")
     if model is not None and name != "mlm":
         raise UserError(f"augmentation.model={model}: {name} has none; augmentation=mlm has.")
+    if name == "mlm" and any(view.template for view in views_of(config.data) if view.role == "positive"):
+        raise UserError("augmentation=mlm data.template: it would replace words of the template too. Use one of them.")
     if name == "mlm" and model is None and not config.model.pretrained:
         raise UserError(
             "augmentation=mlm model.pretrained=false: a backbone of random weights can guess nothing.\n"
