@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
+from simcse_lit.encoder.pooling import Pooler, make_pooler
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.mlm import MaskedLanguageModel
 from simcse_lit.objective.term import Objective
@@ -31,6 +32,13 @@ def ragged_batch(lengths: list[int], width: int | None = None) -> tuple[torch.Te
     mask = torch.arange(width or max(lengths)) < torch.tensor(lengths)[:, None]
     ids = torch.randint(5, 100, mask.shape, generator=generator)
     return ids * mask, mask.long()
+
+
+def pooler_of(name: str) -> Pooler:
+    """A pooler of ours; that of the mask token as if a template left one token behind it."""
+    pooler = make_pooler(name)
+    pooler.set_up(1)
+    return pooler
 
 
 def objective_of(*, temperature: float = 0.05, mlm_weight: float = 0.0, **of_contrastive: Any) -> Objective:

@@ -17,7 +17,7 @@ from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.packing import pack
 from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.training.chunking import encode_in_chunks, plan
-from tests.encoders import ragged_batch, small_bert
+from tests.encoders import pooler_of, ragged_batch, small_bert
 
 OF_FIRST_TOKEN = [name for name in OURS["pooler"] if make_pooler(name).first_token]
 KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # tests/encoder/test_kinds.py has them all
@@ -70,7 +70,7 @@ def test_vectors_and_gradients_are_those_of_a_whole_last_layer(kind: str, pooler
 
 @pytest.mark.parametrize("pooler", sorted(OURS["pooler"].keys() - set(OF_FIRST_TOKEN)))
 def test_other_poolers_get_every_token(pooler: str) -> None:
-    encoder = SentenceEncoder(small_bert(), pooler, "none")
+    encoder = SentenceEncoder(small_bert(), pooler_of(pooler), "none")
     counts = tokens_fed(encoder.backbone)
     ids, mask = ragged_batch(LENGTHS)
     encoder(ids, mask)

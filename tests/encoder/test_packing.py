@@ -17,7 +17,7 @@ from simcse_lit.encoder.packing import Packing, pack
 from simcse_lit.errors import UserError
 from simcse_lit.training.chunking import chunking, encode_in_chunks, plan
 from tests.conftest import train_config
-from tests.encoders import ragged_batch, small_bert
+from tests.encoders import pooler_of, ragged_batch, small_bert
 from tests.objective.test_gather import MASKING, every_fifth_id
 from tests.training.test_two_views import LENGTHS, batch_of, gradients, module_of, step
 
@@ -73,7 +73,7 @@ def test_packing_leaves_hardly_a_slot_of_a_large_batch_empty() -> None:
 def test_packed_rows_give_the_vectors_and_gradients_of_padded_rows(
     kind: str, pooler: str, limit: int | None, keep: int | None
 ) -> None:
-    encoder = SentenceEncoder(backbone_of(kind), pooler, "mlp").double().eval()
+    encoder = SentenceEncoder(backbone_of(kind), pooler_of(pooler), "mlp").double().eval()
     assert encoder.can_pack
     ids, mask = ragged_batch(LENGTHS)
     ids = torch.where(mask.bool(), ids, int(encoder.backbone.config.pad_token_id))

@@ -41,7 +41,7 @@ def test_bfloat16_stays_close_to_float32() -> None:
     unique = list(dict.fromkeys(SENTENCES))
     exact = encode(encoder, tokenizer, unique)
     embeddings = Embeddings(unique)
-    settings = {"max_length": 64, "token_budget": 4096, "progress": None}
+    settings = {"template": None, "max_length": 64, "token_budget": 4096, "progress": None}
     encode_into(embeddings, encoder, tokenizer, unique, range(len(unique)), precision="bf16-mixed", **settings)  # type: ignore[arg-type]
     half = embeddings(unique)
     assert bool((torch.cosine_similarity(half, exact) > 0.9995).all())

@@ -63,7 +63,7 @@ def test_a_raw_model_takes_any_pooler_and_refuses_to_guess_one(raw: Path) -> Non
     mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     torch.testing.assert_close(vectors(load(raw, "avg")), mean, rtol=0, atol=1e-5)
     torch.testing.assert_close(vectors(load(raw, "cls", "mlp")), pooled, rtol=0, atol=1e-5)
-    for pooler in OURS["pooler"]:
+    for pooler in OURS["pooler"].keys() - {"mask"}:  # which needs a template
         assert vectors(load(raw, pooler)).isfinite().all()
     with pytest.raises(UserError, match=r"does not say how its vectors are read(.|\n)*pooler=cls\|cls_before_pooler\|avg"):
         load(raw)
