@@ -236,8 +236,10 @@ def test_logged_cosines_and_gradient_norm_are_those_of_their_formulas() -> None:
     first = 2
     logged: dict[str, float] = {}
     module: Any = SimpleNamespace(_log_loss=lambda name, value: logged.update({name: float(value)}))
-    SimCSEModule._log_cosines(module, anchor, (positive, negative), first)
-    candidates = [*positive, *negative]
+    present = torch.ones(12, dtype=torch.bool)
+    present[9] = False  # the fourth hard negative is missing
+    SimCSEModule._log_cosines(module, anchor, (positive, negative), present, first)
+    candidates = [row for row, there in zip([*positive, *negative], present.tolist(), strict=True) if there]
     cosines = [[torch.cosine_similarity(row, other, dim=0).item() for other in candidates] for row in anchor]
     own = [cosines[place][first + place] for place in range(3)]
     others = [value for place, row in enumerate(cosines) for column, value in enumerate(row) if column != first + place]
