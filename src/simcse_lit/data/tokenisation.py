@@ -144,7 +144,7 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
         tqdm(total=lines, unit=" rows", desc="Tokenising", unit_scale=True, ncols=78, leave=False) as bar,
     ):
         while block := [row.fields for row in islice(rows, BLOCK)]:
-            texts = [row[:columns] for row in block]
+            texts = block if len(block[0]) == columns else [row[:columns] for row in block]
             made = views.stored_ids(texts, counting.tokens)
             counting.add(texts)
             for column in views.kept:

@@ -110,17 +110,19 @@ def _plain_rows(
         for example in unfolded(row, names):
             if optional:
                 example = _emptied(example, columns, optional)
-            reason = unusable(example.fields[:texts], columns, optional)
-            if reason is None:
+            reason = unusable(example.fields, columns, optional)  # of the texts, which come first
+            if reason is not None:
+                is_pair = unusable(example.fields[:2], columns) is None
+                bad.add(source.name, row.line, reason, _as_pairs(columns) if is_pair else None)
+                continue
+            if extras:
                 try:
                     found = values(extras, example.fields[texts:])
                 except BadRow as why:
                     bad.add(source.name, row.line, str(why))
                     continue
-                yield replace(example, fields=(*example.fields[:texts], *found)) if extras else example
-            else:
-                is_pair = unusable(example.fields[:2], columns) is None
-                bad.add(source.name, row.line, reason, _as_pairs(columns) if is_pair else None)
+                example = replace(example, fields=(*example.fields[:texts], *found))
+            yield example
 
 
 def _emptied(row: Row, columns: Sequence[str], optional: Sequence[str]) -> Row:

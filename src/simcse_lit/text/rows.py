@@ -93,12 +93,12 @@ class BadRows:
 def unusable(fields: Sequence[object], columns: Sequence[str], optional: Sequence[str] = ()) -> str | None:
     """Why some field of a row is no text, or None; in an optional column "" is a text."""
     for column, field in zip(columns, fields, strict=False):
-        if field == "" and column in optional:
-            continue
         if not isinstance(field, str):
             kind = "a list, not a text" if isinstance(field, list) else "no text"
             return f"{column} is {'missing' if field is None else kind}"
         if not field.strip():
+            if field == "" and column in optional:
+                continue
             return f"{column} is blank"
         try:
             field.encode()
