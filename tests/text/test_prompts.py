@@ -156,6 +156,9 @@ def test_the_mask_pooler_reads_the_templates_own_mask_token_in_every_format(tmp_
         torch.testing.assert_close(found, expected[:2], rtol=0, atol=1e-5)
     with pytest.raises(UserError, match="pooler=mask: needs a template"):
         load(tmp_path / "raw", pooler="mask")
+    for prompt, message in (("x {text}", "pooler=mask: needs a template"), ("{text} [MASK] and more", "pooler.behind=")):
+        with pytest.raises(UserError, match=message):
+            load(tmp_path / "transformers", prompt=prompt)
     with pytest.raises(UserError, match="format=sentence-transformers"):
         export_as(loaded, tmp_path / "st", WRITERS["sentence-transformers"])
 

@@ -107,22 +107,18 @@ def load_encoder(
         UserError: there is no such model, it cannot be loaded, a raw model comes without a pooler, or the model cannot run
             in this precision.
     """
-    loaded = _loaded(source, revision, pooler, projection, prompt, precision, trust_remote_code)
+    loaded = _loaded(source, revision, pooler, projection, precision, trust_remote_code)
     loaded = replace(loaded, prompts=loaded.prompts.chosen(prompt))
-    loaded.template()  # which tells at once what the tokenizer lacks
+    template = loaded.template()  # which tells at once what the tokenizer lacks
+    if isinstance(loaded.encoder, SentenceEncoder):
+        loaded.encoder.pooler.set_up(template.behind_mask if template else None)
     return loaded
 
 
 def _loaded(
-    source: str,
-    revision: str | None,
-    pooler: Node,
-    projection: Node,
-    prompt: str | None,
-    precision: str,
-    trust_remote_code: bool,
+    source: str, revision: str | None, pooler: Node, projection: Node, precision: str, trust_remote_code: bool
 ) -> LoadedEncoder:
-    """As `load_encoder`, with the model's own prompts. A raw model's pooler may read the template that `prompt` gives."""
+    """As `load_encoder`, with the model's own prompts."""
     own = {"pooler": _node(pooler), "projection": _node(projection)}
     if source.endswith(".ckpt"):
         of_training = load_checkpoint(source, trust_remote_code=trust_remote_code, own=own)
@@ -150,7 +146,7 @@ def _loaded(
     if not is_model:
         hint = of_run(path, "checkpoint") or " Name a folder that holds config.json."
         raise UserError(f"checkpoint: {source}: is no model folder (no config.json).{hint}")
-    return _transformers(source, path, pooler, projection, prompt, trust_remote_code)
+    return _transformers(source, path, pooler, projection, trust_remote_code)
 
 
 def check_precision(source: str, path: Path, precision: str) -> None:
@@ -184,9 +180,7 @@ def _saved(
     return LoadedEncoder(source, kind, encoder, tokenizer, *reads, longest_input(encoder.backbone, tokenizer), prompts)
 
 
-def _transformers(
-    source: str, path: Path, pooler: Node, projection: Node, prompt: str | None, trusted: bool
-) -> LoadedEncoder:
+def _transformers(source: str, path: Path, pooler: Node, projection: Node, trusted: bool) -> LoadedEncoder:
     """Load a raw model, or one of the paper's releases."""
     released = _released(source, path)
     if released:
@@ -219,8 +213,6 @@ def _transformers(
         trust_remote_code=trusted,
     )
     backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projected.name == "mlp", key="checkpoint")
-    template = Prompts().chosen(prompt).of("text")
-    reader.set_up(Template(template, tokenizer, "prompt").behind_mask if template else None)
     check_pooler(reader, backbone, tokenizer, source)
     own_pooler = getattr(backbone, "pooler", None)
     encoder = SentenceEncoder(backbone, reader, projected)
