@@ -29,7 +29,7 @@ SETTINGS = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # workers take other modules between the tests of this one
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file in the package's own format, with a bad row."""
     words = (ROOT / "src" / "simcse_lit" / "data" / "samples" / "wikipedia.txt").read_text(encoding="utf-8").splitlines()
@@ -39,7 +39,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained() -> dict[str, Path]:
     """The run of the first test that needed one."""
     return {}
