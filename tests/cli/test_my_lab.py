@@ -58,6 +58,7 @@ def whole(trained: dict[str, Path], corpus: Path, cli: Cli, in_lab: None, tmp_pa
     yield trained["run"]
 
 
+@pytest.mark.long
 def test_the_run_logs_each_part(whole: Path) -> None:
     logged = metrics(whole)
     losses = zip(logged["train/loss/contrastive"], logged["train/loss/memory"], strict=True)
@@ -67,6 +68,7 @@ def test_the_run_logs_each_part(whole: Path) -> None:
     assert all(0 < share < 1 for share in logged["val/orphans"])
 
 
+@pytest.mark.long
 def test_a_stopped_run_ends_as_one_that_was_not(whole: Path, corpus: Path, cli: Cli, tmp_path: Path) -> None:
     stopped, file = tmp_path / "stopped", f"data.train_file=lab://{corpus}"
     left = interrupted(cli, stopped, 5, signal.SIGTERM, file, settings=SETTINGS)  # the queue was filled once and a quarter
@@ -76,6 +78,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(whole: Path, corpus: Path, cli: 
     assert outcome(stopped) == outcome(whole)
 
 
+@pytest.mark.long
 def test_the_export_records_what_its_vectors_need_and_no_term(whole: Path) -> None:
     section = json.loads((whole / "export" / "config.json").read_text())["simcse"]
     assert (section["pooler"], section["projection"]) == ("weighted_layers", "projector")
@@ -86,6 +89,7 @@ def test_the_export_records_what_its_vectors_need_and_no_term(whole: Path) -> No
     assert "Retrieval: recall@1 in %.\n\n|  | capitals | weather | Avg. retrieval |" in card
 
 
+@pytest.mark.long
 def test_the_export_is_evaluated_and_the_run_reported(whole: Path, cli: Cli, tmp_path: Path) -> None:
     reported = cli(str(whole), command="report")
     assert reported.returncode == 0, reported.stderr
@@ -104,6 +108,7 @@ def test_the_export_is_evaluated_and_the_run_reported(whole: Path, cli: Cli, tmp
     assert header == "| Model | Pairs | capitals | weather | Avg. retrieval |"
 
 
+@pytest.mark.long
 def test_a_checkpoint_is_exported_in_the_packages_format_and_its_card_says_how_to_use_it(
     whole: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +131,7 @@ def test_a_checkpoint_is_exported_in_the_packages_format_and_its_card_says_how_t
     np.testing.assert_allclose(found["vectors"][2], np.mean(own, axis=0), atol=1e-4)
 
 
+@pytest.mark.long
 def test_without_the_package_one_line_names_it(
     whole: Path, cli: Cli, installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +145,7 @@ def test_without_the_package_one_line_names_it(
 
 
 @pytest.mark.usefixtures("in_lab")
+@pytest.mark.long
 def test_a_file_is_read_by_its_ending_too(cli: Cli, corpus: Path, whole: Path, tmp_path: Path) -> None:
     asked = (f"checkpoint={whole}/export", f"input={corpus}", "output=vectors.npy", "on_bad_row=skip")
     encoded = cli(*asked, command="encode")

@@ -115,6 +115,7 @@ def test_killed_at_three_steps_the_weights_and_metrics_are_the_same(
     assert outcome(tmp_path / "run") == reference, f"killed at steps {steps}"
 
 
+@pytest.mark.long
 def test_sigterm_saves_at_any_step_and_exits_as_schedulers_expect(
     cli: Cli, tmp_path: Path, reference: tuple[str, list[dict[str, str]]]
 ) -> None:
