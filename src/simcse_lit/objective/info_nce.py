@@ -47,7 +47,7 @@ class Negatives(Part):
             anchor_BD: the anchors, (B, D).
             candidates: the views of positives, then those of hard negatives, of all processes, (N, D) each.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no forward(step, anchor_BD, candidates)")
 
 
 class Mask(Part):
@@ -58,7 +58,7 @@ class Mask(Part):
 
         A weight multiplies the candidate's term in the denominator. An anchor's positives always count in full.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no forward(step)")
 
 
 class InfoNCE(Term):

@@ -32,7 +32,7 @@ class WordMaker(TextMaker):
 
     def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
         """The changed words of a text with or without blanks between them."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no change(words, rng, *, spaced)")
 
     def __call__(self, text: str, rng: Random) -> str:
         """The changed text; blanks between words become one."""
