@@ -20,7 +20,7 @@ setup: $(VENV)/.installed  ## make the virtual environment .venv with everything
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,sentence-transformers,search,serve,onnx,sweep,joblib,submitit,tensorboard,dashboard,lora,dev]'
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,sentence-transformers,search,serve,onnx,sweep,joblib,submitit,tensorboard,dashboard,lora,docs,dev]'
 	touch $@
 
 quickstart: setup  ## train on the bundled text, no network needed, about a minute on two CPU cores
@@ -58,19 +58,20 @@ format: setup  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup  ## speed against the peers, as ratios in one run, into docs/benchmarks.md; needs SIMCSE_DATA
+bench: setup  ## speed against the peers, as ratios in one run, into docs/performance/benchmarks.md; needs SIMCSE_DATA
 	$(BIN)/python -m pip install --quiet --no-deps simcse==0.4  # its pins of numpy and scipy are of 2021
 	for name in training_step train_overhead encoding evaluation levers startup scaling; do \
 	  $(BIN)/python benchmarks/$$name.py || exit 1; done
 	$(BIN)/python benchmarks/page.py
 
-memory: setup  ## peak memory of large batches and of five million lines, into docs/benchmarks.md; slow
+memory: setup  ## peak memory of large batches and of five million lines, into docs/performance/benchmarks.md; slow
 	$(BIN)/python benchmarks/gradient_cache.py
 	$(BIN)/python benchmarks/big_corpus.py
 	$(BIN)/python benchmarks/page.py
 
-docs: setup  ## check that every command, path and link in the documents exists
-	$(BIN)/python -m pytest tests/test_docs.py
+docs: setup  ## build the site into build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/docs
+	@echo "The site: build/docs/index.html"
 
 lock:  ## resolve constraints.txt anew; needs uv
 	echo 'torch==2.13.0' | uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \

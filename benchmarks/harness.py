@@ -1,6 +1,7 @@
 """What all benchmarks share: alternating rounds in one process, the peak memory of a fresh process, and the report.
 
-`report` prints a table and writes it to benchmarks/results/ as JSON; page.py makes docs/benchmarks.md from these files.
+`report` prints a table and writes it to benchmarks/results/ as JSON. page.py makes docs/performance/benchmarks.md
+from these files.
 """
 
 import json

@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 
 MY_LAB = ROOT / "examples" / "my_lab"
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
 USES: dict[str, tuple[Callable[[DictConfig], object], list[str]]] = {  # with what a bare mention leaves out
     "encode": (validate_encode, ["checkpoint=none", "input=in.txt", "output=out.npy"]),
     "similarity": (validate_similarity, ["checkpoint=none", "first=one", "second=two"]),
@@ -53,6 +53,26 @@ def commands() -> list[tuple[str, str]]:
     return sorted(found)
 
 
+def code_blocks(text: str) -> list[str]:
+    """Every block of code of a document: fenced, or indented by four spaces up to a blank line; without the indentation."""
+    fenced = r"^```[^\n]*\n(.*?)^```"
+    indented = r"(?:(?<=\n\n)|\A)((?:    .*\n)+)"
+    blocks = re.findall(fenced, text, re.MULTILINE | re.DOTALL)
+    rest = re.sub(fenced, "", text, flags=re.MULTILINE | re.DOTALL)
+    return [*blocks, *(textwrap.dedent(block) for block in re.findall(indented, rest))]
+
+
+def shown_files(text: str, folder: str) -> dict[str, str]:
+    """The files below `folder` that a document shows: name in the first line's comment, and text."""
+    start = re.compile(rf"^# ({folder}/[\w/-]+\.yaml)\n", re.MULTILINE)
+    shown = {}
+    for block in code_blocks(text):
+        names = list(start.finditer(block))
+        ends = [*(match.start() for match in names[1:]), len(block)]
+        shown.update({match[1]: block[match.end() : end] for match, end in zip(names, ends, strict=False)})
+    return shown
+
+
 def first_job(words: list[str]) -> list[str]:
     """The first value of every sweep, or the lower end of an interval."""
     job = []
@@ -70,25 +90,21 @@ def my_conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder `my_conf`, with every file of it that a document shows."""
     folder = tmp_path_factory.mktemp("mine")
     for document in DOCUMENTS:
-        shown = re.findall(
-            r"^    # (my_conf/[\w/-]+\.yaml)\n((?:    .*\n)+)", document.read_text(encoding="utf-8"), re.MULTILINE
-        )
-        for name, text in shown:
+        for name, text in shown_files(document.read_text(encoding="utf-8"), "my_conf").items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(textwrap.dedent(text))
+            (folder / name).write_text(text)
     return folder / "my_conf"
 
 
 def test_the_files_that_extending_shows_are_those_of_the_example() -> None:
-    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^    # (my_lab/conf/\S+\.yaml)\n((?:    .*\n)+)", text, re.MULTILINE)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "extending").glob("*.md")))
+    shown = shown_files(text, "my_lab/conf")
     example = {str(path.relative_to(MY_LAB)) for path in (MY_LAB / "my_lab" / "conf").rglob("*.yaml")}
-    assert {name for name, _ in shown} == example
-    for name, lines in shown:
-        assert yaml.safe_load(textwrap.dedent(lines)) == yaml.safe_load((MY_LAB / name).read_text(encoding="utf-8")), name
+    assert shown.keys() == example
+    for name, lines in shown.items():
+        assert yaml.safe_load(lines) == yaml.safe_load((MY_LAB / name).read_text(encoding="utf-8")), name
     package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
-    points = "".join(re.findall(r"^    \[project\.entry-points\.\S+\]\n(?:    .+\n)+", text, re.MULTILINE))
-    taught = entry_points_in(textwrap.dedent(points))
+    taught = entry_points_in("\n".join(block for block in code_blocks(text) if block.startswith("[project.entry-points.")))
     assert {group: {name: taught[group].get(name) for name in package[group]} for group in package} == package
 
 
@@ -153,7 +169,7 @@ def test_links_targets_and_paths_exist(document: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (document.parent / link).exists(), link
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:`|^ {4})make ([a-z]+)", text, re.MULTILINE):
+    for target in re.findall(r"(?:`|^ {4}|^)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for path in re.findall(r"`((?:benchmarks|tests|docs|conf|src)/[\w./-]+\.\w+)`", text):
         assert (ROOT / path).exists(), path

@@ -39,7 +39,7 @@ def test_quickstart_without_any_data_ends_with_all_that_it_promises(cli: Cli, tm
 
 @pytest.mark.long
 def test_supervised_miniature_reaches_the_measured_figures(warm_cli: Cli, tmp_path: Path, simcse_data: Path) -> None:
-    # Two of the seven test sets, since encoding them all takes longer than training; docs/runs.md has the averages.
+    # Two of the seven test sets, since encoding them all takes longer than training; docs/start/results.md has the averages.
     settings = ("experiment=miniature-sup", "hydra.run.dir=run", "trainer.val_check_interval=46", "tasks=[STS13,STS-B]")
     done = warm_cli(*settings, env={"SIMCSE_DATA": str(simcse_data)})
     assert done.returncode == 0, done.stderr

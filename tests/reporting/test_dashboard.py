@@ -57,7 +57,7 @@ def test_a_dashboard_without_a_project_or_a_login_says_what_is_missing(tmp_path:
 
 
 def test_the_command_that_an_agent_of_the_wandb_sweep_forms_composes() -> None:
-    sweep = yaml.safe_load((ROOT / "docs" / "wandb-sweep.yaml").read_text())
+    sweep = yaml.safe_load((ROOT / "docs" / "how-to" / "wandb-sweep.yaml").read_text())
     drawn = {key: space["values"][0] if "values" in space else space["min"] for key, space in sweep["parameters"].items()}
     words = [word for word in sweep["command"] if word not in ("${env}", "${args_no_hyphens}")]
     assert words[:3] == ["python", "-m", "simcse_lit.train"] and sweep["command"][-1] == "${args_no_hyphens}"

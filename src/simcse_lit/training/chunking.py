@@ -1,7 +1,7 @@
 """Cuts a step's sentences into chunks of like length and of bounded size, so that little of the work is padding.
 
-The result is the same: the vectors come back in order, one loss follows, and one backward pass. docs/benchmarks.md shows how
-much of a batch is padding where all of it is padded to its longest sentence.
+Loss and gradient stay the same: the vectors come back in their order, and one loss and one backward pass follow.
+The benchmark "levers" shows how much of a batch is padding if every sentence is padded to the longest.
 
 Shapes: B examples, V views, N = B x V sentences, L length, H hidden.
 """

@@ -93,7 +93,7 @@ def git_commit() -> str | None:
         return None
     commit = git("rev-parse", "HEAD")
     # Results of benchmarks are no code: the commit of the next benchmark is clean although the one before wrote its result.
-    results = (":(top,exclude)benchmarks/results", ":(top,exclude)docs/benchmarks.md")
+    results = (":(top,exclude)benchmarks/results", ":(top,exclude)docs/performance/benchmarks.md")
     changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *results)
     return f"{commit}-dirty" if commit and changes else commit
 
