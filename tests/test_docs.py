@@ -104,7 +104,7 @@ def test_the_files_that_extending_shows_are_those_of_the_example() -> None:
     for name, lines in shown.items():
         assert yaml.safe_load(lines) == yaml.safe_load((MY_LAB / name).read_text(encoding="utf-8")), name
     package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
-    taught = entry_points_in("\n".join(block for block in code_blocks(text) if block.startswith("[project.entry-points.")))
+    taught = entry_points_in("\n".join(block for block in code_blocks(text) if "[project.entry-points." in block))
     assert {group: {name: taught[group].get(name) for name in package[group]} for group in package} == package
 
 
