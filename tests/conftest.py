@@ -223,6 +223,15 @@ def inherited() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
 
 
+@pytest.fixture(scope="session")
+def my_lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example package examples/my_lab installed, and nothing else."""
+    folder = tmp_path_factory.mktemp("my_lab")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(folder), str(ROOT / "examples" / "my_lab")], check=True, timeout=LIMIT_S)
+    return folder
+
+
 def train_config(*overrides: str) -> TrainConfig:
     """What `python -m simcse_lit.train OVERRIDES` is given."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):

@@ -3,7 +3,6 @@
 import configparser
 import re
 import shlex
-import textwrap
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -22,10 +21,10 @@ from simcse_lit.config.checks.export import validate_export, validate_import
 from simcse_lit.config.checks.index import validate_index, validate_search
 from simcse_lit.config.checks.train import validate
 from tests.conftest import ROOT
+from tests.docs.documents import DOCUMENTS, blocks, shown_files
 
 MY_LAB = ROOT / "examples" / "my_lab"
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "experiments").glob("*/*.md")])
 USES: dict[str, tuple[Callable[[DictConfig], object], list[str]]] = {  # with what a bare mention leaves out
     "encode": (validate_encode, ["checkpoint=none", "input=in.txt", "output=out.npy"]),
     "similarity": (validate_similarity, ["checkpoint=none", "first=one", "second=two"]),
@@ -51,26 +50,6 @@ def commands() -> list[tuple[str, str]]:
                 # What follows two spaces explains the command.
                 found.add((command, re.split(r"\s{2,}", arguments)[0].strip()))
     return sorted(found)
-
-
-def code_blocks(text: str) -> list[str]:
-    """Every block of code of a document: fenced, or indented by four spaces up to a blank line; without the indentation."""
-    fenced = r"^```[^\n]*\n(.*?)^```"
-    indented = r"(?:(?<=\n\n)|\A)((?:    .*\n)+)"
-    blocks = re.findall(fenced, text, re.MULTILINE | re.DOTALL)
-    rest = re.sub(fenced, "", text, flags=re.MULTILINE | re.DOTALL)
-    return [*blocks, *(textwrap.dedent(block) for block in re.findall(indented, rest))]
-
-
-def shown_files(text: str, folder: str) -> dict[str, str]:
-    """The files below `folder` that a document shows: name in the first line's comment, and text."""
-    start = re.compile(rf"^# ({folder}/[\w/-]+\.yaml)\n", re.MULTILINE)
-    shown = {}
-    for block in code_blocks(text):
-        names = list(start.finditer(block))
-        ends = [*(match.start() for match in names[1:]), len(block)]
-        shown.update({match[1]: block[match.end() : end] for match, end in zip(names, ends, strict=False)})
-    return shown
 
 
 def first_job(words: list[str]) -> list[str]:
@@ -104,7 +83,7 @@ def test_the_files_that_extending_shows_are_those_of_the_example() -> None:
     for name, lines in shown.items():
         assert yaml.safe_load(lines) == yaml.safe_load((MY_LAB / name).read_text(encoding="utf-8")), name
     package = entry_points_in((MY_LAB / "pyproject.toml").read_text(encoding="utf-8"))
-    taught = entry_points_in("\n".join(block for block in code_blocks(text) if "[project.entry-points." in block))
+    taught = entry_points_in("\n".join(block for _, block in blocks(text) if "[project.entry-points." in block))
     assert {group: {name: taught[group].get(name) for name in package[group]} for group in package} == package
 
 

@@ -132,10 +132,8 @@ def test_a_checkpoint_is_exported_in_the_packages_format_and_its_card_says_how_t
 
 
 @pytest.mark.long
-def test_without_the_package_one_line_names_it(
-    whole: Path, cli: Cli, installed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    others = [path for path in os.environ["PYTHONPATH"].split(os.pathsep) if path != str(installed)]
+def test_without_the_package_one_line_names_it(whole: Path, cli: Cli, my_lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [path for path in os.environ["PYTHONPATH"].split(os.pathsep) if path != str(my_lab)]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(others))
     best = next((whole / "checkpoints").glob("best-*.ckpt"))
     for source in (whole / "export", best):

@@ -1,29 +1,18 @@
 """The Hub's code path for real, over HTTP, against a loopback server that speaks its protocol (`hub_server.py`)."""
 
-import csv
-import io
 import json
-import shutil
 import socket
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-import torch
 import yaml
-from pyarrow import parquet
-from safetensors.torch import load_file
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
-from simcse_lit.config.resolvers import local_path
-from tests.conftest import Cli, evaluate_config, forked, inherited
+from tests.conftest import Cli, forked, inherited
 from tests.hub_server import HubServer
+from tests.hub_stand_ins import make_corpora, make_models
 from tests.warm_start import WarmStart
 
-TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
-SAMPLES = TINY.parent
 RELEASE = "princeton-nlp/sup-simcse-bert-base-uncased"
 RUN = ("trainer=cpu", "trainer.max_steps=2", "data.batch_size=8", "hydra.run.dir=run")
 
@@ -32,65 +21,9 @@ RUN = ("trainer=cpu", "trainer.max_steps=2", "data.batch_size=8", "hydra.run.dir
 def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights, both corpora and the seven STS sets, under the names that conf/ asks for."""
     root = tmp_path_factory.mktemp("hub")
-    torch.manual_seed(0)
-    for name in ("google-bert/bert-base-uncased", "FacebookAI/roberta-large"):
-        folder = root / "models" / name
-        BertForMaskedLM(BertConfig.from_pretrained(TINY)).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
-    corpora = root / "datasets" / "princeton-nlp" / "datasets-for-simcse"
-    corpora.mkdir(parents=True)
-    wiki = (SAMPLES / "wikipedia.txt").read_text(encoding="utf-8").splitlines()[:60]
-    (corpora / "wiki1m_for_simcse.txt").write_text("\n".join([*wiki[:30], "", *wiki[30:]]) + "\n", encoding="utf-8")
-    shutil.copy(SAMPLES / "triplets.csv", corpora / "nli_for_simcse.csv")
-    with (SAMPLES / "triplets.csv").open(encoding="utf-8", newline="") as file:
-        triplets = list(csv.DictReader(file))[:20]
-    for name, file_name, rows in (
-        ("stanfordnlp/snli", "plain_text/train-00000-of-00001.parquet", triplets[:10]),
-        ("nyu-mll/multi_nli", "data/train-00000-of-00001.parquet", triplets[10:]),
-    ):
-        labelled = [
-            {"premise": row["sent0"], "hypothesis": row[view], "label": label}
-            for row in rows
-            for view, label in (("sent1", 0), ("hard_neg", 2))
-        ]
-        labelled.append({"premise": "No agreement.", "hypothesis": "None.", "label": -1})
-        path = root / "datasets" / name / file_name
-        path.parent.mkdir(parents=True)
-        parquet.write_table(pa.Table.from_pylist(labelled), path)
-    senteval_archive(corpora / "senteval.tar")
-    release = root / "models" / RELEASE
-    BertModel(BertConfig.from_pretrained(TINY)).save_pretrained(release)
-    torch.save(load_file(release / "model.safetensors"), release / "pytorch_model.bin")  # as the paper's authors have it
-    (release / "model.safetensors").unlink()
-    AutoTokenizer.from_pretrained(TINY).save_pretrained(release)
+    make_models(root, ["google-bert/bert-base-uncased", "FacebookAI/roberta-large", RELEASE])
+    make_corpora(root)
     return root
-
-
-def senteval_archive(path: Path) -> None:
-    """Bundled pairs as the seven STS sets in SentEval's layout, in the archive that the paper's authors publish."""
-    with (SAMPLES / "pairs.tsv").open(encoding="utf-8") as file:
-        pairs = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[:50]
-    files = {}
-    for name, entry in evaluate_config("tasks=[sts,STS-B-dev]").tasks.items():
-        if "folder" in entry:
-            for subset in entry["subsets"]:
-                lines = [f"{pair['sentence1']}\t{pair['sentence2']}" for pair in pairs]
-                files[f"{entry['folder']}/STS.input.{subset}.txt"] = lines
-                files[f"{entry['folder']}/STS.gs.{subset}.txt"] = [pair["score"] for pair in pairs]
-        elif name == "SICK-R":
-            rows = [f"{n}\t{pair['sentence1']}\t{pair['sentence2']}\t{pair['score']}" for n, pair in enumerate(pairs)]
-            files[entry["path"]] = ["pair_ID\tsentence_A\tsentence_B\trelatedness_score", *rows]
-        else:
-            rows = [
-                f"g\tf\ty\t{n}\t{pair['score']}\t{pair['sentence1']}\t{pair['sentence2']}" for n, pair in enumerate(pairs)
-            ]
-            files[entry["path"]] = rows
-    with tarfile.open(path, "w") as tar:
-        for name, lines in files.items():
-            data = "".join(f"{line}\n" for line in lines).encode()
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
 
 
 @pytest.fixture(scope="module")
