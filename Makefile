@@ -10,7 +10,7 @@ COMPARES = $(wildcard conf/comparison/$(NAME).yaml)
 PUBLISHED = $(wildcard experiments/$(NAME)/paper.csv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs lock clean
+.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs reference lock clean
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # bytecode is kept, a core each
 
 help:  ## this list
@@ -72,6 +72,9 @@ memory: setup  ## peak memory of large batches and of five million lines, into d
 docs: setup  ## build the site into build/docs; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/docs
 	@echo "The site: build/docs/index.html"
+
+reference: setup  ## write the pages of docs/reference/ that are made from conf/, its schema and the verbs
+	$(BIN)/python docs/reference/generate.py
 
 lock:  ## resolve constraints.txt anew; needs uv
 	echo 'torch==2.13.0' | uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
