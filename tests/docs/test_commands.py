@@ -60,12 +60,13 @@ def first_values(words: Sequence[str]) -> list[str]:
     return cut
 
 
-def clear_the_way(folder: Path, words: Sequence[str]) -> None:
+def clear_the_way(folder: Path, words: Sequence[str], verb: str = "") -> None:
     """Remove what the command is about to make, as it is before it is typed."""
     if any(word.startswith(("resume=", "add=", "delete=", "query=")) for word in words):
         return
+    starts = [start for start in MADE if start != "folder=" or verb == "index"]  # search and serve read an index
     for word in words:
-        for start in MADE:
+        for start in starts:
             made = folder / word.removeprefix(start)
             if word.startswith(start) and made.is_dir():
                 shutil.rmtree(made)
@@ -80,7 +81,7 @@ def test_the_command_runs(command: Command, workspace: Workspace, copied: Path, 
     ours = OURS.match(line)
     if ours and not re.search(r"[|<>;&]", line):
         verb, words = ours[1], shlex.split(ours[2])
-        clear_the_way(copied, words)
+        clear_the_way(copied, words, verb)
         if verb == "serve":
             serve(words, workspace, copied)
             return
