@@ -59,7 +59,7 @@ def make_analyses(entries: Mapping[str, Mapping[str, Any]], taken: Collection[st
         ):
             raise UserError(
                 f"analyses.{key}: {type(analysis).__name__} is no analysis: it needs `name`, a string that can name a file, "
-                "and\n`compute(task, embed)`, which returns numbers (docs/how-to/evaluate.md)."
+                "and\n`compute(task, embed)`, which returns numbers (docs/extending/analysis.md)."
             )
         if name in made or name in taken:
             raise UserError(f"analyses.{key}: its name, {name}, is taken. Give it another `name`.")

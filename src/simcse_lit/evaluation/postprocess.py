@@ -36,7 +36,7 @@ def fitted(process: Postprocess, fit_NH: Tensor) -> Transform:
     if not callable(transform):
         raise UserError(
             f"postprocess.transform: fitting returned {type(transform).__name__}, and must return a function of vectors "
-            "(docs/how-to/evaluate.md)."
+            "(docs/extending/analysis.md)."
         )
 
     def moved(vectors_NH: Tensor) -> Tensor:

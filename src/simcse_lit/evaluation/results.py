@@ -1,6 +1,6 @@
 """What an evaluation found, before anybody looks at it: scores, intervals, comparisons, and their JSON form.
 
-docs/how-to/evaluate.md holds the schema of results.json; raise SCHEMA when it changes.
+docs/reference/results.md holds the schema of results.json; raise SCHEMA when it changes.
 """
 
 import math

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 ARCHIVE = "hf://datasets/princeton-nlp/datasets-for-simcse/senteval.tar"
 HOW = (
     "Set SIMCSE_DATA (or senteval.dir) to a folder that holds SentEval's files, or let them be fetched with\n"
-    "senteval.from_hub=true; docs/how-to/data.md says how to get them."
+    "senteval.from_hub=true; docs/how-to/offline.md says how to get them."
 )
 
 
@@ -53,7 +53,7 @@ class SentEval:
             if root is None:
                 raise UserError(
                     f"senteval.dir: {given}: holds neither STS/ nor SentEval/STS/, nor any other of SentEval's folders.\n"
-                    "Name SentEval's data/downstream folder (docs/how-to/data.md says how to get it), or set it to null."
+                    "Name SentEval's data/downstream folder (docs/how-to/offline.md says how to get it), or set it to null."
                 )
             return root
         if not self.config.from_hub:

@@ -134,7 +134,7 @@ def year(files: SentEval, name: str, *, folder: str, subsets: Sequence[str], pai
         if len(sentences) != len(golds):
             raise UserError(
                 f"{files.root / folder}: {subset} has {len(sentences)} pairs and {len(golds)} gold scores; "
-                "fetch its two files again (docs/how-to/data.md)."
+                "fetch its two files again (docs/how-to/offline.md)."
             )
         start = len(rows)
         for (line, fields), (_, gold) in zip(sentences, golds, strict=True):

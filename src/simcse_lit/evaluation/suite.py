@@ -75,7 +75,7 @@ def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Ta
     lacking = [part for part in ("name", "family", "in_average", "sentences", "score") if not hasattr(task, part)]
     if lacking:
         raise UserError(
-            f"tasks.{name}: {type(task).__name__} is no task, since it has no {lacking[0]} (docs/how-to/evaluate.md, Tasks)."
+            f"tasks.{name}: {type(task).__name__} is no task, since it has no {lacking[0]} (docs/extending/task.md)."
         )
     if not isinstance(task.family, Family):
         raise UserError(

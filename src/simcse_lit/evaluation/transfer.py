@@ -272,7 +272,7 @@ def _labelled(
             if label not in classes:
                 raise ValueError(f"{label!r} is no label, expected one of {', '.join(labels)}")
         except ValueError as error:
-            fix = "Fix the row, or fetch SentEval's file again (docs/how-to/data.md says how)."
+            fix = "Fix the row, or fetch SentEval's file again (docs/how-to/offline.md says how)."
             raise UserError(f"{files.file(path)}, line {number}: {error}.\n{fix}") from error
         return tuple(texts), classes[label]
 
@@ -310,7 +310,7 @@ def _task(
         raise UserError(
             f"tasks.{name}: needs {needed} training examples of each class and no empty set; "
             f"one class has {counts[rarest]}. It is {classes[rarest]}.\n"
-            f"Fetch SentEval's files again (docs/how-to/data.md says how), or lower tasks.{name}.classifier.folds."
+            f"Fetch SentEval's files again (docs/how-to/offline.md says how), or lower tasks.{name}.classifier.folds."
         )
 
     def ordered(read: list[Example]) -> list[Example]:
