@@ -152,6 +152,14 @@ def test_a_file_is_read_by_its_ending_too(cli: Cli, corpus: Path, whole: Path, t
 
 
 @pytest.mark.usefixtures("in_lab")
+@pytest.mark.long
+def test_the_packages_own_tests_pass() -> None:
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "examples" / "my_lab" / "tests")]
+    done = subprocess.run(tests, env=inherited(), capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.usefixtures("in_lab")
 def test_the_help_lists_what_the_package_brings() -> None:
     page = subprocess.run(
         [sys.executable, "-m", "simcse_lit", "train", "--help"],

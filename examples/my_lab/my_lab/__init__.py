@@ -1,1 +1,1 @@
-"""An example of a package that extends simcse-lit; docs/extending/index.md explains each part."""
+"""An example of a package that extends simcse-lit. The pages of docs/extending/ explain each part."""

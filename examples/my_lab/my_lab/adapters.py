@@ -1,4 +1,4 @@
-"""An adapter: it learns how much each output of some linear layers counts."""
+"""An adapter that learns one factor for each output of some linear layers."""
 
 from torch import Tensor, nn, ones
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
@@ -8,25 +8,25 @@ from simcse_lit.errors import UserError
 
 
 class Scale(nn.Module):
-    """Multiplies the rows of a weight by numbers that are learned."""
+    """Multiply each row of a weight by a trained factor, 1 at first."""
 
     def __init__(self, rows: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(ones(rows, 1))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """(outputs, inputs) to the same."""
+        """Scale the weight, (outputs, inputs) to (outputs, inputs)."""
         return self.scale * weight
 
 
 class Scaling:
-    """Freezes a backbone, and trains one factor for each output of some linear layers.
+    """Freeze a backbone and train one factor for each output of some linear layers.
 
     Args:
-        layers: the ends of their names.
+        layers: how the names of these layers end.
 
     Source: after (IA)^3, Liu et al. 2022, Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context
-        Learning.
+    Learning.
     """
 
     def __init__(self, layers: list[str]) -> None:
@@ -37,15 +37,17 @@ class Scaling:
         return [module for module in found if isinstance(module, nn.Linear)]
 
     def add(self, backbone: PreTrainedModel) -> None:
-        """In place; the factors are 1 at first."""
+        """Freeze the backbone and add the factors, in place. The vectors stay the same, because the factors are 1."""
         backbone.requires_grad_(False)
         linear = self._linear(backbone)
         if not linear:
-            raise UserError(f"adapter.method.layers={self.layers}: {type(backbone).__name__} has no such linear layers.")
+            raise UserError(
+                f"adapter.method.layers={self.layers}: no linear layer of {type(backbone).__name__} has such a name."
+            )
         for module in linear:
             register_parametrization(module, "weight", Scale(module.out_features))
 
     def merge(self, backbone: PreTrainedModel) -> None:
-        """In place: the weights become those that were computed with the factors."""
+        """Multiply the weights by the factors and remove the factors, in place."""
         for module in self._linear(backbone):
             remove_parametrizations(module, "weight", leave_parametrized=True)

@@ -1,4 +1,4 @@
-"""An analysis with a figure: whether few sentences are the nearest of many.
+"""An analysis with a figure: are a few sentences the nearest neighbours of many others?
 
 Shapes: N unique sentences, H numbers of a vector.
 """
@@ -16,10 +16,12 @@ from simcse_lit.reporting.run.figures import canvas, save
 
 
 class Hubness:
-    """How often each sentence is the nearest of others. Radovanović et al. 2010.
+    """Count how often each sentence is the nearest neighbour of others.
 
     Args:
-        longest: the last place of the histogram; larger counts are added to it.
+        longest: the last bar of the histogram. It also holds all larger counts.
+
+    Source: Radovanović et al. 2010, Hubs in Space.
     """
 
     name = "hubness"
@@ -28,7 +30,12 @@ class Hubness:
         self.longest = longest
 
     def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
-        """The share of sentences that are nobody's nearest, the largest count, and sentences by count."""
+        """Find the nearest neighbour of every sentence by cosine.
+
+        Returns:
+            `orphans`, the share of sentences that are nobody's nearest neighbour; `largest_hub`, the largest count; and
+            `histogram`, the number of sentences by count, `longest` + 1 numbers.
+        """
         unit_NH = F.normalize(embed(list(dict.fromkeys(task.sentences()))), dim=1)
         nearest_N = (unit_NH @ unit_NH.T).fill_diagonal_(-torch.inf).argmax(1)
         count_N = nearest_N.bincount(minlength=len(unit_NH))
@@ -36,13 +43,13 @@ class Hubness:
         return {"orphans": (count_N == 0).float().mean(), "largest_hub": count_N.max(), "histogram": histogram}
 
     def draw(self, by_label: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-        """Draw the histograms of the encoders beside each other."""
+        """Draw the histograms of all encoders side by side, and save the figure."""
         figure = canvas(7, 4)
         axis = figure.subplots()
         width = 0.8 / len(by_label)
         for number, (label, found) in enumerate(by_label.items()):
             places = [place + (number + 0.5) * width - 0.4 for place in range(len(found["histogram"]))]
             axis.bar(places, found["histogram"], width, label=f"{label}: {found['orphans']:.0%} orphans")
-        axis.set(xlabel="sentences whose nearest one is (the last bar: or more)", ylabel="sentences", title="Hubness")
+        axis.set(xlabel="sentences whose nearest neighbour it is (last bar: or more)", ylabel="sentences", title="Hubness")
         axis.legend()
         save(figure, path)

@@ -1,7 +1,7 @@
 """An export format: one vector for each token of the vocabulary, in a NumPy file.
 
-A sentence's vector is the mean of its tokens' vectors, so no model runs when it is computed. These are not the encoder's own
-vectors, except for sentences of one token.
+The vector of a sentence is the mean of its tokens' vectors, so no model runs. Only sentences of one token have the encoder's
+own vector.
 
 Shapes: V tokens of the vocabulary, L length, H hidden.
 """
@@ -26,13 +26,16 @@ vectors = np.stack([table[tokens].mean(0) for tokens in ids])"""
 
 @torch.no_grad()
 def write_table(loaded: LoadedEncoder, folder: Path, dtype: str, batch: int) -> Usage:
-    """Encode each token as a sentence, with the tokenizer's special tokens around it.
+    """Encode each token of the vocabulary as a sentence, with special tokens around it, and write the table of vectors.
 
     Args:
         loaded: any encoder.
-        folder: where to write.
-        dtype: of NumPy, for the file.
-        batch: tokens that are encoded at a time.
+        folder: an empty folder.
+        dtype: the type of the numbers in the file, as NumPy names it.
+        batch: how many tokens are encoded together.
+
+    Returns:
+        The library that loads the folder, and code for the model card.
 
     Source: after Model2Vec, Tulkens and van Dongen 2024.
     """

@@ -9,11 +9,13 @@ from simcse_lit.encoder.head import BatchNorm
 
 
 class Projector(nn.Module):
-    """Two linear layers with batch normalisation and a ReLU between them, as in SimSiam.
+    """Apply two linear layers with batch normalisation and a ReLU between them, as in SimSiam.
 
     Args:
-        width: numbers of a vector, D; simcse-lit gives it.
+        width: numbers of a vector, D. simcse-lit passes it.
         wide: numbers between the two layers.
+
+    Source: Chen and He 2021, Exploring Simple Siamese Representation Learning.
     """
 
     def __init__(self, width: int, wide: int) -> None:
@@ -21,6 +23,6 @@ class Projector(nn.Module):
         self.layers = nn.Sequential(nn.Linear(width, wide, bias=False), BatchNorm(wide), nn.ReLU(), nn.Linear(wide, width))
 
     def forward(self, pooled_ND: Tensor) -> Tensor:
-        """(N, D) to (N, D)."""
+        """Project the vectors, (N, D) to (N, D)."""
         projected_ND: Tensor = self.layers(pooled_ND)
         return projected_ND

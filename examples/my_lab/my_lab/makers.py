@@ -1,4 +1,4 @@
-"""A maker of views that works on tokens."""
+"""A maker that changes the tokens of the positive."""
 
 from random import Random
 
@@ -6,10 +6,10 @@ from simcse_lit.views.makers import TokenMaker
 
 
 class Repetition(TokenMaker):
-    """Repeats some tokens, so that the length of a text tells less about its meaning.
+    """Repeat some tokens, so that the length of a text says less about its meaning.
 
     Args:
-        rate: share of the tokens that is repeated at most.
+        rate: the largest share of the tokens that is repeated.
 
     Source: Wu et al. 2021, ESimCSE, section 3.1.
     """
@@ -18,7 +18,15 @@ class Repetition(TokenMaker):
         self.rate = rate
 
     def __call__(self, ids: list[int], rng: Random) -> list[int]:
-        """The tokens with a number of them repeated that is drawn from 0 to `rate` of them, at least 2."""
+        """Repeat a random number of tokens: from 0 to the larger of 2 and `rate` times their number.
+
+        Args:
+            ids: token ids without special tokens.
+            rng: decides every draw.
+
+        Returns:
+            The token ids, each repeated one behind its original.
+        """
         most = min(len(ids), max(2, int(self.rate * len(ids))))
         repeated = set(rng.sample(range(len(ids)), rng.randint(0, most)))
         return [token for place, each in enumerate(ids) for token in [each] * (1 + (place in repeated))]

@@ -1,4 +1,4 @@
-"""A pooler with weights of its own.
+"""A pooler with trained weights.
 
 Shapes: N sentences, L length, H hidden, K hidden states.
 """
@@ -12,10 +12,10 @@ from simcse_lit.encoder.pooling import Pooler, masked_mean
 
 
 class WeightedLayers(Pooler):
-    """The mean over real tokens of a trained mix of the last layers.
+    """Mix the last layers with trained weights, and take the mean over the real tokens.
 
     Args:
-        last: how many layers are mixed, K.
+        last: the number of layers, K.
     """
 
     every_layer = True
@@ -25,7 +25,7 @@ class WeightedLayers(Pooler):
         self.scores_K = nn.Parameter(torch.zeros(last))
 
     def forward(self, hidden_states: Sequence[Tensor], attention_mask_NL: Tensor) -> Tensor:
-        """The vectors, (N, H)."""
+        """Read the vectors, (N, H), from hidden states of (N, L, H) each."""
         layers_KNLH = torch.stack(tuple(hidden_states[-len(self.scores_K) :]))
         mixed_NLH = (self.scores_K.softmax(0)[:, None, None, None] * layers_KNLH).sum(0)
         return masked_mean(mixed_NLH, attention_mask_NL)

@@ -1,6 +1,6 @@
-"""A post-processing of vectors: their mean and their largest directions are taken off.
+"""A post-processing that removes the mean and the largest directions of the vectors.
 
-Shapes: N sentences that are fitted on, n others, H numbers of a vector, K directions.
+Shapes: N sentences to fit on, n sentences to change, H numbers of a vector, K directions.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,19 @@ from torch import Tensor
 
 
 class AllButTheTop:
-    """Mu and Viswanath 2018, algorithm 1.
+    """Remove the mean and the directions of largest variance.
 
     Args:
-        directions: how many are taken off, K.
+        directions: how many are removed, K.
+
+    Source: Mu and Viswanath 2018, All-but-the-Top, algorithm 1.
     """
 
     def __init__(self, directions: int) -> None:
         self.directions = directions
 
     def __call__(self, fit_NH: Tensor) -> Callable[[Tensor], Tensor]:
-        """Fit on vectors, (N, H), and return what moves vectors, (n, H) to (n, H)."""
+        """Fit on vectors, (N, H), and return the function that changes vectors, (n, H) to (n, H)."""
         mean_H = fit_NH.mean(0)
         top_KH = torch.linalg.svd(fit_NH - mean_H, full_matrices=False).Vh[: self.directions]
 

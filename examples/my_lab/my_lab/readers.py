@@ -1,6 +1,6 @@
-"""Readers of corpora: files that end in .lab, and URLs lab://PATH of the same files.
+"""A reader of files that end in .lab, and of URLs lab://PATH to the same files.
 
-A row is a line `NAME: VALUE` for each column; a blank line ends it.
+A row has a line `NAME: VALUE` for each column. A blank line ends the row.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,14 @@ from simcse_lit.text.rows import BadRow
 
 
 def read(location: str) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
-    """The line on which each row starts, and its fields; or why it cannot be used."""
+    """Read the rows of a file.
+
+    Args:
+        location: a path, or lab://PATH.
+
+    Yields:
+        The line on which each row starts, and its fields by column, or the reason why the row cannot be used.
+    """
     row: dict[str, Any] = {}
     start, bad = 1, None
     text = Path(location.removeprefix("lab://")).read_text(encoding="utf-8")

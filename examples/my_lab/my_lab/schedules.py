@@ -5,13 +5,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class Triangular(LambdaLR):
-    """The rate rises from 0 to the optimiser's and falls back to 0, several times in a run.
+    """Raise the learning rate from 0 to the optimiser's and lower it to 0 again, several times in a run.
 
     Args:
-        optimizer: whose rate it is.
-        steps: of the run.
-        warmup_steps: in which the rate rises; it falls in as many, unless there are none.
-        cycles: how often it rises.
+        optimizer: the optimiser whose rate changes.
+        steps: the number of steps of the run.
+        warmup_steps: not used; the first half of each cycle is its warm-up.
+        cycles: how often the rate rises.
 
     Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks, figure 2.
     """

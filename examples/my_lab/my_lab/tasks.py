@@ -1,4 +1,4 @@
-"""Tasks of a family of their own: which answer is nearest to each question.
+"""A task with its own family: is the right answer nearest to each question?
 
 Shapes: N questions, H numbers of a vector.
 """
@@ -14,13 +14,13 @@ RETRIEVAL = Family("retrieval", "recall@1 in %", title="Retrieval", average="Avg
 
 
 class Retrieval:
-    """The share of questions whose nearest answer is their own.
+    """Measure the share of questions whose nearest answer is the right one.
 
     Args:
-        files: SentEval's, not needed.
-        name: of the task.
-        questions: one for each answer.
-        answers: in the order of the questions.
+        files: SentEval's files, which this task does not use.
+        name: the name of the task, the key of its node.
+        questions: one question for each answer.
+        answers: the answers, in the order of the questions.
     """
 
     family, in_average = RETRIEVAL, True
@@ -29,11 +29,11 @@ class Retrieval:
         self.name, self.questions, self.answers = name, questions, answers
 
     def sentences(self) -> list[str]:
-        """All of both."""
+        """Return every sentence that `score` needs."""
         return [*self.questions, *self.answers]
 
     def score(self, embed: Embed) -> Result:
-        """Recall at 1 of the cosines, in %."""
+        """Compute recall at 1 by cosine, in %."""
         question_NH, answer_NH = (F.normalize(embed(texts), dim=1) for texts in (self.questions, self.answers))
         nearest_N = (question_NH @ answer_NH.T).argmax(1).tolist()
         right = sum(found == place for place, found in enumerate(nearest_N))

@@ -12,10 +12,10 @@ from simcse_lit.objective.term import Term
 
 
 class Memory(Term):
-    """Cross-entropy of a linear map of each anchor against its positive, those of the batch, and those of earlier batches.
+    """Contrast a linear map of each anchor with the positives of the batch and of earlier batches.
 
     Args:
-        size: keys in the queue, K.
+        size: number of keys in the queue, K.
         temperature: divides the cosines.
     """
 
@@ -24,13 +24,13 @@ class Memory(Term):
         self.size, self.temperature = size, temperature
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """Make the map, and an empty queue."""
+        """Create the map and an empty queue."""
         self.map = nn.Linear(width, width, bias=False)
         self.register_buffer("keys_KD", torch.zeros(self.size, width))
-        self.register_buffer("written", torch.zeros((), dtype=torch.long))  # keys, ever
+        self.register_buffer("written", torch.zeros((), dtype=torch.long))  # keys so far
 
     def forward(self, step: Step) -> Tensor:
-        """The mean over this process's anchors; the candidates are those of all processes."""
+        """Compute the mean cross-entropy of this process's anchors against the candidates of all processes, a scalar."""
         anchor_BD = F.normalize(self.map(step.of("anchor")), dim=1)
         positive_ND = F.normalize(step.gather(step.of("positive")), dim=1)
         empty_K = torch.arange(self.size, device=self.written.device) >= self.written
@@ -39,7 +39,7 @@ class Memory(Term):
         return F.cross_entropy(logits_BC, torch.arange(len(anchor_BD), device=logits_BC.device) + step.first)
 
     def after_step(self, step: Step) -> None:
-        """Put the positives of all processes into the queue, over the oldest keys."""
+        """Write the positives of all processes over the oldest keys of the queue."""
         positive_ND = F.normalize(step.gather(step.of("positive")), dim=1)[-self.size :]
         places_N = (self.written + torch.arange(len(positive_ND), device=self.written.device)) % self.size
         self.keys_KD[places_N] = positive_ND
