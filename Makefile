@@ -10,7 +10,7 @@ COMPARES = $(wildcard conf/comparison/$(NAME).yaml)
 PUBLISHED = $(wildcard experiments/$(NAME)/paper.csv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs reference lock clean
+.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs reference pictures lock clean
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # bytecode is kept, a core each
 
 help:  ## this list
@@ -68,6 +68,9 @@ memory: setup  ## peak memory of large batches and of five million lines, into d
 	$(BIN)/python benchmarks/gradient_cache.py
 	$(BIN)/python benchmarks/big_corpus.py
 	$(BIN)/python benchmarks/page.py
+
+pictures: setup  ## draw the pictures of docs/concepts/ again
+	$(BIN)/python docs/concepts/pictures.py
 
 docs: setup  ## build the site into build/docs; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build/docs
