@@ -177,10 +177,10 @@ class Old(Told):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"_target_": f"{__name__}.Partial"}, r"tasks\.mine: Partial is no task, since it has no score"),
+        ({"_target_": f"{__name__}.Partial"}, r"tasks\.mine: Partial is not a task: it has no score"),
         (
             {"_target_": f"{__name__}.Old", "value": 1.0},
-            r"(?s)tasks\.mine: Old\.family is 'retrieval', and must be .*Family",
+            r"(?s)tasks\.mine: Old\.family is 'retrieval'. It must be .*Family",
         ),
     ],
 )

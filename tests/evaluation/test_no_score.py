@@ -53,7 +53,7 @@ def entry(folder: Path, *golds: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("gold", "said"),
-    [("nan", "'nan' is no gold score"), ("inf", "'inf' is"), ("-Infinity", "'-Infinity' is"), ("1e999", "'1e999' is"),
+    [("nan", "'nan' is not a gold score"), ("inf", "'inf' is"), ("-Infinity", "'-Infinity' is"), ("1e999", "'1e999' is"),
      ("", "the gold score is missing"), ("high", "'high' is")],
 )  # fmt: skip
 def test_a_gold_score_that_is_none_is_refused_with_its_line(tmp_path: Path, gold: str, said: str) -> None:
@@ -67,7 +67,7 @@ def test_a_missing_number_of_another_format_is_refused_with_its_row(tmp_path: Pa
 
     path = tmp_path / "own.parquet"
     wanted = {"_target_": OWN, "path": str(path), "columns": ["a", "b", "gold"]}
-    for missing, said in ((None, "the gold score is missing"), (math.nan, "'nan' is no gold score")):
+    for missing, said in ((None, "the gold score is missing"), (math.nan, "'nan' is not a gold score")):
         parquet.write_table(pa.table({"a": ["x", "y"], "b": ["v", "w"], "gold": [1.0, missing]}), path)
         with pytest.raises(UserError, match=rf"own\.parquet, line 2: {said}"):
             make_task("own", wanted, None)
@@ -104,7 +104,7 @@ def collapsed_encoder(noise: float, count: int = 40) -> Tensor:
 def test_an_encoder_with_one_vector_for_every_sentence_is_refused_by_every_kind_of_task(vectors: Tensor) -> None:
     assert collapsed(vectors)
     sts = STSTask("toy", pairs_of(20), np.arange(20.0))
-    with pytest.raises(UserError, match=r"tasks\.toy: no score, since the cosine of every pair \(20\) is [01]\.0000"):
+    with pytest.raises(UserError, match=r"tasks\.toy: no score: the cosine of every pair \(20\) is [01]\.0000"):
         score(sts, numbered(vectors))
     with pytest.raises(UserError, match=r"every sentence the same vector(.|\n)*pooler=last_token"):
         score(sts, numbered(vectors))
@@ -112,7 +112,7 @@ def test_an_encoder_with_one_vector_for_every_sentence_is_refused_by_every_kind_
     pairs: list[Example] = [((first, second), int(first) % 4 // 2) for first, second in pairs_of(20)]
     for texts in (sentences, pairs):
         transfer = TransferTask("sentiment", {"train": texts}, EASY)
-        with pytest.raises(UserError, match=rf"tasks\.sentiment: no score, .* all {len(texts)} examples the same features"):
+        with pytest.raises(UserError, match=rf"tasks\.sentiment: no score: .* all {len(texts)} examples the same features"):
             score(transfer, numbered(vectors))
     for fit in (Centring(), Whitening(None)):
         with pytest.raises(UserError, match=r"postprocess: the 40 sentences .* all have the same vector"):
@@ -122,13 +122,13 @@ def test_an_encoder_with_one_vector_for_every_sentence_is_refused_by_every_kind_
 def test_an_encoder_whose_vectors_differ_in_length_alone_has_no_score_either() -> None:
     vectors = random(1) * torch.linspace(1, 3, 40)[:, None]
     assert not collapsed(vectors)
-    with pytest.raises(UserError, match=r"no score, since the cosine of every pair(.|\n)*differ in length alone"):
+    with pytest.raises(UserError, match=r"no score: the cosine of every pair(.|\n)*differ only in length"):
         score(STSTask("toy", pairs_of(20), np.arange(20.0)), numbered(vectors))
 
 
 def test_pairs_of_one_sentence_twice_are_named_as_such(tmp_path: Path) -> None:
     wanted = {**entry(tmp_path, "1", "2", "3"), "columns": ["a", "a", "gold"]}
-    with pytest.raises(UserError, match=r"Both sentences of each pair are the same in .*own\.tsv: name the columns"):
+    with pytest.raises(UserError, match=r"Both sentences of each pair are the same in .*own\.tsv. Name the columns"):
         score(make_task("own", wanted, None), lambda sentences: random(len(sentences)))
 
 
@@ -229,7 +229,7 @@ def test_a_class_that_no_training_example_has_is_named(tmp_path: Path) -> None:
     (tmp_path / "TREC" / "test.txt").write_text("A:x one\nC:x two\n")
     sets = {"train": "TREC/train.txt", "test": "TREC/test.txt"}
     options: dict[str, Any] = {"sets": sets, "encoding": "utf-8", "examples": {"train": 6, "test": 2}, "classifier": EASY}
-    with pytest.raises(UserError, match=r"tasks\.TREC: needs 2 training examples .* one class has 0\. It is C\."):
+    with pytest.raises(UserError, match=r"tasks\.TREC: needs 2 training examples .* but class C has 0\."):
         questions(files(tmp_path), "TREC", labels=["A", "B", "C"], **options)
 
 

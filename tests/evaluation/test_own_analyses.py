@@ -162,7 +162,7 @@ def test_a_number_that_another_analysis_logs_is_refused() -> None:
 
 def test_training_refuses_an_analysis_before_it_loads_a_model() -> None:
     config = train_config("model.name_or_path=./nowhere", f"+analyses.mine._target_={__name__}.Idle", "tasks=[samples]")
-    with pytest.raises(UserError, match=r"analyses\.mine: Idle is no analysis"):
+    with pytest.raises(UserError, match=r"analyses\.mine: Idle is not an analysis"):
         build(config)
 
 
@@ -181,11 +181,11 @@ def test_an_analysis_of_ones_own_is_enough(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Nameless", r"analyses\.mine: Nameless is no analysis: it needs `name`"),
-        ("Idle", r"analyses\.mine: Idle is no analysis"),
-        ("Outside", r"analyses\.mine: Outside is no analysis"),
-        ("Results", r"analyses\.mine: its name, results, is taken"),
-        ("SecondDensity", r"analyses\.mine: its name, density, is taken"),
+        ("Nameless", r"analyses\.mine: Nameless is not an analysis. It needs `name`"),
+        ("Idle", r"analyses\.mine: Idle is not an analysis"),
+        ("Outside", r"analyses\.mine: Outside is not an analysis"),
+        ("Results", r"analyses\.mine: the name results is taken"),
+        ("SecondDensity", r"analyses\.mine: the name density is taken"),
         ("Width, sise: 3", r"analyses\.mine\.sise: Width takes no such argument"),
         ("Nowhere", r"analyses\.mine\._target_=.*Nowhere: cannot be imported"),
     ],

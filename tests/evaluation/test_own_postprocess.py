@@ -102,7 +102,7 @@ def test_what_moves_nothing_is_told_before_a_model_is_loaded(tmp_path: Path, tra
 def test_what_is_no_vector_for_each_is_refused() -> None:
     vectors = torch.randn(20, 4)
     for made, found in ((lambda v: v[:3], r"\(3, 4\)"), (lambda v: v.sum(1), r"\(20,\)"), (lambda v: v.tolist(), "list")):
-        with pytest.raises(UserError, match=rf"made {found} of vectors \(20, 4\)"):
+        with pytest.raises(UserError, match=rf"returned {found} for vectors \(20, 4\)"):
             fitted(lambda fit_NH, made=made: made, vectors)(vectors)
     with pytest.raises(UserError, match="fitting returned Tensor, and must return a function"):
         fitted(lambda fit_NH: fit_NH, vectors)

@@ -177,10 +177,10 @@ def test_pairs_without_gold_score_are_left_out_and_a_short_set_is_announced(
 @pytest.mark.parametrize(
     ("file", "content", "option", "message"),
     [
-        ("SICK/SICK_test_annotated.txt", b"h\n1\ta\tb\thigh\tx\n", "SICK-R", "line 2: 'high' is no gold score"),
+        ("SICK/SICK_test_annotated.txt", b"h\n1\ta\tb\thigh\tx\n", "SICK-R", "line 2: 'high' is not a gold score"),
         ("SICK/SICK_test_annotated.txt", b"h\n1\tcaf\xe9\tb\t3\tx\n", "SICK-R", r"annotated\.txt: not UTF-8"),
         ("SICK/SICK_test_annotated.txt", b"h\n1\ta\tb\n", "SICK-R", "line 2: 3 fields, expected 4"),
-        ("SICK/SICK_test_annotated.txt", b"h\n", "SICK-R", "SICK-R: its files hold no pairs"),
+        ("SICK/SICK_test_annotated.txt", b"h\n", "SICK-R", "SICK-R: the files hold no pair"),
         ("STS/STS12-en-test/STS.gs.MSRpar.txt", b"5\n", "STS12", "MSRpar has 3 pairs and 1 gold"),
         ("STS/STS12-en-test/STS.input.MSRpar.txt", b"a\nb\tc\nd\te\n", "STS12", "line 1: no second sentence"),
     ],
@@ -213,7 +213,7 @@ def test_a_set_of_ones_own_is_a_file_with_two_sentences_and_a_score(tmp_path: Pa
     path.write_text('{"a": "\\ud83d", "b": "y", "gold": 1}\n')
     with pytest.raises(UserError, match="line 1: a holds half of a surrogate pair"):
         make_task("Own", entry, None)
-    with pytest.raises(UserError, match=r"tasks\.Own\.columns=\[a,b\]: must name three"):
+    with pytest.raises(UserError, match=r"tasks\.Own\.columns=\[a,b\]: must name the columns"):
         make_task("Own", {**entry, "columns": ["a", "b"]}, None)
     (tmp_path / "own.txt").write_text("x\ty\t1\n")
     with pytest.raises(UserError, match=r"tasks\.Own\.path: .*own\.txt: a \.txt file has no columns"):

@@ -254,8 +254,8 @@ def test_questions_have_the_label_before_the_colon_and_are_latin_1(tmp_path: Pat
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("1\t7\t8\tonly one", r"train\.txt, line 6: 4 fields, expected 5, divided by tabs\.\nFix the row"),
-        ("yes\t7\t8\ta\tb", r"train\.txt, line 6: 'yes' is no label, expected one of 0, 1\.\nFix the row"),
+        ("1\t7\t8\tonly one", r"train\.txt, line 6: 4 fields, expected 5, separated by tabs\.\nFix the row"),
+        ("yes\t7\t8\ta\tb", r"train\.txt, line 6: 'yes' is not a label, expected one of 0, 1\.\nFix the row"),
     ],
 )
 def test_a_malformed_row_names_file_and_line(tmp_path: Path, row: str, message: str) -> None:
@@ -273,9 +273,9 @@ def test_a_malformed_question_names_file_and_line(tmp_path: Path, row: str) -> N
 
 def test_missing_file_other_encoding_and_too_few_examples_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path)
-    with pytest.raises(UserError, match=r"needs 3 training examples of each class .* one class has 2\."):
+    with pytest.raises(UserError, match=r"needs 3 training examples of each class .* but class .* has 2\."):
         make_table(tmp_path, classifier=CLASSIFIER)
-    with pytest.raises(UserError, match=r"MRPC: has the sets test, train, and examples of train, test\."):
+    with pytest.raises(UserError, match=r"MRPC: `sets` names test, train, and `examples` names train, test\."):
         make_table(tmp_path, sets={"test": "MRPC/test.txt", "train": "MRPC/train.txt"})
     write(tmp_path, "MRPC/test.txt", b"header\n1\t7\t8\t\xe9\tv\n")
     with pytest.raises(UserError, match=r"test\.txt: not UTF-8"):

@@ -1,1 +1,1 @@
-"""Scores of a sentence encoder: the STS sets of the paper and how they are computed."""
+"""Scores and analyses of sentence encoders: vectors in, numbers out. `reporting/` shows and writes these numbers."""

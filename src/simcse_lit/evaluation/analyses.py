@@ -1,6 +1,7 @@
-"""The paper's analyses of an encoder on a set of sentence pairs: vectors in, numbers for JSON out.
+"""Analyses of an encoder on a set of sentence pairs: they take vectors and return numbers for JSON.
 
-`reporting/run/figures.py` draws each from these numbers alone. `conf/analyses/` lists them and holds their settings.
+`conf/analyses/` lists them with their settings. The formulas are in `geometry.py`, and `reporting/run/figures.py` draws the
+figures from the numbers alone.
 
 Shapes: N unique sentences, P pairs, H hidden, R singular values, G grid points.
 """
@@ -22,33 +23,41 @@ from simcse_lit.evaluation.results import plain
 from simcse_lit.evaluation.sts import STSTask
 from simcse_lit.evaluation.task import Embed
 
-# Where the densities are evaluated, and the bins of the histogram: how finely a figure is drawn.
+# Points at which densities are evaluated, and bins of the histogram: the resolution of the figures.
 GRID_G = np.linspace(-1, 1, 201)
 BIN_EDGES = np.linspace(-1, 1, 101)
 
 
 class Analysis(Protocol):
-    """One analysis; its name is its option in `conf/analyses/` and its key in the results.
+    """One analysis. Its `name` is its key in the results and the name of its files.
 
-    One of another package may also have `draw(by_label, path)`, which draws what `compute` found of each encoder, by its
-    label, into the PNG file `path`.
+    Your own analysis may also have `draw(by_label, path)`. It draws the results of `compute`, by the label of each encoder,
+    into the PNG file `path`.
     """
 
     name: ClassVar[str]
 
     def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
-        """Numbers by name, also in lists and groups; `embed` gives the vectors of the task's sentences, (N, H) float32."""
+        """Compute the numbers of one encoder.
+
+        Args:
+            task: the sentence pairs.
+            embed: maps N sentences of the task to their vectors, (N, H) float32.
+
+        Returns:
+            Numbers by name. A value may also be a list of numbers or a group, which is a mapping of the same kind.
+        """
 
 
 def make_analyses(entries: Mapping[str, Mapping[str, Any]], taken: Collection[str] = ()) -> list[Analysis]:
     """Make the analyses of a configuration.
 
     Args:
-        entries: `_target_` and arguments, by key.
-        taken: names that none may have.
+        entries: `_target_` and arguments of each, by key.
+        taken: names that an analysis may not have.
 
     Raises:
-        UserError: one cannot be made, has no name for its files, or has a name that is taken.
+        UserError: an analysis cannot be made, or its name is missing, invalid or taken.
     """
     made: dict[str, Analysis] = {}
     for key, entry in entries.items():
@@ -58,20 +67,20 @@ def make_analyses(entries: Mapping[str, Mapping[str, Any]], taken: Collection[st
             getattr(analysis, "compute", None)
         ):
             raise UserError(
-                f"analyses.{key}: {type(analysis).__name__} is no analysis: it needs `name`, a string that can name a file, "
-                "and\n`compute(task, embed)`, which returns numbers (docs/extending/analysis.md)."
+                f"analyses.{key}: {type(analysis).__name__} is not an analysis. It needs `name`, which can name a file,\n"
+                "and `compute(task, embed)`, which returns numbers (docs/extending/analysis.md)."
             )
         if name in made or name in taken:
-            raise UserError(f"analyses.{key}: its name, {name}, is taken. Give it another `name`.")
+            raise UserError(f"analyses.{key}: the name {name} is taken. Give it another `name`.")
         made[name] = analysis
     return list(made.values())
 
 
 def measure(analysis: Analysis, task: STSTask, embed: Embed) -> dict[str, Any]:
-    """What an analysis finds, as JSON holds it.
+    """Run an analysis and convert its result to plain JSON values.
 
     Raises:
-        UserError: it returns no numbers by name.
+        UserError: it does not return a mapping of numbers by name.
     """
     found = analysis.compute(task, embed)
     if not isinstance(found, Mapping):
@@ -83,7 +92,7 @@ def measure(analysis: Analysis, task: STSTask, embed: Embed) -> dict[str, Any]:
 
 
 def numbers(measured: Mapping[str, Any]) -> dict[str, float]:
-    """The single numbers among what an analysis measured; those of a group are named GROUP/NAME."""
+    """Select the single numbers of a result, without lists. A number in a group is named `GROUP/NAME`."""
     found: dict[str, float] = {}
     for name, value in measured.items():
         if isinstance(value, Mapping):
@@ -95,12 +104,14 @@ def numbers(measured: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class AlignmentUniformity:
-    """How close positive pairs lie, and how evenly the sentences spread over the sphere. Figures 2 and 3.
+    """How near positive pairs are, and how evenly the sentences spread over the sphere.
 
     Args:
-        positives_above: pairs with a gold score strictly above it are positives; the paper's 4.
+        positives_above: pairs with a gold score strictly above it are positives; the paper uses 4.
         alpha: power of the distance in alignment.
         t: sharpness of the kernel in uniformity.
+
+    Source: SimCSE, equations 2 and 3, Figures 2 and 3.
     """
 
     name: ClassVar[str] = "alignment_uniformity"
@@ -109,11 +120,11 @@ class AlignmentUniformity:
     t: float
 
     def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
-        """Alignment over the positive pairs, uniformity over all pairs of the task's unique sentences.
+        """Compute alignment over the positive pairs, and uniformity over all pairs of unique sentences.
 
         Returns:
-            `alignment` (None without a positive pair), `uniformity` (nats), `pairs` (how many are positive) and
-            `sentences` (how many are unique).
+            `alignment` (None without a positive pair), `uniformity` (nats), `pairs` (number of positive pairs) and
+            `sentences` (number of unique sentences).
         """
         positives = [pair for pair, gold in zip(task.pairs, task.gold, strict=True) if gold > self.positives_above]
         aligned = None
@@ -130,22 +141,25 @@ class AlignmentUniformity:
 
 @dataclass(frozen=True)
 class Density:
-    """How the cosine similarities of pairs are distributed in each group of gold scores. Figure G.1.
+    """How the cosine similarities of pairs are distributed in each group of gold scores.
 
     Args:
-        edges: ascending gold scores between which the groups lie. A score on an edge belongs to the lower group, and the
-            lowest edge to the first; scores outside belong to none.
+        edges: ascending gold scores between which the groups lie. A score on an edge belongs to the lower group; the lowest
+            edge belongs to the first group. Scores outside of the edges belong to no group.
+
+    Source: SimCSE, Figure G.1.
     """
 
     name: ClassVar[str] = "density"
     edges: Sequence[float]
 
     def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
-        """The distribution of each group.
+        """Compute the distribution of each group.
 
         Returns:
-            `grid`, the cosines (G,) of the curves, and `groups`, in the order of the edges: `above` and `up_to` (gold
-            scores), `pairs`, `mean` and `std` of the cosines (None without pairs) and `density` (G,), the curve.
+            `grid`, the cosines at which the curves are evaluated (G,), and `groups` in the order of the edges. A group has
+            `above` and `up_to` (gold scores), `pairs` (number), `mean` and `std` of the cosines (None without pairs), and
+            `density`, the curve (G,).
         """
         first, second = zip(*task.pairs, strict=True)
         cosine_P = geometry.cosines(embed(first), embed(second)).numpy()
@@ -168,15 +182,15 @@ class Density:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How much of the space the sentences use: singular values of the matrix of unit vectors. Figure F.1."""
+    """How much of the space the sentences use: singular values of the matrix of unit vectors. Source: SimCSE, Figure F.1."""
 
     name: ClassVar[str] = "spectrum"
 
     def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
-        """Singular values over the task's unique sentences.
+        """Compute the singular values over the unique sentences of the task.
 
         Returns:
-            `singular_values` over the largest, descending (R,), their `effective_rank`, and `sentences` (how many).
+            `singular_values` divided by the largest, descending (R,), their `effective_rank`, and `sentences` (number).
         """
         unit_NH = _unit_sentences(task, embed)
         singular_R = geometry.singular_values(unit_NH)
@@ -189,11 +203,13 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Anisotropy:
-    """How similar unrelated sentences are: cosines of random pairs. SimCSE section 5; Ethayarajh 2019.
+    """How similar unrelated sentences are: cosines of random pairs.
 
     Args:
-        pairs: how many are drawn.
-        seed: of the draw.
+        pairs: number of pairs to draw.
+        seed: of the draws.
+
+    Source: Ethayarajh 2019; SimCSE, section 5.
     """
 
     name: ClassVar[str] = "anisotropy"
@@ -201,11 +217,11 @@ class Anisotropy:
     seed: int
 
     def compute(self, task: STSTask, embed: Embed) -> dict[str, Any]:
-        """Cosines of random pairs of different sentences out of the task's unique sentences.
+        """Compute the cosines of random pairs of different sentences, drawn from the unique sentences of the task.
 
         Returns:
-            `mean_cosine` and `std_cosine` over the pairs, `pairs` (how many), and `histogram`: `counts` of the bins and
-            their `edges`, one more.
+            `mean_cosine` and `std_cosine` over the pairs, `pairs` (number), and `histogram`, with the `counts` of the bins
+            and their `edges`.
         """
         generator = torch.Generator().manual_seed(self.seed)
         cosine_P = geometry.random_pair_cosines(_unit_sentences(task, embed), self.pairs, generator).numpy()
@@ -220,14 +236,14 @@ class Anisotropy:
 
 
 def _unit_sentences(task: STSTask, embed: Embed) -> Tensor:
-    """Unit vectors of the task's unique sentences, (N, H) in float64; a vector of length zero stays zero.
+    """Compute the unit vectors of the task's unique sentences, (N, H) in float64. A vector of length zero stays zero.
 
     Raises:
-        UserError: there are fewer than two sentences, or every vector is zero.
+        UserError: there are fewer than two unique sentences, or every vector is zero.
     """
     sentences = list(dict.fromkeys(task.sentences()))
     if len(sentences) < 2:
-        raise UserError(f"analyses: {task.name} has one sentence only; they need two that differ. Choose another set.")
+        raise UserError(f"analyses: {task.name} has one sentence only. Analyses need two that differ. Choose another set.")
     vectors_NH = embed(sentences).double()
     if not vectors_NH.any():
         raise UserError(f"analyses: the encoder gives all {len(sentences):,} sentences of {task.name} a zero vector.")
@@ -235,15 +251,15 @@ def _unit_sentences(task: STSTask, embed: Embed) -> Tensor:
 
 
 def _unit_pairs(pairs: Sequence[tuple[str, str]], embed: Embed) -> tuple[Tensor, Tensor]:
-    """Unit vectors of the pairs' first and second sentences, (P, H) each in float64; one of length zero stays zero."""
+    """Compute the unit vectors of the first and the second sentences of pairs, (P, H) each, in float64."""
     first, second = zip(*pairs, strict=True)
     return F.normalize(embed(first).double(), dim=-1), F.normalize(embed(second).double(), dim=-1)
 
 
 def _kernel_density(cosine_P: np.ndarray) -> np.ndarray:
-    """Gaussian kernel density on the grid, (G,); zeros without a pair.
+    """Compute the Gaussian kernel density on the grid, (G,). It is zero without pairs.
 
-    The bandwidth is Scott's, but at least a step of the grid, so that one pair or equal cosines still show as a peak.
+    The bandwidth is Scott's, but at least one step of the grid, so that one pair or equal cosines still show as a peak.
     """
     if not len(cosine_P):
         return np.zeros_like(GRID_G)

@@ -1,4 +1,4 @@
-"""The vectors of unique sentences, collected batch by batch and looked up by sentence.
+"""Vectors of unique sentences, collected batch by batch and looked up by sentence. Encoding them happens elsewhere.
 
 Shapes: N unique sentences, H hidden.
 """
@@ -13,7 +13,7 @@ from simcse_lit.errors import UserError
 
 
 class Embeddings:
-    """Vectors of N sentences, filled batch by batch in any order, then looked up by sentence.
+    """Vectors of N sentences. Add them in batches in any order, then look them up by sentence.
 
     Args:
         sentences: unique texts.
@@ -26,7 +26,12 @@ class Embeddings:
         self._added_N = torch.zeros(len(sentences), dtype=torch.bool)
 
     def add(self, index: Tensor, vectors_NH: Tensor) -> None:
-        """Store the vectors of the sentences at the places `index`, (N,), in float32 on the CPU."""
+        """Store the vectors of one batch in float32 on the CPU.
+
+        Args:
+            index: places of the batch's sentences in `sentences`, (n,).
+            vectors_NH: their vectors, (n, H).
+        """
         if self._vectors_NH is None:
             self._vectors_NH = torch.full((len(self._sentences), vectors_NH.shape[1]), torch.nan)
         places = index.cpu()
@@ -34,13 +39,15 @@ class Embeddings:
         self._added_N[places] = True
 
     def share(self, device: torch.device) -> None:
-        """Give every process the vectors that the others have added; of a sentence that several have, the lowest rank's.
+        """Give every process the vectors that the others have added.
+
+        If several processes have added a sentence, the vector of the lowest rank is used.
 
         Args:
-            device: where processes can talk to each other.
+            device: the device on which the processes communicate.
 
         Raises:
-            UserError: no process has added some sentence; the message quotes it.
+            UserError: no process has added a sentence; the message quotes it.
         """
         rank, processes = world()
         owner_N = torch.where(self._added_N, rank, processes)
@@ -50,7 +57,7 @@ class Embeddings:
             raise UserError(
                 f"{len(left_out)} of {len(self._sentences)} sentences to score were not encoded, "
                 f"the first: {self._sentences[int(left_out[0])]!r}\n"
-                "Something leaves evaluation batches out, e.g. a callback. Take it out: a score needs them all."
+                "A callback or a setting skips evaluation batches. Remove it: a score needs all sentences."
             )
         if processes == 1:
             return
@@ -58,23 +65,29 @@ class Embeddings:
         self._vectors_NH = sum_over_ranks(self._vectors_NH.masked_fill((owner_N != rank)[:, None], 0).to(device)).cpu()
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
-        """The vectors of these sentences, in their order, (len(sentences), H).
+        """Look up the vectors of sentences.
+
+        Args:
+            sentences: n texts, as given to the constructor.
+
+        Returns:
+            Their vectors in the same order, (n, H).
 
         Raises:
-            UserError: a vector holds a NaN or an infinity, or a sentence was not encoded; the message quotes it.
+            UserError: a vector is not finite, or a sentence was not encoded; the message quotes the sentence.
         """
         assert self._vectors_NH is not None, "no vectors were added"
         lacking = next((sentence for sentence in sentences if sentence not in self._place), None)
         if lacking is not None:
             raise UserError(
                 f"This sentence was not encoded: {lacking!r}\n"
-                "A task gives every sentence that it needs by sentences(), as it stands; an analysis sees those of its task."
+                "sentences() of the task must yield exactly this text. An analysis may use sentences of its task only."
             )
         vectors_NH = self._vectors_NH[[self._place[sentence] for sentence in sentences]]
         broken = (~vectors_NH.isfinite()).any(dim=1).nonzero()
         if len(broken):
             raise UserError(
                 f"The embedding of this sentence is not finite: {sentences[int(broken[0])]!r}\n"
-                "Training has diverged, or the weights are damaged: train with a lower optimizer.lr, and in full precision."
+                "Training has diverged, or the weights are damaged. Train with a lower optimizer.lr, and in full precision."
             )
         return vectors_NH

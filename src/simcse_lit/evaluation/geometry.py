@@ -1,5 +1,7 @@
-"""Where sentence vectors lie on the sphere, as tensor functions: alignment, uniformity, spectrum, cosines of pairs.
-Only `cosines` takes vectors of any length; the others take unit vectors, which `evaluation/analyses.py` makes.
+"""Tensor functions of where sentence vectors lie: cosines of pairs, alignment, uniformity, spectrum.
+
+`cosines` takes vectors of any length. The other functions take unit vectors, which `analyses.py` makes. Nothing here knows
+tasks or files.
 
 Shapes: N sentences, B of them, P pairs, H hidden, R singular values (the smaller of N and H).
 """
@@ -8,23 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Rows of the Gram matrix that are in memory at a time; changes speed and memory, not the result.
+# Rows of the Gram matrix in memory at a time; changes speed and memory, not the result.
 BLOCK = 1024
 
-# What rounding makes of equal vectors and of equal cosines: an encoder in float32 gives a sentence slightly different
-# numbers in batches of different shapes. Vectors that differ by a relative d have a cosine of 1 - d^2 / 2.
+# Tolerances for equal vectors and equal cosines. In float32 the vector of a sentence differs slightly between batches of
+# different shapes. Vectors with the relative difference d have a cosine of 1 - d^2 / 2.
 SAME_VECTOR = 1e-5
 SAME_COSINE = SAME_VECTOR**2
 
 
 def cosines(first_PH: Tensor, second_PH: Tensor) -> Tensor:
-    """Cosine similarity of each pair.
+    """Compute the cosine similarity of each pair, in float64.
 
-    In float64: in float32 the cosines of a collapsed encoder, all close to 1, would fall on a few values, and ties decide a
-    rank correlation.
+    In float32, the cosines of a nearly collapsed encoder would fall on a few values close to 1. The ties would then decide
+    the rank correlation.
 
     Args:
-        first_PH: vectors, (P, H); one of length zero has the cosine 0 with any other.
+        first_PH: vectors, (P, H); a vector of length zero has the cosine 0 with any other.
         second_PH: vectors, (P, H).
 
     Returns:
@@ -35,13 +37,13 @@ def cosines(first_PH: Tensor, second_PH: Tensor) -> Tensor:
 
 
 def collapsed(vectors_NH: Tensor) -> bool:
-    """Whether all vectors, (N, H), are the same but for rounding."""
+    """Tell whether all vectors, (N, H), are equal apart from rounding."""
     widest = (vectors_NH - vectors_NH[0]).abs().max()
     return bool(widest <= SAME_VECTOR * vectors_NH.abs().max())
 
 
 def alignment(first_PH: Tensor, second_PH: Tensor, alpha: float = 2.0) -> Tensor:
-    """Mean distance of positive pairs to the power alpha; lower is more aligned.
+    """Compute the mean distance of positive pairs to the power `alpha`. Lower is more aligned.
 
     Args:
         first_PH: unit vectors, (P, H), P >= 1.
@@ -49,10 +51,10 @@ def alignment(first_PH: Tensor, second_PH: Tensor, alpha: float = 2.0) -> Tensor
         alpha: power of the distance; the paper uses 2.
 
     Returns:
-        Scalar; between 0 and 4 for alpha = 2.
+        Scalar, between 0 and 4 for `alpha=2`.
 
     Raises:
-        ValueError: without a pair, or when the shapes differ.
+        ValueError: there is no pair, or the shapes differ.
 
     Source: Wang and Isola 2020, equation 1; SimCSE equation 2.
     """
@@ -63,17 +65,17 @@ def alignment(first_PH: Tensor, second_PH: Tensor, alpha: float = 2.0) -> Tensor
 
 
 def uniformity(z_NH: Tensor, t: float = 2.0) -> Tensor:
-    """Log of the mean Gaussian potential of all pairs i < j; lower is more uniform.
+    """Compute the log of the mean Gaussian potential of all pairs i < j. Lower is more uniform.
 
     Args:
         z_NH: unit vectors, (N, H), N >= 2.
         t: sharpness of the kernel; the paper uses 2.
 
     Returns:
-        Scalar in float64, in nats; between -4t and, but for rounding, 0.
+        Scalar in float64, in nats, between -4 t and 0.
 
     Raises:
-        ValueError: with fewer than two rows.
+        ValueError: there are fewer than two rows.
 
     Source: Wang and Isola 2020, equation 2; SimCSE equation 3.
     """
@@ -94,16 +96,16 @@ def uniformity(z_NH: Tensor, t: float = 2.0) -> Tensor:
 
 
 def singular_values(z_NH: Tensor) -> Tensor:
-    """Singular values of the matrix of sentence vectors over the largest of them, descending.
+    """Compute the singular values of the matrix of sentence vectors, divided by the largest, in descending order.
 
     Args:
-        z_NH: vectors, (N, H); the paper's are of unit length. Not centred.
+        z_NH: vectors, (N, H), of unit length in the paper. They are not centred.
 
     Returns:
         (R,) in float64; the first is 1.
 
     Raises:
-        ValueError: when every vector is zero.
+        ValueError: every vector is zero.
 
     Source: SimCSE section 5 and Figure F.1.
     """
@@ -114,10 +116,10 @@ def singular_values(z_NH: Tensor) -> Tensor:
 
 
 def effective_rank(singular_R: Tensor) -> Tensor:
-    """Exponential of the entropy of the singular values over their sum: how many directions are in use.
+    """Compute how many directions are in use: the exponential of the entropy of the normalised singular values.
 
     Args:
-        singular_R: singular values, (R,), of any scale, not all zero.
+        singular_R: singular values, (R,), on any scale, not all zero.
 
     Returns:
         Scalar, between 1 and R.
@@ -129,20 +131,20 @@ def effective_rank(singular_R: Tensor) -> Tensor:
 
 
 def random_pair_cosines(z_NH: Tensor, pairs: int, generator: torch.Generator) -> Tensor:
-    """Cosines of random pairs of different rows; their mean is 0 for isotropic vectors and 1 for collapsed ones.
+    """Compute the cosines of random pairs of different rows. Their mean is 0 for isotropic and 1 for collapsed vectors.
 
     Args:
         z_NH: unit vectors, (N, H), N >= 2.
-        pairs: P, how many pairs are drawn, with replacement.
-        generator: on the CPU; its state decides the pairs.
+        pairs: P, number of pairs to draw, with replacement.
+        generator: CPU generator that draws the pairs.
 
     Returns:
-        (P,), products of the drawn rows.
+        Cosines, (P,).
 
     Raises:
-        ValueError: with fewer than two rows.
+        ValueError: there are fewer than two rows.
 
-    Source: Ethayarajh 2019, section 4.1, there between words.
+    Source: Ethayarajh 2019, section 4.1, for words.
     """
     count = len(z_NH)
     if count < 2:

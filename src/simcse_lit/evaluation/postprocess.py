@@ -1,6 +1,8 @@
-"""Baselines that move finished vectors: mean-centring and whitening. Pure tensor code; `conf/postprocess/` chooses.
+"""Transforms of finished vectors: centring and whitening, the baselines of Table C.1. `conf/postprocess/` chooses one.
 
-Shapes: N sentences that are fitted on, n others, H hidden, D directions kept.
+This module holds tensor code only. What the transforms are fitted on is decided in `evaluate.py`.
+
+Shapes: N sentences to fit on, n sentences to transform, H hidden, D directions kept.
 """
 
 from collections.abc import Callable
@@ -15,22 +17,36 @@ from simcse_lit.evaluation.geometry import collapsed
 
 Transform = Callable[[Tensor], Tensor]  # vectors (n, H) to (n, D)
 
-# Variance of a direction below this share of the largest is rounding of float32 vectors.
+# A direction whose variance is below this share of the largest holds only the rounding of float32 vectors.
 NEGLIGIBLE = 1e-10
 
 
 class Postprocess(Protocol):
-    """What moves vectors: an object, or a function with `_partial_: true` in the configuration."""
+    """A transform to fit: a callable object, or a function with `_partial_: true` in the configuration."""
 
     def __call__(self, fit_NH: Tensor, /) -> Transform:
-        """Fit on the vectors of all sentences of a task or file, (N, H) float32, and return what moves vectors."""
+        """Fit on the vectors of all sentences of a task or file.
+
+        Args:
+            fit_NH: vectors, (N, H) float32.
+
+        Returns:
+            A function from (n, H) to (n, D).
+        """
 
 
 def fitted(process: Postprocess, fit_NH: Tensor) -> Transform:
-    """Fit on vectors, (N, H), and check what is returned.
+    """Fit a transform and check it.
+
+    Args:
+        process: what is fitted.
+        fit_NH: vectors to fit on, (N, H).
+
+    Returns:
+        The fitted transform. It checks that it returns one vector for each vector.
 
     Raises:
-        UserError: as `process`; it returns no function, or that one no vector for each it is given.
+        UserError: fitting fails, or does not return a function. The transform raises it for a wrong shape.
     """
     transform = process(fit_NH)
     if not callable(transform):
@@ -44,7 +60,8 @@ def fitted(process: Postprocess, fit_NH: Tensor) -> Transform:
         if not isinstance(moved_ND, Tensor) or moved_ND.ndim != 2 or len(moved_ND) != len(vectors_NH):
             found = tuple(moved_ND.shape) if isinstance(moved_ND, Tensor) else type(moved_ND).__name__
             raise UserError(
-                f"postprocess.transform: made {found} of vectors {tuple(vectors_NH.shape)}, and must make a vector of each."
+                f"postprocess.transform: returned {found} for vectors {tuple(vectors_NH.shape)}. "
+                "It must return one vector for each."
             )
         return moved_ND
 
@@ -53,13 +70,16 @@ def fitted(process: Postprocess, fit_NH: Tensor) -> Transform:
 
 @dataclass(frozen=True)
 class Centring:
-    """Takes the mean of the vectors off every vector."""
+    """Subtracts the mean vector. Source: SimCSE, Table C.1."""
 
     def __call__(self, fit_NH: Tensor) -> Transform:
-        """Take the mean of `fit_NH`, (N, H).
+        """Compute the mean of `fit_NH`, (N, H).
+
+        Returns:
+            A function from (n, H) to (n, H).
 
         Raises:
-            UserError: all rows are the same, so that what is left would be rounding.
+            UserError: all rows are equal, so that only rounding would be left.
         """
         _refuse_collapsed(fit_NH, "centring")
         mean_H = fit_NH.double().mean(0).float()
@@ -68,21 +88,21 @@ class Centring:
 
 @dataclass(frozen=True)
 class Whitening:
-    """Takes the mean off and turns the covariance into the identity, keeping the directions of largest variance.
+    """Subtracts the mean and makes the covariance the identity, in the directions of largest variance.
 
     Args:
-        dim: how many directions are kept; None for all that have any variance.
+        dim: number of directions to keep, D; None keeps all that have any variance.
 
-    Source: Su et al. 2021, algorithm 1; SimCSE section 6.1 and table C.1.
+    Source: Su et al. 2021, algorithm 1; SimCSE, section 6.1 and Table C.1.
     """
 
     dim: int | None
 
     def __call__(self, fit_NH: Tensor) -> Transform:
-        """Take mean and covariance of `fit_NH`, (N, H).
+        """Compute mean and covariance of `fit_NH`, (N, H).
 
         Returns:
-            From (n, H) to (n, D).
+            A function from (n, H) to (n, D).
 
         Raises:
             UserError: `fit_NH` varies in fewer than `dim` directions, or in none.
@@ -105,5 +125,6 @@ def _refuse_collapsed(fit_NH: Tensor, what: str) -> None:
     if collapsed(fit_NH):
         raise UserError(
             f"postprocess: the {len(fit_NH):,} sentences that {what} is fitted on all have the same vector.\n"
-            "Fit on more sentences, postprocess.fit_on=FILE, or choose another pooler: the encoder may give no other vector."
+            "Fit on more sentences with postprocess.fit_on=FILE. If that does not help, the encoder gives every sentence\n"
+            "the same vector: try another pooler."
         )

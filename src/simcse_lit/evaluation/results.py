@@ -1,6 +1,6 @@
-"""What an evaluation found, before anybody looks at it: scores, intervals, comparisons, and their JSON form.
+"""Results of an evaluation as data: scores, intervals, comparisons, and their JSON form. `reporting/` shows them.
 
-docs/reference/results.md holds the schema of results.json; raise SCHEMA when it changes.
+docs/reference/results.md describes results.json. Raise SCHEMA when its form changes.
 """
 
 import math
@@ -22,17 +22,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class EncoderResult:
-    """Everything that was measured on one encoder.
+    """All results of one encoder.
 
     Args:
         label: a short name, for tables and figures.
         description: source, kind, pooler, projection and so on.
-        encoding: what the encoder pass did.
-        results: by task.
-        resampled: Spearman x 100 of each STS task's resamples, (S,).
-        averages: mean score of each family.
-        averaged: STS tasks that the average of STS is the mean of, if it is there.
-        analyses: by name.
+        encoding: counts and time of the encoder pass.
+        results: the result of each task, by name.
+        resampled: Spearman x 100 of the resamples of each STS task, (S,), by name.
+        averages: mean score of each family, by the name of the average.
+        averaged: names of the STS tasks in the average of STS, if there is one.
+        analyses: the numbers of each analysis, by name.
     """
 
     label: str
@@ -46,15 +46,15 @@ class EncoderResult:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Score by task, and the averages, as a row of a table."""
+        """The score of each task, then the averages: a row of a table."""
         return {name: result.score for name, result in self.results.items()} | dict(self.averages)
 
     def intervals(self, confidence: float) -> dict[str, tuple[float, float]]:
-        """Bootstrap interval by STS task, and of their average if there is one."""
+        """Compute the bootstrap interval of each STS task, and of their average if there is one."""
         return {name: interval(values_S, confidence) for name, values_S in self.resampled_with_average().items()}
 
     def resampled_with_average(self) -> dict[str, np.ndarray]:
-        """`resampled`, and the average of each resample over the sets, which are resampled independently."""
+        """Return `resampled` and, if there is one, the average over the sets, which are resampled independently."""
         resampled = dict(self.resampled)
         average = STS.average
         if average in self.averages and all(name in resampled for name in self.averaged):
@@ -63,7 +63,7 @@ class EncoderResult:
 
 
 def resample(results: Mapping[str, Result], bootstrap: BootstrapConfig) -> dict[str, np.ndarray]:
-    """Spearman x 100 of the resamples of every STS task; nothing for zero samples."""
+    """Compute Spearman x 100 of the resamples of every STS task; {} for zero samples."""
     if not bootstrap.samples:
         return {}
     return {
@@ -75,7 +75,7 @@ def resample(results: Mapping[str, Result], bootstrap: BootstrapConfig) -> dict[
 
 @dataclass(frozen=True)
 class Difference:
-    """Second encoder minus first, on one task."""
+    """Score of the second encoder minus that of the first on one task, with its bootstrap interval and p-value."""
 
     difference: float
     low: float
@@ -85,7 +85,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two encoders by their labels, and the difference on each STS task and on their average."""
+    """Labels of two encoders, and their difference on each STS task and on the average."""
 
     first: str
     second: str
@@ -93,7 +93,7 @@ class Comparison:
 
 
 def compare(first: EncoderResult, second: EncoderResult, confidence: float) -> Comparison:
-    """The paired bootstrap of two encoders. Koehn 2004."""
+    """Compare two encoders by the paired bootstrap. Source: Koehn 2004."""
     one, other = first.resampled_with_average(), second.resampled_with_average()
     found = {}
     for name in one:
@@ -104,14 +104,15 @@ def compare(first: EncoderResult, second: EncoderResult, confidence: float) -> C
 
 
 def over_seeds(encoders: Sequence[EncoderResult]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of each score over several encoders."""
+    """Compute mean and sample standard deviation of each score over several encoders."""
     return {name: spread([encoder.scores[name] for encoder in encoders]) for name in encoders[0].scores}
 
 
 def labels(sources: Sequence[str]) -> list[str]:
-    """Short names of encoders: what their paths do not share, or of a single one its last telling part.
+    """Make short labels of encoders: the parts that their paths do not share, or the last informative part of a single path.
 
-    No two are alike, since tables and figures are kept by them: where two short names would be, all are the names given.
+    Labels are unique, since tables and figures are keyed by them. If two short labels were equal, all sources are used as
+    they are.
 
     Args:
         sources: different names of folders, files or Hub ids.
@@ -138,7 +139,7 @@ def as_json(
     missing: Mapping[str, str],
     made: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of results.json; a number that is none is null."""
+    """Build the content of results.json. NaN and infinities become null."""
     families = {task.name: task.family for task in tasks}
     content = {
         "schema": SCHEMA,
@@ -174,7 +175,7 @@ def _encoder(encoder: EncoderResult, families: Mapping[str, Family], confidence:
 
 
 def plain(value: Any) -> Any:
-    """What JSON holds of a value, with arrays and tensors as lists; a number that is none is None."""
+    """Convert a value to plain JSON types: arrays and tensors to lists, NaN and infinities to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,6 +1,6 @@
-"""SentEval's files: where they are, on this machine or on the Hub, and how their lines are read.
+"""Finds SentEval's files on this machine or on the Hub, and reads their lines. `sts.py` and `transfer.py` parse the lines.
 
-Training and `evaluate` share this. The Hub's copy is the archive that the paper's authors publish, in SentEval's own layout.
+The copy on the Hub is the archive that the paper's authors publish. It has SentEval's layout.
 """
 
 import logging
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 ARCHIVE = "hf://datasets/princeton-nlp/datasets-for-simcse/senteval.tar"
 HOW = (
-    "Set SIMCSE_DATA (or senteval.dir) to a folder that holds SentEval's files, or let them be fetched with\n"
-    "senteval.from_hub=true; docs/how-to/offline.md says how to get them."
+    "Set SIMCSE_DATA (or senteval.dir) to a folder that holds SentEval's files, or download them with\n"
+    "senteval.from_hub=true. See docs/how-to/offline.md."
 )
 
 
 class NoSentEval(UserError):
-    """SentEval's files are nowhere: no folder is named, and the Hub is not asked or has not answered."""
+    """SentEval's files were not found: no folder is named, and the Hub is not used or did not answer."""
 
 
 @dataclass(frozen=True)
 class SentEval:
-    """The folder that holds STS/, SICK/, MR/ and so on.
+    """The folder that holds `STS/`, `SICK/`, `MR/` and so on.
 
     Args:
         config: the group `senteval` of `conf/`.
@@ -41,11 +41,11 @@ class SentEval:
 
     @cached_property
     def root(self) -> Path:
-        """The folder; the Hub's archive is fetched and unpacked on first use.
+        """The folder. Without a local one, the first use downloads and unpacks the archive of the Hub.
 
         Raises:
-            UserError: the folder that is named holds none of SentEval's.
-            NoSentEval: none is named, and the Hub is not asked or has not answered.
+            UserError: the named folder holds none of SentEval's folders.
+            NoSentEval: no folder is named, and the Hub is not used or did not answer.
         """
         if self.config.dir is not None:
             given = Path(self.config.dir).expanduser()
@@ -53,7 +53,7 @@ class SentEval:
             if root is None:
                 raise UserError(
                     f"senteval.dir: {given}: holds neither STS/ nor SentEval/STS/, nor any other of SentEval's folders.\n"
-                    "Name SentEval's data/downstream folder (docs/how-to/offline.md says how to get it), or set it to null."
+                    "Set it to SentEval's data/downstream folder (see docs/how-to/offline.md), or to null."
                 )
             return root
         if not self.config.from_hub:
@@ -61,13 +61,13 @@ class SentEval:
         return self._fetched()
 
     def _fetched(self) -> Path:
-        """The Hub's archive, unpacked once into the cache; a half-unpacked one is never left there."""
+        """Download the archive of the Hub and unpack it into the cache, once. A partly unpacked archive is removed."""
         try:
             (archive,) = download(ARCHIVE, None, key="senteval.from_hub")
         except UserError as error:
             raise NoSentEval(f"{error}\n{HOW}") from error
         cache = Path(self.config.cache_dir).expanduser()
-        folder = cache / f"senteval-{archive.parent.name[:12]}"  # of the Hub's cache: the folder is named by the commit
+        folder = cache / f"senteval-{archive.parent.name[:12]}"  # the Hub's cache names the folder by the commit
         try:
             if not folder.is_dir():
                 cache.mkdir(parents=True, exist_ok=True)
@@ -86,10 +86,13 @@ class SentEval:
         return root
 
     def file(self, name: str) -> Path:
-        """A file of the layout.
+        """Return the path of a file.
+
+        Args:
+            name: the path below `root`.
 
         Raises:
-            UserError: it is not there; the message says where it was looked for and how to get it.
+            UserError: the file does not exist; the message says how to get it.
         """
         path = self.root / name
         if not path.is_file():
@@ -97,10 +100,14 @@ class SentEval:
         return path
 
     def lines(self, name: str, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-        """(number, text) of each line, without its line end.
+        """Yield the number, from 1, and the text of each line, without its line end.
+
+        Args:
+            name: the path below `root`.
+            encoding: of the file.
 
         Raises:
-            UserError: no such file, or not in that encoding.
+            UserError: there is no such file, or it has another encoding.
         """
         path = self.file(name)
         with path.open(encoding=encoding, newline="\n") as file:
@@ -111,18 +118,18 @@ class SentEval:
                 raise UserError(f"{path}: not {encoding.upper()}: {error.reason} at byte {error.start}.") from error
 
     def rows(self, name: str, encoding: str = "utf-8") -> Iterator[tuple[int, list[str]]]:
-        """(number, fields) of each line of a file whose fields are divided by tabs, without quoting."""
+        """Yield the number and the fields of each line. Fields are separated by tabs, without quoting."""
         for number, line in self.lines(name, encoding):
             yield number, line.split("\t")
 
 
 def normalised(sentence: str) -> str:
-    """As SentEval reads a sentence: whitespace folded, and a full stop for an empty one."""
+    """Normalise a sentence as SentEval does: collapse whitespace, and turn an empty sentence into a full stop."""
     return " ".join(sentence.split()) or "."
 
 
 def _take_place(partial: Path, folder: Path) -> None:
-    """Name an unpacked archive as it is looked for, unless another process was first, whose archive is the same."""
+    """Rename an unpacked archive to its final name, unless another process has already done so."""
     try:
         partial.rename(folder)
     except OSError:

@@ -1,5 +1,6 @@
-"""How sure a score is: bootstrap over the pairs of an STS set, the paired bootstrap of two encoders, spread and tests over
-seeds.
+"""Statistics of scores: the bootstrap over the pairs of an STS set, and spread and tests over seeds.
+
+`results.py` applies them to encoders, and `reporting/sweep/comparison.py` to the runs of a sweep.
 
 Shapes: P pairs, S resamples.
 """
@@ -9,22 +10,22 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import rankdata, ttest_ind
 
-BLOCK = 100  # resamples ranked at once; bounds memory
+BLOCK = 100  # resamples ranked together; bounds memory
 
 
 def resampled_spearman(cosine_P: np.ndarray, gold_P: np.ndarray, *, samples: int, seed: int) -> np.ndarray:
-    """Spearman x 100 of `samples` resamples of the pairs, with replacement.
+    """Compute Spearman x 100 of resamples of the pairs, drawn with replacement.
 
-    Two encoders on the same set with the same seed get the same resamples, so that their difference is paired.
+    Two encoders on the same set with the same seed get the same resamples, so their differences are paired.
 
     Args:
         cosine_P: similarities, (P,).
         gold_P: human scores, (P,).
-        samples: how many.
-        seed: of the resamples.
+        samples: number of resamples, S.
+        seed: of the draws.
 
     Returns:
-        (S,).
+        Spearman x 100 of each resample, (S,). NaN where a resample has no correlation.
 
     Source: Efron and Tibshirani 1993, chapter 6; Koehn 2004 for the paired form.
     """
@@ -36,36 +37,42 @@ def resampled_spearman(cosine_P: np.ndarray, gold_P: np.ndarray, *, samples: int
         ranks = [rankdata(values_P[drawn_SP], axis=1) for values_P in (cosine_P, gold_P)]
         first_SP, second_SP = (rank_SP - rank_SP.mean(1, keepdims=True) for rank_SP in ranks)
         scale_S = np.sqrt((first_SP**2).sum(1) * (second_SP**2).sum(1))
-        with np.errstate(invalid="ignore", divide="ignore"):  # a resample of one pair alone has no correlation
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample that holds the same pair only has no correlation
             found.append((first_SP * second_SP).sum(1) / scale_S)
     return 100 * np.concatenate(found)
 
 
 def interval(distribution_S: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The percentile interval that holds a share `confidence` of the resamples."""
+    """Compute the percentile interval that holds the share `confidence` of the resamples, as (low, high)."""
     tail = 50 * (1 - confidence)
     low, high = np.nanpercentile(distribution_S, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def p_value(differences_S: np.ndarray) -> float:
-    """Two-sided p-value of "no difference": twice the share of resamples on the far side of 0, at least 2 / (S + 1)."""
-    differences_S = differences_S[~np.isnan(differences_S)]  # of resamples without a correlation
+    """Compute the two-sided p-value of "no difference".
+
+    It is twice the smaller of the shares of resamples below and above 0, and at least 2 / (S + 1).
+
+    Args:
+        differences_S: second score minus first, of each resample, (S,).
+    """
+    differences_S = differences_S[~np.isnan(differences_S)]  # NaN: resamples without a correlation
     samples = len(differences_S)
     below, above = int((differences_S <= 0).sum()), int((differences_S >= 0).sum())
     return min(1.0, 2 * (1 + min(below, above)) / (samples + 1))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1) over seeds, of at least two."""
+    """Compute mean and sample standard deviation (n - 1) of at least two values."""
     return float(np.mean(values)), float(np.std(values, ddof=1))
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Two-sided p-value of "equal means" by Welch's t test, which lets the two spread differently.
+    """Compute the two-sided p-value of "equal means" by Welch's t test, which allows different variances.
 
     Returns:
-        None where there is no test: fewer than two values on a side, or none that varies.
+        The p-value, or None if there is no test: one side has fewer than two values, or no value differs.
 
     Source: Welch 1947.
     """
@@ -76,7 +83,10 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for how many there are, so that the chance of any false alarm stays below the level.
+    """Correct p-values for multiple tests, so that the probability of any false alarm stays below the level.
+
+    Returns:
+        The corrected p-values, in the order given.
 
     Source: Holm 1979.
     """

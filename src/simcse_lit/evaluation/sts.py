@@ -1,7 +1,8 @@
-"""Semantic textual similarity: no regressor, Spearman and Pearson of cosine similarity with human scores, times 100.
+"""Semantic textual similarity: Spearman and Pearson correlation of cosine with human scores, times 100, without a regressor.
 
-The figure of the paper's tables is Spearman over all pairs of a set together ("all"); the mean over its subsets, plain and
-weighted, stands beside it. SimCSE section 6.1 and appendix B. `conf/tasks/STS*.yaml` and `SICK-R.yaml` name the loaders.
+A set's score is Spearman over all of its pairs together ("all", as in the paper's tables). The plain and the weighted mean
+over its subsets are reported too: SimCSE, section 6.1 and appendix B. `conf/tasks/STS*.yaml` and `SICK-R.yaml` name the
+loaders below; the bootstrap is in `statistics.py`.
 """
 
 import logging
@@ -33,12 +34,12 @@ class STSTask:
     """Sentence pairs with gold scores.
 
     Args:
-        name: as in the paper's tables.
-        pairs: the two sentences of each pair, all subsets one after the other.
+        name: the column in tables.
+        pairs: the two sentences of each pair, subset after subset.
         gold: human scores, (pairs,).
-        subsets: name to the places of its pairs; empty for a set of one part.
+        subsets: the places of each subset's pairs, by name; empty for a set with one part.
         in_average: false for a development set.
-        file: the first that it was read from, for messages.
+        file: the first file that the pairs were read from, for messages.
     """
 
     name: str
@@ -50,29 +51,37 @@ class STSTask:
     family: ClassVar[Family] = STS
 
     def sentences(self) -> Iterator[str]:
-        """Every sentence, repeated as it stands."""
+        """Yield every sentence of every pair. Duplicates occur."""
         for pair in self.pairs:
             yield from pair
 
     def check(self) -> None:
-        """Refuse gold scores with which nothing has a correlation.
+        """Check that the gold scores differ, since constant scores have no correlation.
 
         Raises:
-            UserError: they are all the same.
+            UserError: all gold scores are equal.
         """
         if np.ptp(self.gold) == 0:
             raise UserError(
-                f"tasks.{self.name}: {self.file}: every pair ({len(self.gold):,}) has the gold score {self.gold[0]:g}, "
-                "with which\nnothing can correlate. Name a set whose scores differ, and the column that holds them."
+                f"tasks.{self.name}: {self.file}: every pair ({len(self.gold):,}) has the gold score {self.gold[0]:g}.\n"
+                "Constant scores have no correlation. Name a set whose scores differ, and the column that holds them."
             )
 
     def score(self, embed: Embed) -> Result:
-        """Correlations of cosine similarity with the gold scores. SimCSE appendix B: "all", mean and weighted mean.
+        """Correlate the cosine similarities with the gold scores.
 
-        Those of a subset are None if its scores or its cosines are all the same, and then so are the means.
+        If the scores or the cosines of a subset are all equal, its correlations and the means over subsets are None.
+
+        Args:
+            embed: maps N sentences to their vectors, (N, H) float32.
+
+        Returns:
+            Correlations times 100: over all pairs ("all"), of each subset, and the plain and weighted mean over subsets.
 
         Raises:
-            UserError: there is no correlation, since all gold scores are the same, or all cosines but for rounding.
+            UserError: all gold scores are equal, or all cosines are equal apart from rounding.
+
+        Source: SimCSE, appendix B.
         """
         self.check()
         first_PH, second_PH = (embed(column) for column in zip(*self.pairs, strict=True))
@@ -90,17 +99,17 @@ class STSTask:
         return Result(metrics["spearman"], metrics, subsets, cosine=cosine, gold=self.gold)
 
     def _explain(self, cosine: np.ndarray, vectors_NH: Tensor) -> str:
-        """What is wrong with cosines that are all the same."""
+        """Explain why all cosines are equal."""
         if collapsed(vectors_NH):
             why = (
-                "The encoder gives every sentence the same vector. A decoder's first token sees no other: it needs\n"
-                "pooler=last_token or avg. Another encoder has collapsed in training: lower optimizer.lr."
+                "The encoder gives every sentence the same vector. For a decoder, use pooler=last_token or avg: its first\n"
+                "token sees no other token. Any other encoder has collapsed in training: lower optimizer.lr."
             )
         elif all(first == second for first, second in self.pairs):
-            why = f"Both sentences of each pair are the same in {self.file}: name the columns that hold the two."
+            why = f"Both sentences of each pair are the same in {self.file}. Name the columns that hold the two sentences."
         else:
-            why = "The vectors differ in length alone: choose another pooler, or lower optimizer.lr in training."
-        return f"tasks.{self.name}: no score, since the cosine of every pair ({len(cosine):,}) is {cosine[0]:.4f}.\n{why}"
+            why = "The vectors differ only in length. Choose another pooler, or lower optimizer.lr in training."
+        return f"tasks.{self.name}: no score: the cosine of every pair ({len(cosine):,}) is {cosine[0]:.4f}.\n{why}"
 
 
 def _correlations(cosine: np.ndarray, gold: np.ndarray) -> dict[str, Any]:
@@ -114,14 +123,14 @@ def _correlations(cosine: np.ndarray, gold: np.ndarray) -> dict[str, Any]:
 
 
 def year(files: SentEval, name: str, *, folder: str, subsets: Sequence[str], pairs: int) -> STSTask:
-    """STS12 to STS16: a file of sentences and a file of scores for each subset.
+    """Load one of STS12 to STS16: each subset has a file of sentences and a file of scores.
 
     Args:
         files: SentEval's files.
         name: name of the task.
         folder: below SentEval's root.
-        subsets: STS.input.SUBSET.txt and STS.gs.SUBSET.txt.
-        pairs: how many the paper's protocol has; another number is announced.
+        subsets: names; the files are `STS.input.NAME.txt` and `STS.gs.NAME.txt`.
+        pairs: number of pairs in the paper's protocol; another number gives a warning.
 
     Raises:
         UserError: a file is missing, or a row is malformed.
@@ -133,20 +142,21 @@ def year(files: SentEval, name: str, *, folder: str, subsets: Sequence[str], pai
         golds = list(files.lines(f"{folder}/STS.gs.{subset}.txt"))
         if len(sentences) != len(golds):
             raise UserError(
-                f"{files.root / folder}: {subset} has {len(sentences)} pairs and {len(golds)} gold scores; "
-                "fetch its two files again (docs/how-to/offline.md)."
+                f"{files.root / folder}: {subset} has {len(sentences)} pairs and {len(golds)} gold scores. "
+                "Download its two files again (docs/how-to/offline.md)."
             )
         start = len(rows)
         for (line, fields), (_, gold) in zip(sentences, golds, strict=True):
             if not gold.strip():
-                continue  # STS15 and STS16 have pairs that nobody scored; they are not part of the set
+                continue  # STS15 and STS16 hold pairs without a score; they are not part of the set
             if len(fields) < 2:
                 path = files.root / folder / f"STS.input.{subset}.txt"
-                raise UserError(f"{path}, line {line}: no second sentence; expected two, divided by a tab.")
+                raise UserError(f"{path}, line {line}: no second sentence. Expected two sentences, separated by a tab.")
             where = f"{files.root / folder / f'STS.gs.{subset}.txt'}, line {line}"
             rows.append(_Pair(fields[0], fields[1], gold, where))
         if start == len(rows):
-            raise UserError(f"{files.root / folder / f'STS.gs.{subset}.txt'}: holds no gold score.")
+            path = files.root / folder / f"STS.gs.{subset}.txt"
+            raise UserError(f"{path}: holds no gold score. Download it again (docs/how-to/offline.md).")
         places[subset] = slice(start, len(rows))
     return _task(name, rows, pairs, subsets=places)
 
@@ -163,17 +173,17 @@ def table(
     pairs: int,
     in_average: bool,
 ) -> STSTask:
-    """STS-B and SICK-R: tables whose fields are divided by tabs.
+    """Load STS-B or SICK-R: tables whose fields are separated by tabs.
 
     Args:
         files: SentEval's files.
         name: name of the task.
-        path: one file or several, below SentEval's root.
+        path: one or more files below SentEval's root.
         first: column of the first sentence, from 0.
         second: column of the second sentence.
         score: column of the gold score.
         header: whether the first line names the columns.
-        pairs: how many the paper's protocol has; another number is announced.
+        pairs: number of pairs in the paper's protocol; another number gives a warning.
         in_average: false for a development set.
 
     Raises:
@@ -186,26 +196,27 @@ def table(
                 continue
             where = f"{files.root / file}, line {line}"
             if len(fields) <= max(score, first, second):
-                raise UserError(f"{where}: {len(fields)} fields, expected {max(score, first, second) + 1}, divided by tabs.")
+                needed = max(score, first, second) + 1
+                raise UserError(f"{where}: {len(fields)} fields, expected {needed}, separated by tabs.")
             rows.append(_Pair(fields[first], fields[second], fields[score], where))
     return _task(name, rows, pairs, in_average=in_average)
 
 
 def file(files: SentEval, name: str, *, path: str, columns: Sequence[str], in_average: bool = False) -> STSTask:
-    """A set of your own: csv, tsv, jsonl or parquet with two sentences and a score, which may be on any scale.
+    """Load your own set: a csv, tsv, jsonl or parquet file with two sentences and a score. The score may have any scale.
 
     Args:
-        files: not needed.
+        files: not used.
         name: name of the task.
-        path: local file, pkg://PACKAGE/FILE, hf://datasets/OWNER/NAME/FILE or another URL.
-        columns: first sentence, second sentence, score.
-        in_average: whether the average of the STS sets takes it in.
+        path: a local file, `pkg://PACKAGE/FILE`, `hf://datasets/OWNER/NAME/FILE` or another URL.
+        columns: names of the first sentence, the second sentence and the score.
+        in_average: whether the average of the STS sets includes it.
 
     Raises:
         UserError: the file cannot be read, has no such columns, or a row is malformed.
     """
     if len(columns) != 3:
-        raise UserError(f"tasks.{name}.columns=[{','.join(columns)}]: must name three: first sentence, second, score.")
+        raise UserError(f"tasks.{name}.columns=[{','.join(columns)}]: must name the columns of two sentences and a score.")
     rows = []
     for source in open_sources(path, None, key=f"tasks.{name}.path"):
         if source.header is None:
@@ -220,10 +231,10 @@ def file(files: SentEval, name: str, *, path: str, columns: Sequence[str], in_av
 
 
 def bundled(files: SentEval | None, name: str, *, half: str) -> STSTask:
-    """Half of the pairs that come with the package: they tell whether training works, and compare with nothing.
+    """Load half of the bundled pairs. They show whether training works; their scores compare with no published score.
 
     Args:
-        files: not needed.
+        files: not used.
         name: name of the task.
         half: `dev` for the first half, `test` for the second.
     """
@@ -253,7 +264,7 @@ def _task(
 ) -> STSTask:
     golds = [_gold(row) for row in rows]
     if not rows:
-        raise UserError(f"tasks.{name}: its files hold no pairs with a gold score.")
+        raise UserError(f"tasks.{name}: the files hold no pair with a gold score.")
     if len(rows) != expected:
         log.warning(
             "%s has %s pairs here, %s in the paper's protocol: its score is not comparable.",
@@ -272,5 +283,5 @@ def _gold(row: _Pair) -> float:
         gold = math.nan
     if math.isfinite(gold):
         return gold
-    wrong = f"{row.gold!r} is no gold score" if row.gold.strip() and row.gold != "None" else "the gold score is missing"
-    raise UserError(f"{row.where}: {wrong}; expected a number.")
+    wrong = f"{row.gold!r} is not a gold score" if row.gold.strip() and row.gold != "None" else "the gold score is missing"
+    raise UserError(f"{row.where}: {wrong}. Expected a number.")

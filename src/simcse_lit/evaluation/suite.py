@@ -1,4 +1,4 @@
-"""From the entries of `conf/tasks/` to tasks: what training is validated and tested on, and what `evaluate` scores."""
+"""Builds the tasks of `conf/tasks/` for training and for `evaluate`. `sts.py` and `transfer.py` hold the kinds of tasks."""
 
 import inspect
 import logging
@@ -22,12 +22,12 @@ BUNDLED_DEV = "Pairs-dev"
 
 @dataclass(frozen=True)
 class Suite:
-    """What a training run is validated and tested on.
+    """The tasks of a training run.
 
     Args:
-        dev: model selection; STS-B's development set, or bundled pairs.
-        test: the seven sets of Table 5 unless others were chosen, or bundled pairs; empty if nothing is tested.
-        origin: where those of the paper's families came from, for people.
+        dev: chooses the best checkpoint: STS-B's development set, or bundled pairs.
+        test: by default the seven sets of Table 5, or bundled pairs; empty if nothing is tested.
+        origin: where the sets came from, for messages.
     """
 
     dev: STSTask
@@ -36,22 +36,25 @@ class Suite:
 
     @property
     def families(self) -> dict[str, Family]:
-        """The family of each task, by its name."""
+        """The family of each task, by the name of the task."""
         return {task.name: task.family for task in (self.dev, *self.test)}
 
 
 def maker(name: str, entry: Mapping[str, Any]) -> partial[Task]:
-    """What makes the task of one entry of `conf/tasks/` from SentEval's files and its name; no data are read.
+    """Find the function that makes the task of an entry of `conf/tasks/`. It reads no data.
 
     Args:
-        name: its key.
+        name: key of the entry.
         entry: `_target_` and arguments.
 
+    Returns:
+        The function with its arguments. Call it with SentEval's files and the name.
+
     Raises:
-        UserError: there is no such function, or it does not take these arguments.
+        UserError: there is no such function, or it does not accept these arguments.
     """
     key = f"tasks.{name}"
-    # Called by `make_task`, since Hydra would turn `files` into a configuration.
+    # A partial: `make_task` passes `files`, which Hydra would turn into a configuration.
     make: partial[Task] = build({**entry, "_partial_": True}, key)
     try:
         inspect.signature(make.func).bind(None, name, **make.keywords)
@@ -61,35 +64,40 @@ def maker(name: str, entry: Mapping[str, Any]) -> partial[Task]:
 
 
 def make_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Task:
-    """The task of one entry of `conf/tasks/`.
+    """Make the task of an entry of `conf/tasks/`.
 
     Args:
-        name: its key.
+        name: key of the entry.
         entry: `_target_` and arguments.
         files: SentEval's files.
 
     Raises:
-        UserError: as `maker`; its data are missing or malformed, or what is made is no task.
+        UserError: the entry is wrong, its data are missing or malformed, or the object is not a task.
     """
     task = maker(name, entry)(files, name)
     lacking = [part for part in ("name", "family", "in_average", "sentences", "score") if not hasattr(task, part)]
     if lacking:
         raise UserError(
-            f"tasks.{name}: {type(task).__name__} is no task, since it has no {lacking[0]} (docs/extending/task.md)."
+            f"tasks.{name}: {type(task).__name__} is not a task: it has no {lacking[0]} (docs/extending/task.md)."
         )
     if not isinstance(task.family, Family):
         raise UserError(
-            f"tasks.{name}: {type(task).__name__}.family is {task.family!r}, and must be STS or TRANSFER of "
-            "simcse_lit.families,\nor a Family of your own, which names its metric."
+            f"tasks.{name}: {type(task).__name__}.family is {task.family!r}. It must be STS or TRANSFER of "
+            "simcse_lit.families,\nor your own Family, which names its metric."
         )
     return task
 
 
 def scored_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> Task:
-    """The task of one entry, which encoders are to be scored on.
+    """Make a task and check that an encoder can have a score on it.
+
+    Args:
+        name: key of the entry.
+        entry: `_target_` and arguments.
+        files: SentEval's files.
 
     Raises:
-        UserError: as `make_task`, or no encoder could have a score on it.
+        UserError: the task cannot be made, or its gold scores are all equal.
     """
     task = make_task(name, entry, files)
     if isinstance(task, STSTask):
@@ -98,16 +106,16 @@ def scored_task(name: str, entry: Mapping[str, Any], files: SentEval | None) -> 
 
 
 def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
-    """The development task and the test tasks of a training run; bundled pairs where SentEval's files are nowhere.
+    """Load the development task and the test tasks of a training run; without SentEval's files, bundled pairs.
 
     Args:
-        config: the configuration.
-        chosen_on: name of the development task of a run that is continued. It stays, though SentEval's files may have come
-            since.
+        config: the configuration of the run.
+        chosen_on: name of the development task of a run that is resumed. It is used again, even if SentEval's files have
+            become available since.
 
     Raises:
-        UserError: a folder is given and a set is missing from it or malformed, the development task is no STS task, or that
-            of a continued run is no longer here.
+        UserError: a set is missing or malformed, the development task is not an STS task, or the development set of a
+            resumed run is no longer available.
     """
     files = SentEval(config.senteval)
     ((name, entry),) = config.dev.items()
@@ -127,54 +135,55 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
             origin, reason = "bundled pairs", error
     if reason:
         why = str(reason).partition("\n")[0]
-        log.warning("%s\nScored on bundled sentence pairs instead, not on the paper's STS sets.", why)
+        log.warning("%s\nScored on bundled sentence pairs, not on the paper's STS sets.", why)
     if not isinstance(dev, STSTask):
-        raise UserError(f"tasks@dev={name}: the best checkpoint is chosen by Spearman on pairs; choose an STS task.")
+        raise UserError(f"tasks@dev={name}: the best checkpoint is chosen by Spearman on pairs. Choose an STS task.")
     if chosen_on == BUNDLED_DEV:
         dev = bundled(None, BUNDLED_DEV, half="dev")
     elif chosen_on not in (None, dev.name):
         raise UserError(
-            f"resume: the run chose its best checkpoint on {chosen_on} so far, whose files are not here now.\n"
-            "Put them back: set SIMCSE_DATA or senteval.dir as they were."
+            f"resume: the run has chosen its best checkpoint on {chosen_on}, whose files were not found.\n"
+            "Set SIMCSE_DATA or senteval.dir as they were."
         )
     check_tables(list(test.values()))
     return Suite(dev, list(test.values()), origin)
 
 
 def check_tables(tasks: Sequence[Task]) -> None:
-    """Refuse tasks that tables could not tell apart.
+    """Check that the names of tasks, families and averages are unique, since tables are keyed by them.
 
     Raises:
-        UserError: two have one name, or a name is that of an average; or two families have one name or one average.
+        UserError: two tasks share a name, a task has the name of an average, or two different families share a name or an
+            average.
     """
     names: set[str] = set()
     by_name, by_average = dict[str, Family](), dict[str, Family]()
     for task in tasks:
         family = task.family
         if task.name in names:
-            raise UserError(f"tasks.{task.name}: two tasks have this name. Give one of them another.")
+            raise UserError(f"tasks.{task.name}: two tasks have this name. Rename one of them.")
         names.add(task.name)
         if (other := by_name.setdefault(family.name, family)) != family:
             raise UserError(
                 f"tasks.{task.name}: its family {family.name} ({family.metric}) differs from that of another task "
-                f"({other.metric}).\nTasks of one family have equal ones; give one of the families another name."
+                f"({other.metric}).\nTasks of one family need equal Family objects. Rename one of the families."
             )
         if family.average and (other := by_average.setdefault(family.average, family)) != family:
             raise UserError(
                 f"tasks.{task.name}: the families {other.name} and {family.name} both call their average {family.average}.\n"
-                "Give one of them another name: Family(average=...)."
+                "Rename one of them: Family(average=...)."
             )
     if taken := sorted(names & by_average.keys()):
-        raise UserError(f"tasks.{taken[0]}: this is the name of an average. Give the task another.")
+        raise UserError(f"tasks.{taken[0]}: this is the name of an average. Rename the task.")
 
 
 @dataclass(frozen=True)
 class MissingTask:
-    """A task that was asked for and could not be made: its family has no average.
+    """A requested task that could not be made. Its family therefore has no average.
 
     Args:
-        name: its key.
-        family: as of `Task`; None if its function does not say.
+        name: key of the entry.
+        family: family of the task; None if its function does not declare it.
     """
 
     name: str
@@ -183,7 +192,7 @@ class MissingTask:
 
 
 def missing_task(name: str, entry: Mapping[str, Any]) -> MissingTask:
-    """An entry's task without its data; its family is that of what its function says it returns."""
+    """Describe an entry whose data are missing. The family is read from the return annotation of its function."""
     make = maker(name, entry).func
     made = make if inspect.isclass(make) else inspect.signature(make).return_annotation
     family = getattr(made, "family", None)
@@ -191,20 +200,19 @@ def missing_task(name: str, entry: Mapping[str, Any]) -> MissingTask:
 
 
 def unique_sentences(tasks: Iterable[Task]) -> list[str]:
-    """Every sentence that the tasks need, once, in the order of first use."""
+    """List every sentence that the tasks need, once, in the order of first use."""
     return list(dict.fromkeys(sentence for task in tasks for sentence in task.sentences()))
 
 
 def averages(tasks: Sequence[Task | MissingTask], scores: Mapping[str, float]) -> dict[str, float]:
-    """Mean score of each family that has more than one task in its average and all of them scored.
+    """Compute the mean score of each family with more than one task in its average, if all of these have a score.
 
     Args:
-        tasks: all tasks asked for; a missing one of no known family counts in each.
-        scores: score by name, of those that could be scored.
+        tasks: all requested tasks. A missing task whose family is unknown counts in every family.
+        scores: scores of the tasks that could be scored, by name.
 
     Returns:
-        By the name of the average: "Avg." for STS and "Avg. transfer" for transfer, as the paper's tables 5 and E.1 end,
-        then those of other families.
+        Averages by name: "Avg." for STS (Table 5), "Avg. transfer" for transfer (Table E.1), then those of other families.
     """
     means = {}
     for family in dict.fromkeys([*PAPER, *(task.family for task in tasks if task.family)]):

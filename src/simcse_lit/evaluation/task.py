@@ -1,6 +1,6 @@
-"""What every evaluation task is: sentences to encode, and a score made from their vectors. A task's file adds one kind.
+"""The interface of an evaluation task: it lists the sentences to encode and computes a score from their vectors.
 
-`conf/tasks/` says which tasks there are: each entry names a function that makes the task from SentEval's files.
+`sts.py` and `transfer.py` hold the kinds of tasks. Each entry of `conf/tasks/` names a function that makes one task.
 """
 
 import math
@@ -19,13 +19,13 @@ Embed = Callable[[Sequence[str]], Tensor]
 
 @dataclass(frozen=True)
 class Result:
-    """What a task gives for one encoder. Every share and correlation is times 100.
+    """The result of one encoder on a task. Shares and correlations are multiplied by 100.
 
     Args:
-        score: the figure that stands in tables, by the metric of the task's family; higher is better.
-        metrics: everything else that belongs to the whole task, by name.
-        subsets: the same for each part of the task; empty for a task of one part.
-        cosine: for STS, cosine similarity of each pair, (pairs,); the bootstrap resamples it.
+        score: the number shown in tables, in the metric of the task's family; higher is better.
+        metrics: all other numbers of the whole task, by name.
+        subsets: metrics of each part of the task; empty for a task with one part.
+        cosine: for STS, the cosine similarity of each pair, (pairs,), for the bootstrap.
         gold: for STS, the human score of each pair, (pairs,).
     """
 
@@ -37,37 +37,45 @@ class Result:
 
 
 class Task(Protocol):
-    """A task of one family; tasks of a family share a table and an average."""
+    """A task. Tasks of the same family share a table, a metric and an average."""
 
     @property
     def name(self) -> str:
-        """As in the paper's tables."""
+        """Name of the task, the column in tables."""
 
     @property
     def family(self) -> Family:
-        """`STS` or `TRANSFER` of `simcse_lit.families`, or one of your own."""
+        """`STS` or `TRANSFER` of `simcse_lit.families`, or your own `Family`."""
 
     @property
     def in_average(self) -> bool:
-        """Whether the family's average takes it in; a development set stands beside."""
+        """Whether the family's average includes the task; false for a development set."""
 
     def sentences(self) -> Iterable[str]:
-        """Every sentence that has to be encoded, repeated as it stands."""
+        """Yield every sentence to encode. Duplicates may occur."""
 
     def score(self, embed: Embed) -> Result:
-        """The result for an encoder; `embed` gives the vectors of sentences in their order, (N, H) float32."""
+        """Compute the result of an encoder.
+
+        Args:
+            embed: maps N sentences to their vectors in the same order, (N, H) float32.
+        """
 
 
 def score(task: Task, embed: Embed) -> Result:
-    """A task's result for an encoder.
+    """Compute the result of an encoder on a task, and check that the score is finite.
+
+    Args:
+        task: what is scored.
+        embed: maps N sentences to their vectors, (N, H) float32.
 
     Raises:
-        UserError: as `task.score`, or the score that it gives is no finite number.
+        UserError: the score is not a finite number, or `task.score` raised it.
     """
     result = task.score(embed)
     if not math.isfinite(result.score):
         raise UserError(
-            f"tasks.{task.name}: its score is {result.score}, which is no number to compare or to choose by.\n"
-            "What the encoder gives, or what it is compared with, is constant or missing."
+            f"tasks.{task.name}: its score is {result.score}, which is not a finite number.\n"
+            "The encoder's vectors, or the values that they are compared with, are constant or missing."
         )
     return result

@@ -1,9 +1,16 @@
-"""Transfer: accuracy of a linear classifier on frozen sentence vectors. SimCSE appendix E, Table E.1; SentEval, Conneau and
-Kiela 2018. The files of `conf/tasks/` name one of the three loaders below.
+"""Transfer tasks: accuracy of a linear classifier on frozen sentence vectors. The files of `conf/tasks/` name the loaders.
 
-A task's sets say its protocol, as in SentEval: (train) is nested cross-validation, (train, test) chooses the penalty by
-cross-validation on train, (train, dev, test) chooses it on dev. Its examples say the features: the vector u of a sentence,
-or |u-v| and u*v of a pair. Shapes: N examples, H hidden, D features (H or 2H), P parts, F folds, R penalties.
+The sets of a task decide its protocol, as in SentEval:
+
+- train: nested cross-validation;
+- train, test: cross-validation on train chooses the penalty;
+- train, dev, test: dev chooses the penalty.
+
+The examples decide the features: the vector u of a sentence, or `|u - v|` and `u * v` of a pair.
+
+Shapes: N examples, H hidden, D features (H or 2H), P parts, F folds, R penalties.
+
+Source: SimCSE, appendix E and Table E.1; Conneau and Kiela 2018, SentEval.
 """
 
 import logging
@@ -28,12 +35,12 @@ from simcse_lit.families import TRANSFER, Family
 
 log = logging.getLogger(__name__)
 PROTOCOLS = (("train",), ("train", "test"), ("train", "dev", "test"))
-Example = tuple[tuple[str, ...], int]  # a sentence or two, and the class
+Example = tuple[tuple[str, ...], int]  # one or two sentences, and the class
 Places = np.ndarray  # rows of the features, as integers
 
 
 class Part(NamedTuple):
-    """What one classifier needs: `train`, (train, dev) pairs on which its penalty is chosen, and `test` for its score."""
+    """The rows for one classifier: `train`, (train, dev) pairs that choose its penalty, and `test` for its score."""
 
     train: Places
     inner: list[tuple[Places, Places]]
@@ -42,15 +49,15 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Classifier:
-    """Logistic regression with a squared penalty on the weights, and how the penalty is chosen.
+    """Logistic regression with an l2 penalty, and how the penalty is chosen.
 
     Args:
         l2: penalties to choose from, strongest first, on the scale of the mean loss: scikit-learn's C is 1 / (l2 N).
-        folds: of each cross-validation, outer and inner.
-        seed: shuffles the folds, and picks what is held out.
-        held_out: share of the training examples that the last fit leaves out where there is no dev set.
-        tol: steepest slope of the mean loss at which a fit is done.
-        max_iter: steps after which it ends anyway.
+        folds: number of folds of each cross-validation, outer and inner.
+        seed: shuffles the folds and chooses the examples that are held out.
+        held_out: share of the training examples that the last fit leaves out if there is no dev set.
+        tol: largest gradient of the mean loss at which a fit stops.
+        max_iter: largest number of steps of a fit.
     """
 
     l2: Sequence[float]
@@ -65,22 +72,39 @@ class Classifier:
             raise ValueError("classifier: needs 2 folds or more, penalties l2 above 0, and held_out from 0 to below 1.")
 
     def split(self, y_N: np.ndarray) -> list[tuple[Places, Places]]:
-        """(all other folds, fold) for each fold; every fold has the classes in equal shares."""
+        """Split into folds with equal shares of the classes.
+
+        Args:
+            y_N: classes, (N,).
+
+        Returns:
+            (rows of all other folds, rows of the fold) for each fold.
+        """
         folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         return list(folds.split(np.empty((len(y_N), 0)), y_N))
 
     def kept(self, train: Places) -> Places:
-        """The examples that the last fit sees, the same as in SentEval, whose classifier stops early by the others."""
+        """Select the examples of the last fit, as SentEval does. Its classifier stops early by means of the others."""
         shuffled = np.random.RandomState(self.seed).permutation(len(train))
         return train[shuffled[int(self.held_out * len(train)) :]]
 
     def choose(self, dev_R: np.ndarray) -> int:
-        """Place of the best accuracy in % to two decimals; of equals the weakest penalty. SentEval's validation.py."""
+        """Choose the penalty with the best accuracy.
+
+        Accuracies are compared in percent with two decimals. Of equal ones the weakest penalty wins, as in SentEval's
+        `validation.py`.
+
+        Args:
+            dev_R: accuracy of each penalty, (R,).
+
+        Returns:
+            The place of the penalty in `l2`.
+        """
         percent_R = np.round(100 * dev_R, 2)
         return max(range(len(self.l2)), key=lambda place: (percent_R[place], -self.l2[place]))
 
     def path(self, x_ND: np.ndarray, y_N: np.ndarray, l2: Sequence[float]) -> Iterator[LogisticRegression]:
-        """The classifier of each penalty, one object fitted again and again, each time from where it stands."""
+        """Yield the fitted classifier of each penalty: the same object each time, fitted from where it stands."""
         model = LogisticRegression(tol=self.tol, max_iter=self.max_iter, warm_start=True)
         for penalty in l2:
             yield model.set_params(C=1 / (penalty * len(y_N))).fit(x_ND, y_N)
@@ -91,9 +115,9 @@ class TransferTask:
     """A classification task.
 
     Args:
-        name: as in the paper's Table E.1.
-        sets: examples of train, or of train and test, or of train, dev and test.
-        classifier: what is trained on the vectors.
+        name: the column in tables.
+        sets: examples of train, of train and test, or of train, dev and test.
+        classifier: the classifier that is trained on the vectors.
     """
 
     name: str
@@ -103,29 +127,34 @@ class TransferTask:
     in_average: ClassVar[bool] = True
 
     def sentences(self) -> Iterator[str]:
-        """Every sentence of every set, repeated as it stands."""
+        """Yield every sentence of every set. Duplicates may occur."""
         for examples in self.sets.values():
             for texts, _ in examples:
                 yield from texts
 
     def score(self, embed: Embed) -> Result:
-        """Accuracy times 100, the mean over the outer folds if there are any; of pairs in two classes also F1 of the second.
+        """Compute the accuracy times 100, the mean over the outer folds if there are any.
+
+        For pairs in two classes, the F1 score of the second class is added.
+
+        Args:
+            embed: maps N sentences to their vectors, (N, H) float32.
 
         Raises:
-            UserError: all examples have the same features, from which nothing can be learned.
+            UserError: all examples have the same features.
 
-        Source: SentEval's validation.py. Its default classifier is this regression too, but under Adam and stopped early.
+        Source: SentEval's `validation.py`. Its classifier is the same regression, trained by Adam and stopped early.
         """
         examples = [example for part in self.sets.values() for example in part]
         features_ND = features([texts for texts, _ in examples], embed)
         if collapsed(features_ND):
             raise UserError(
-                f"tasks.{self.name}: no score, since the encoder gives all {len(examples):,} examples the same features.\n"
-                "A decoder's first token sees no other: it needs pooler=last_token or avg. Another encoder has collapsed\n"
-                "in training: lower optimizer.lr."
+                f"tasks.{self.name}: no score: the encoder gives all {len(examples):,} examples the same features.\n"
+                "For a decoder, use pooler=last_token or avg: its first token sees no other token. Any other encoder has\n"
+                "collapsed in training: lower optimizer.lr."
             )
         x_ND = features_ND.numpy()
-        x_ND = x_ND - x_ND.mean(0)  # changes no classifier, since the intercept is free, but fits are done in fewer steps
+        x_ND = x_ND - x_ND.mean(0)  # the intercept is free, so classifiers stay the same; fits need fewer steps
         y_N = np.array([label for _, label in examples])
         parts, l2 = self._parts(y_N), self.classifier.l2
 
@@ -138,8 +167,8 @@ class TransferTask:
             (predicted,) = (m.predict(x_ND[part.test]) for m in self.classifier.path(x_ND[train], y_N[train], [penalty]))
             return np.asarray(predicted)
 
-        # Threads share the features; each has one core, so that sums are the same on a machine with more of them. As many
-        # as torch has: OMP_NUM_THREADS gives each of several processes its part of the cores.
+        # Threads share the features. Each has one core, so that sums do not depend on the number of cores. There are as many
+        # threads as torch has: OMP_NUM_THREADS gives each of several processes its part of the cores.
         with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
             dev = list(pool.map(accuracies, (inner for part in parts for inner in part.inner)))
             dev_PR = np.array(dev).reshape(len(parts), -1, len(l2)).mean(1)
@@ -168,7 +197,17 @@ class TransferTask:
 
 
 def features(texts: Sequence[tuple[str, ...]], embed: Embed) -> Tensor:
-    """What the classifier sees: (N, H), vectors of sentences, or (N, 2H), |u-v| and u*v of pairs. SentEval's mrpc.py."""
+    """Compute the features of the classifier.
+
+    Args:
+        texts: N examples of one or two sentences each.
+        embed: maps sentences to their vectors.
+
+    Returns:
+        The vectors u of single sentences, (N, H), or `|u - v|` and `u * v` of pairs, (N, 2H).
+
+    Source: SentEval's `mrpc.py`.
+    """
     u_NH, *other = (embed(column) for column in zip(*texts, strict=True))
     return torch.cat([(u_NH - other[0]).abs(), u_NH * other[0]], dim=1) if other else u_NH
 
@@ -176,15 +215,15 @@ def features(texts: Sequence[tuple[str, ...]], embed: Embed) -> Tensor:
 def one_file_a_class(
     files: SentEval, name: str, *, classes: Sequence[str], encoding: str, examples: Mapping[str, int], classifier: Classifier
 ) -> TransferTask:
-    """MR, CR, SUBJ, MPQA: a single set, a file for each class, a sentence a line.
+    """Load MR, CR, SUBJ or MPQA: one set, with a file for each class and a sentence on each line.
 
     Args:
         files: SentEval's files.
         name: name of the task.
         classes: the file of each class, below SentEval's root.
         encoding: of the files.
-        examples: how many each set has in the paper's protocol; another number is announced.
-        classifier: what is trained on the vectors.
+        examples: number of examples of each set in the paper's protocol; another number gives a warning.
+        classifier: the classifier that is trained on the vectors.
 
     Raises:
         UserError: a file is missing or in another encoding, or there are too few examples.
@@ -206,19 +245,19 @@ def table(
     examples: Mapping[str, int],
     classifier: Classifier,
 ) -> TransferTask:
-    """SST2, MRPC: a file for each set, fields divided by tabs.
+    """Load SST2 or MRPC: a file for each set, with fields separated by tabs.
 
     Args:
         files: SentEval's files.
         name: name of the task.
         sets: the file of each set, below SentEval's root.
-        sentences: column of the sentence, from 0, or columns of the two sentences.
+        sentences: column of the sentence, from 0, or of the two sentences.
         label: column of the label.
         labels: every label, in the order of the classes.
         header: whether the first line names the columns.
         encoding: of the files.
-        examples: how many each set has in the paper's protocol; another number is announced.
-        classifier: what is trained on the vectors.
+        examples: number of examples of each set in the paper's protocol; another number gives a warning.
+        classifier: the classifier that is trained on the vectors.
 
     Raises:
         UserError: a file is missing or in another encoding, a row is malformed, or there are too few examples.
@@ -228,7 +267,7 @@ def table(
     def parse(line: str) -> tuple[str, ...]:
         fields = line.split("\t")
         if len(fields) < needed:
-            raise ValueError(f"{len(fields)} fields, expected {needed}, divided by tabs")
+            raise ValueError(f"{len(fields)} fields, expected {needed}, separated by tabs")
         return fields[label].strip(), *(fields[column] for column in sentences)
 
     return _task(name, _labelled(files, sets, parse, labels, encoding, header), labels, examples, classifier)
@@ -244,7 +283,7 @@ def questions(
     examples: Mapping[str, int],
     classifier: Classifier,
 ) -> TransferTask:
-    """TREC: a file for each set; in a line LABEL:finer, a space, and the question. Arguments and errors as for `table`."""
+    """Load TREC: a file for each set. A line is `LABEL:finer`, a space, and the question. For the arguments see `table`."""
 
     def parse(line: str) -> tuple[str, ...]:
         head, _, question = line.partition(" ")
@@ -263,16 +302,16 @@ def _labelled(
     encoding: str,
     header: bool,
 ) -> dict[str, list[Example]]:
-    """The examples of each file; `parse` gives label and sentences of a line, or a ValueError that says what is wrong."""
+    """Read the examples of each file. `parse` returns label and sentences of a line; its ValueError becomes a message."""
     classes = {label: place for place, label in enumerate(labels)}
 
     def example(path: str, number: int, line: str) -> Example:
         try:
             label, *texts = parse(line)
             if label not in classes:
-                raise ValueError(f"{label!r} is no label, expected one of {', '.join(labels)}")
+                raise ValueError(f"{label!r} is not a label, expected one of {', '.join(labels)}")
         except ValueError as error:
-            fix = "Fix the row, or fetch SentEval's file again (docs/how-to/offline.md says how)."
+            fix = "Fix the row, or download SentEval's file again (docs/how-to/offline.md)."
             raise UserError(f"{files.file(path)}, line {number}: {error}.\n{fix}") from error
         return tuple(texts), classes[label]
 
@@ -290,11 +329,11 @@ def _task(
     expected: Mapping[str, int],
     classifier: Classifier,
 ) -> TransferTask:
-    """The task of these examples, each set sorted as by SentEval, by number of words and class: the folds depend on it."""
+    """Make the task. Sort each set by words and class, as SentEval does: the folds depend on the order."""
     if tuple(sets) not in PROTOCOLS or set(sets) != set(expected):
         raise UserError(
-            f"tasks.{name}: has the sets {', '.join(sets)}, and examples of {', '.join(expected)}.\n"
-            "Both must be train, or train, test, or train, dev, test."
+            f"tasks.{name}: `sets` names {', '.join(sets)}, and `examples` names {', '.join(expected)}.\n"
+            "Both must be train; train, test; or train, dev, test."
         )
     for part, read in sets.items():
         if len(read) != expected[part]:
@@ -303,14 +342,14 @@ def _task(
                 *(name, f"{len(read):,}", part, f"{expected[part]:,}"),
             )
     if len(classes) < 2:
-        raise UserError(f"tasks.{name}: there is one class only, {', '.join(classes)}, so nothing to tell apart. Name two.")
+        raise UserError(f"tasks.{name}: there is one class only, {', '.join(classes)}. Name at least two.")
     counts = np.bincount([label for _, label in sets["train"]], minlength=len(classes))
     rarest, needed = int(counts.argmin()), 1 if "dev" in sets else classifier.folds
     if counts[rarest] < needed or not all(sets.values()):
         raise UserError(
-            f"tasks.{name}: needs {needed} training examples of each class and no empty set; "
-            f"one class has {counts[rarest]}. It is {classes[rarest]}.\n"
-            f"Fetch SentEval's files again (docs/how-to/offline.md says how), or lower tasks.{name}.classifier.folds."
+            f"tasks.{name}: needs {needed} training examples of each class and no empty set, "
+            f"but class {classes[rarest]} has {counts[rarest]}.\n"
+            f"Download SentEval's files again (docs/how-to/offline.md), or lower tasks.{name}.classifier.folds."
         )
 
     def ordered(read: list[Example]) -> list[Example]:
