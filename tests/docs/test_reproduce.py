@@ -46,7 +46,8 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def small_bert(attention: str = "eager", **changed: Any) -> BertModel:
     config = BertConfig(**{**SMALL, **changed})
     config._attn_implementation = attention
-    return BertModel(config, add_pooling_layer=False).train()
+    model: BertModel = BertModel(config, add_pooling_layer=False).train()
+    return model
 
 
 def test_the_page_of_costs_is_what_the_script_makes(
