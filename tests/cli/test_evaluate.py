@@ -317,22 +317,22 @@ def test_training_logs_what_evaluate_says_of_its_export(warm_cli: Cli, tmp_path:
     [
         (["checkpoint=null"], "checkpoint: has no value"),
         (["compare=[a]"], "compare: needs two encoders, not 1"),
-        (["compare=[a,a]"], "compare: a stands there twice"),
+        (["compare=[a,a]"], "compare: lists a twice"),
         (["checkpoint='nowhere/*/export'"], r"checkpoint: nowhere/\*/export: matches no path"),
         (["bootstrap.confidence=95"], "bootstrap.confidence=95"),
         (["bootstrap.samples=0", "compare=[a,b]"], "compare needs resamples"),
-        (["postprocess.dim=3"], "postprocess=none chooses no directions"),
+        (["postprocess.dim=3"], "postprocess=none does not select directions"),
         (["postprocess=center", "postprocess.fit_on=nowhere.txt"], "postprocess.fit_on: nowhere.txt: there is no such file"),
-        (["postprocess.fit_on=nowhere.txt"], "nothing is fitted with postprocess=none"),
+        (["postprocess.fit_on=nowhere.txt"], "postprocess=none fits nothing"),
         (
             ["postprocess.name=whitning"],
-            r"whitning: names no transform. Choose an option: .*whitening. Did you mean whitening",
+            r"whitning: has no transform. Choose an option: .*whitening. Did you mean whitening",
         ),
         (["device=gpu"], "device=gpu: not one of auto, cpu, cuda, mps"),
         (["tasks=[]"], "there is nothing to score"),
         (["max_length=2"], "max_length=2"),
         (["token_budget=0"], "token_budget=0"),
-        (["analyses=all", "tasks@analysed=[STS-B,STS12]"], "tasks@analysed: .* not on 2"),
+        (["analyses=all", "tasks@analysed=[STS-B,STS12]"], "tasks@analysed: .* not 2"),
     ],
 )
 def test_a_contradiction_is_answered_with_its_key(overrides: list[str], message: str) -> None:
@@ -358,7 +358,7 @@ def test_help_and_mistakes_of_evaluate_answer_without_torch(cli: Cli) -> None:
     assert "Did you mean tasks?" in wrong.stderr
     for arguments, message in (
         (["tasks=STS-C"], "tasks=STS-C: there is no such option. Did you mean STS-B?"),
-        (["tasks=MR,STS-C"], "tasks: there is no option STS-C. Did you mean STS-B?"),
+        (["tasks=MR,STS-C"], "tasks=STS-C: there is no such option. Did you mean STS-B?"),
         (["model=bert-base"], "model: evaluate has no such group."),
     ):
         answer = cli(*arguments, "checkpoint=x", command="evaluate")

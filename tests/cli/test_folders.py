@@ -198,7 +198,7 @@ def test_a_run_continues_from_a_moved_and_a_copied_folder_bit_for_bit(warm_cli: 
 def test_a_score_keeps_its_name_when_a_run_goes_on(warm_cli: Cli, stopped: Path, simcse_data: Path) -> None:
     refused(
         run(warm_cli, stopped, f"resume={stopped}", "~callbacks.signal", "tasks@dev=STS12", settings=()),
-        "dev", "another run",
+        "dev", "but is",
     )  # fmt: skip
     again = warm_cli(f"resume={stopped}/export", "~callbacks.signal", "tasks=samples", "evaluation.test=true",
                      env={"SIMCSE_DATA": str(simcse_data)})  # fmt: skip
@@ -365,7 +365,7 @@ def test_the_message_is_one_screen_and_can_be_copied(tmp_path: Path) -> None:
     (folder / folders.LAST).touch()
     with pytest.raises(UserError) as error:
         folders.check_free(folder, "hydra.run.dir", "train")
-    command = str(error.value).split("Continue it: ")[1].partition(". Use")[0]
+    command = str(error.value).split("Resume it: ")[1].partition(". Use")[0]
     shown = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines() == ["simcse-lit", "train", f"resume={folder}"]
     assert json.dumps(str(error.value)).count("\\n") <= 3

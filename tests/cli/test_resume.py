@@ -172,7 +172,7 @@ def test_another_run_is_not_continued(warm_cli: Cli, tmp_path: Path, undisturbed
     assert refused.returncode == 1
     assert "optimizer.lr was 0.0003" in refused.stderr and "hydra.run.dir=DIR" in refused.stderr
     missing = run(warm_cli, tmp_path / "run", f"resume={tmp_path / 'nowhere'}")
-    assert missing.returncode == 1 and "no run to continue" in missing.stderr
+    assert missing.returncode == 1 and "no run to resume" in missing.stderr
     elsewhere = run(warm_cli, tmp_path / "run", f"resume={folder}", f"hydra.run.dir={tmp_path / 'other'}", settings=())
     assert elsewhere.returncode == 1 and "in its own folder" in elsewhere.stderr
     assert outcome(folder) == reference

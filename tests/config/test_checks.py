@@ -266,21 +266,25 @@ COMBINATIONS: list[tuple[str, Values, list[str]]] = [
         ["trainer.extra.accumulate_grad_batches", "in-batch negatives", "trainer.micro_batch_size"],
     ),
     *[
-        ("unsup", {f"trainer.extra.{key}": 1}, [f"trainer.extra.{key}", "needs all", "trainer.max_steps", "tasks=samples"])
+        (
+            "unsup",
+            {f"trainer.extra.{key}": 1},
+            [f"trainer.extra.{key}", "needs its whole set", "trainer.max_steps", "tasks=samples"],
+        )
         for key in ("limit_val_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "num_sanity_val_steps")
     ],
     ("unsup", {"trainer.extra.max_epochs": 2}, ["trainer.extra.max_epochs", "trainer.max_epochs"]),
     *[
-        ("unsup", {f"trainer.extra.{key}": value}, [f"trainer.extra.{key}: is not for you to set", instead])
+        ("unsup", {f"trainer.extra.{key}": value}, [f"trainer.extra.{key}: simcse-lit sets this argument", instead])
         for key, value, instead in (
             ("callbacks", [], "+callbacks.mine._target_="),
             ("logger", False, "logger=csv"),
-            ("plugins", ["x"], "which a crash leaves whole"),
+            ("plugins", ["x"], "so that a crash cannot damage them"),
             ("default_root_dir", "elsewhere", "hydra.run.dir=DIR"),
             ("enable_checkpointing", False, "callbacks.checkpoint=null"),
             ("enable_progress_bar", False, "callbacks.progress=null"),
             ("barebones", True, "callbacks.NAME=null"),
-            ("use_distributed_sampler", True, "dealt out"),
+            ("use_distributed_sampler", True, "distributes the batches"),
             ("check_val_every_n_epoch", 1, "trainer.val_check_interval=STEPS"),
             ("reload_dataloaders_every_n_epochs", 1, "nothing to reload"),
         )
@@ -357,7 +361,7 @@ STREAM = {"data.streaming": True, "data.shuffle_buffer": 100, "data.drop_last": 
         ({"trainer.max_steps": -1}, ["trainer.max_steps: ", "no length"]),
         ({"data.shuffle_buffer": 0}, ["data.shuffle_buffer=0", "1 or more"]),
         ({"data.shuffle_buffer": None}, ["data.shuffle_buffer=None", "1 or more"]),
-        ({"data.drop_last": False}, ["data.drop_last=false", "Leave it true"]),
+        ({"data.drop_last": False}, ["data.drop_last=false", "Set it to true"]),
         ({"data.num_workers": 2}, ["data.num_workers=2", "1 or 0"]),
         ({"trainer.extra.limit_train_batches": 5}, ["trainer.extra.limit_train_batches", "trainer.max_steps"]),
         ({"data.streaming": False}, ["data.shuffle_buffer=100", "data=stream"]),

@@ -27,5 +27,5 @@ def test_a_package_that_cannot_be_used_is_warned_of_and_the_others_are_found(
     finally:
         config.extension_dirs.cache_clear()
     warned = [record.getMessage() for record in caplog.records]
-    assert len(warned) == 3 and all("its options are left out" in line for line in warned)
+    assert len(warned) == 3 and all("its configuration options are not loaded" in line for line in warned)
     assert any("torn_lab" in line and "is torn" in line for line in warned)

@@ -143,7 +143,7 @@ def test_code_that_a_download_names_is_refused_and_not_run(
     saved = {"simcse": config["simcse"] | {"model": {}, "adapter": {}}, "state_dict": {}}
     torch.save(saved, tmp_path / "planted.ckpt")
     for source in ("export", "planted.ckpt"):
-        with pytest.raises(UserError, match=r"names code to be run, _target_=os\.system\. Nothing of it was run"):
+        with pytest.raises(UserError, match=r"asks to run code: _target_=os\.system\. It was not run"):
             load_encoder(source, revision=None, pooler=None, projection=None)
     assert not (tmp_path / "PWNED").exists()
 
@@ -175,7 +175,7 @@ def test_a_head_for_training_alone_may_be_missing_where_its_vectors_are_used(tmp
         ({"name": "mine"}, "pooler.name=mine: not one of"),
         ({"name": "mine", "_target_": "torch.nn.Identity"}, r"pooler._target_=torch.nn.Identity: is no .*Pooler"),
         ({"name": "avg", "layers": 3}, "pooler.layers: Average takes no such argument"),
-        (node(Weighted), "pooler.layers: has no value, and Weighted needs one"),
+        (node(Weighted), "pooler.layers: has no value, but Weighted needs one"),
     ],
 )
 def test_a_wrong_node_is_told_with_its_key(given: dict[str, Any], message: str) -> None:

@@ -102,7 +102,7 @@ def test_an_adapter_that_is_not_merged_away_is_refused() -> None:
     ("config", "message"),
     [
         (own(kind="Dubling"), r"adapter\.method\._target_=.*Dubling: cannot be imported"),
-        (own(), r"adapter\.method\.factor: has no value, and Doubling needs one"),
+        (own(), r"adapter\.method\.factor: has no value, but Doubling needs one"),
         (own(factor=2.0, more=1), r"adapter\.method\.more: Doubling takes no such argument"),
         (own(kind="WithoutMerge"), r"WithoutMerge: has no add\(backbone\) and merge\(backbone\)"),
         (own(factor={"_target_": "builtins.float"}), r"adapter\.method\.factor\._target_: the arguments of an adapter are"),
@@ -168,7 +168,7 @@ def test_a_checkpoint_is_loaded_by_the_registered_name(brings: Brings, tmp_path:
         ),
         (
             {"name": "lora", "_target_": f"{__name__}.Doubling", "factor": 2.0},
-            r"last\.ckpt: names code to be run, _target_=.*Doubling\. Nothing of it was run",
+            r"last\.ckpt: asks to run code: _target_=.*Doubling\. It was not run",
         ),
     ],
 )

@@ -63,7 +63,7 @@ def test_each_format_is_its_files_name_and_names_its_function(name: str) -> None
 def test_int8_is_an_argument_of_onnx_alone() -> None:
     assert export_config("format=onnx", "int8=true").format["int8"] is True
     assert export_config("format=onnx").format["int8"] is False
-    with pytest.raises(UserError, match=r"^int8=true format=transformers: only format=onnx has it\.$"):
+    with pytest.raises(UserError, match=r"^int8=true format=transformers: only format=onnx supports int8\.$"):
         export_config("int8=true")
 
 
@@ -90,9 +90,12 @@ def test_a_function_of_ones_own_writes_the_folder_and_its_card_says_how_to_load_
     [
         ({"name": "x"}, r"format\._target_: has no value"),
         ({"_target_": f"{__name__}.no_such"}, r"format\._target_=.*no_such: cannot be imported"),
-        ({"_target_": f"{__name__}.write_nothing"}, r"format\.lines: has no value, and write_nothing needs one"),
+        ({"_target_": f"{__name__}.write_nothing"}, r"format\.lines: has no value, but write_nothing needs one"),
         ({"_target_": f"{__name__}.write_nothing", "line": 3}, r"format\.line: write_nothing takes no .* mean lines\?"),
-        ({"_target_": f"{__name__}.take_nothing"}, r"take_nothing: takes no loaded and no folder, and is called with"),
+        (
+            {"_target_": f"{__name__}.take_nothing"},
+            r"take_nothing: takes no argument loaded and no argument folder, but is called with",
+        ),
     ],
 )
 def test_a_format_that_cannot_be_written_is_named_before_the_model_is_loaded(node: dict[str, Any], message: str) -> None:

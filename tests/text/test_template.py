@@ -114,7 +114,7 @@ def test_texts_that_are_cut_or_blank_are_counted_without_the_template() -> None:
 
 def test_templates_that_cannot_be_are_named() -> None:
     for form in ("no place", "{text} and {text}"):
-        with pytest.raises(UserError, match=r"data\.template=.*: must be a text that holds \{text\} once"):
+        with pytest.raises(UserError, match=r"data\.template=.*: must be a text with \{text\} exactly once"):
             Template(form, bert())
     with pytest.raises(UserError, match=r"the tokenizer has no mask token"):
         Template(TEMPLATES[0], gpt())

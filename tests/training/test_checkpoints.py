@@ -103,7 +103,7 @@ def test_a_last_checkpoint_that_is_no_archive_any_more_names_the_best(folder: Pa
         steps_of(last)
     assert steps_of(best) == 2
     best.unlink()
-    with pytest.raises(UserError, match=r"No other checkpoint of the run is whole; start a new run in another folder"):
+    with pytest.raises(UserError, match=r"The run has no other intact checkpoint; start a new run in another folder"):
         steps_of(last)
 
 
@@ -119,11 +119,11 @@ def test_a_run_whose_best_weights_are_lost_is_not_continued(folder: Path, how: s
 
 
 def test_a_last_checkpoint_that_was_deleted_is_answered_with_the_best(folder: Path) -> None:
-    with pytest.raises(UserError, match=rf"holds no checkpoints/no-such\.ckpt\. Its last: resume={folder.parent}$"):
+    with pytest.raises(UserError, match=rf"no-such\.ckpt\. Use its last checkpoint: resume={folder.parent}$"):
         earlier_words([f"resume={folder}/no-such.ckpt"])
     (folder / "last.ckpt").unlink()
     best = folder / "best-step000002.ckpt"
-    with pytest.raises(UserError, match=rf"holds no checkpoints/last\.ckpt\.\nContinue .*: resume={best}$"):
+    with pytest.raises(UserError, match=rf"holds no checkpoints/last\.ckpt\.\nResume .*: resume={best}$"):
         earlier_words([f"resume={folder.parent}"])
     assert f"hydra.run.dir='{folder.parent}'" in earlier_words([f"resume={best}"])
 

@@ -108,13 +108,13 @@ def test_a_schedule_of_ones_own_is_given_the_optimiser_and_the_steps() -> None:
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        (of("Sawtooth"), r"optimizer\.schedule\.teeth: has no value, and Sawtooth needs one"),
+        (of("Sawtooth"), r"optimizer\.schedule\.teeth: has no value, but Sawtooth needs one"),
         (of("Sawtooth", teth=2), r"optimizer\.schedule\.teth: Sawtooth takes no such argument\. Did you mean teeth\?"),
         (of("Swatooth"), r"optimizer\.schedule\._target_=.*Swatooth: cannot be imported"),
         ("optimizer.schedule={teeth:2}", r"optimizer\.schedule\._target_: has no value"),
         (
             "optimizer.schedule={_target_:torch.optim.lr_scheduler.StepLR,step_size:3}",
-            r"StepLR: takes no steps and no warmup_steps, and is called with optimizer, steps, warmup_steps",
+            r"StepLR: takes no argument steps and no argument warmup_steps, but is called with optimizer, steps",
         ),
         (of("not_a_schedule"), r"not_a_schedule: makes no torch\.optim\.lr_scheduler\.LRScheduler, but a AdamW"),
         (of("Stumbling"), r"Stumbling: division by zero"),

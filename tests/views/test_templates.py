@@ -117,8 +117,8 @@ def test_a_model_that_takes_too_few_tokens_for_the_template_is_named(tmp_path: P
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("data.template=means", r"data\.template=means: must be a text that holds \{text\} once"),
-        ("data.template=['{text}']", r"data\.template: holds 1 texts for 2 views"),
+        ("data.template=means", r"data\.template=means: must be a text with \{text\} exactly once"),
+        ("data.template=['{text}']", r"data\.template: has 1 entries for 2 views"),
         ("data.template_in_length=true", r"data\.template_in_length=true: there is no template"),
         (FORMS["listed"][0].replace("{text}", "it"), r"data\.views\.0\.template=.*must be a text"),
     ],

@@ -125,7 +125,7 @@ def test_a_role_that_no_view_has_is_named() -> None:
 
 
 WRONG = [
-    ([("sent0", "anchor"), ("sent2", "positive")], r"data\.views\.1\.column=sent2: is none of .*Did you mean sent"),
+    ([("sent0", "anchor"), ("sent2", "positive")], r"data\.views\.1\.column=sent2: is not in .*Did you mean sent"),
     ([("sent0", "anchor"), ("sent1", "positiv")], r"data\.views\.1\.role=positiv: not one of .*Did you mean positive\?"),
     ([("sent0", "anchor"), ("sent1", "anchor")], r"data\.views: 2 anchors and 0 positives"),
     (
@@ -144,9 +144,9 @@ def test_views_that_cannot_be_are_named(views: list[tuple[str, str]], said: str)
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("augmentation=crop", r"data\.views augmentation=crop: .*makers stand in the views"),
+        ("augmentation=crop", r"data\.views augmentation=crop: .*each view has its makers"),
         ("loss.hard_negative_weight=1", r"loss\.hard_negative_weight=1\.0: there are no hard negatives"),
-        ("loss.encoders=2", r"loss\.encoders=2: the first view of data\.views"),
+        ("loss.encoders=2", r"loss\.encoders=2: the first encoder encodes the first view of data\.views"),
         ("data.next_sentences=1", r"data\.views data\.next_sentences"),
     ],
 )

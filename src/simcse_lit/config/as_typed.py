@@ -1,8 +1,8 @@
-"""What the words of a command line mean: texts, paths and lists of them are taken as they stand.
+"""Translates a command line into the words that Hydra must read, so that texts, paths and lists keep their meaning.
 
-Hydra reads every value by its own grammar, and OmegaConf then replaces `${...}` in it. The types of `schema.py` say which
-keys hold text, and the annotations of what a `_target_` names say it of its arguments; `for_hydra` quotes their values, so
-that both leave them alone. Other values are read as Hydra reads them.
+Hydra parses each value with its own grammar, and OmegaConf then replaces `${...}` in it. `for_hydra` quotes the values of
+keys that hold text, so that both leave them alone. The types of `schema.py` say which keys these are; for an argument of a
+`_target_`, its annotation does. All other values are left to Hydra's grammar.
 """
 
 import os
@@ -25,29 +25,29 @@ from hydra.utils import get_object
 from simcse_lit.config import CONF_DIR, extension_dirs
 from simcse_lit.config.schema import HOLDS, NUMBERS, SCHEMAS, SENTENCE, TEMPLATES, TEXTS
 
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # --help reads the file of every verb
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # fast, since --help reads every verb's file
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
-# Hydra's options that take a value as the next word.
+# Hydra's options whose value may be the next word.
 VALUED = re.compile(r"--(cfg|package|config-(path|name|dir))|-(c|p|cp|cn|cd)")
-SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)")  # what Hydra sweeps over, beside a,b
-TASKS = {"dev": "tasks", "analysed": "tasks"}  # keys that are filled from the group of another name
+SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)")  # Hydra's sweeps, besides a,b
+TASKS = {"dev": "tasks", "analysed": "tasks"}  # keys filled from a group with another name
 UNREADABLE = object()
 IN_QUOTES = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-PART = re.compile(rf"\s*(?:{IN_QUOTES}|\[[^\]]*\])\s*(?=,|$)|[^,]*")  # of a list: up to a comma outside quotes and brackets
+PART = re.compile(rf"\s*(?:{IN_QUOTES}|\[[^\]]*\])\s*(?=,|$)|[^,]*")  # ends at a comma outside quotes and brackets
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a key holds.
+    """The kind of value that a key holds.
 
     Args:
-        listed: it may be a list.
-        text: its values, or those of the list, are text.
-        bare: one value is no list of one.
-        optional: `null` is no text.
-        whole: a value without brackets is one text, whatever commas it holds.
-        sentence: quotes around a value are part of it.
-        interpolates: `${...}` in a value is OmegaConf's.
+        listed: true if it may be a list.
+        text: true if its values, or the values of its list, are text.
+        bare: true if a single value stays a value instead of becoming a list of one.
+        optional: true if `null` means none and not the text "null".
+        whole: true if a value without brackets is one text, including its commas.
+        sentence: true if quotes around a value are part of it.
+        interpolates: true if OmegaConf replaces `${...}` in a value.
     """
 
     listed: bool = False
@@ -60,12 +60,12 @@ class Kind:
 
 
 def escaped(text: str) -> str:
-    r"""Text in which OmegaConf finds nothing to replace: `${` becomes `\${`."""
+    r"""Escape a text so that OmegaConf replaces nothing in it: `${` becomes `\${`."""
     return re.sub(r"(\\*)\$\{", lambda found: rf"{found[1] * 2}\${{", text)
 
 
 def literal(node: Any) -> Any:
-    """A configuration as plain containers, for `hydra.utils.instantiate`, with every text `escaped`."""
+    """Return a configuration as plain containers for `hydra.utils.instantiate`, with every text `escaped`."""
     if isinstance(node, Mapping):
         return {key: literal(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -74,30 +74,36 @@ def literal(node: Any) -> Any:
 
 
 def quoted(text: str) -> str:
-    """Text as Hydra's command line takes it, whatever it holds."""
+    """Quote any text for Hydra's command line."""
     return QuotedString(text=text, quote=Quote.single).with_quotes()
 
 
 def unquoted(text: str) -> str:
-    """Text without the quotes that Hydra teaches to put around it."""
+    """Remove the quotes that Hydra's grammar asks for around a text."""
     return str(_read_by_hydra(text)) if re.fullmatch(IN_QUOTES, text) else text
 
 
 def key_of(word: str) -> str:
-    """The key that a word of a command line gives a value to, or the option."""
+    """Return the key, or the option, of a word of a command line."""
     return word.partition("=")[0].lstrip("+~")
 
 
 def for_hydra(verb: str, arguments: Sequence[str], earlier: Sequence[str] = ()) -> list[str]:
-    """The command line that means to Hydra what a user typed.
+    """Translate a command line as typed into one that means the same to Hydra.
 
-    In a multirun a comma separates values that are swept; elsewhere it separates the values of a key that holds a list. It
-    separates nothing inside quotes, nor inside a path that is there.
+    In a multirun a comma separates the values of a sweep; otherwise it separates the values of a key that holds a list. A
+    comma inside quotes, or inside a path that exists, separates nothing.
 
     Args:
-        verb: whose configuration is composed.
-        arguments: as typed.
-        earlier: words for Hydra already, over which those typed win: of a run that is continued.
+        verb: verb whose configuration is composed.
+        arguments: words as typed.
+        earlier: translated words of a run that is resumed; typed words override them.
+
+    Returns:
+        Options first, then overrides.
+
+    Example:
+        `for_hydra("search", ["query=a man, a guitar"])` gives `["query='a man, a guitar'"]`.
     """
     swept = bool(MULTIRUN & set(arguments))
     known, grouped = {**kinds(SCHEMAS[verb]), **_of_hydra()}, groups(verb)
@@ -112,9 +118,9 @@ def for_hydra(verb: str, arguments: Sequence[str], earlier: Sequence[str] = ()) 
         else:
             name = key.lstrip("+")
             if name in ("hydra.run.dir", "hydra.sweep.dir"):
-                value = os.path.expanduser(unquoted(value))  # noqa: PTH111  # Path would raise for nobody's name
+                value = os.path.expanduser(unquoted(value))  # noqa: PTH111  # Path raises for ~NAME of no user
             if key == f"+{name}" and (name in known or name in grouped):
-                key = name  # it is there already, and Hydra would refuse to add it
+                key = name  # Hydra refuses to add a key that exists
             if kind := known.get(name):
                 value = _value(value, kind, swept and not name.startswith("hydra."))  # Hydra's own keys are never swept
             elif name.partition("@")[0] in grouped:
@@ -124,11 +130,11 @@ def for_hydra(verb: str, arguments: Sequence[str], earlier: Sequence[str] = ()) 
             else:
                 value = _untyped(value, swept)
             words.append(f"{key}={value}")
-    return [*options, *words]  # argparse, which Hydra reads them with, takes no words behind options that follow words
+    return [*options, *words]  # Hydra's argparse wants all options first
 
 
 def kinds(schema: type, prefix: str = "") -> dict[str, Kind]:
-    """The keys of a schema that hold text or lists, dotted, and what each holds."""
+    """Map the dotted keys of a schema that hold text or lists to what each holds."""
     found: dict[str, Kind] = {}
     types = get_type_hints(schema)
     for field in fields(schema):
@@ -147,21 +153,21 @@ def kinds(schema: type, prefix: str = "") -> dict[str, Kind]:
             found[key] = Kind(listed=True, optional=True)
         elif holds == TEMPLATES:
             found[key] = Kind(listed=True, optional=True, whole=True)
-        elif holds == NUMBERS or held == dict[str, Any]:  # a group of such a key may have several options
+        elif holds == NUMBERS or held == dict[str, Any]:  # such a group may have several options
             found[key] = Kind(listed=True, text=False)
     return found
 
 
 @cache
 def groups(verb: str) -> set[str]:
-    """The groups in the defaults list of `conf/VERB.yaml`."""
+    """Return the groups in the defaults list of `conf/VERB.yaml`."""
     entries = yaml.load((CONF_DIR / f"{verb}.yaml").read_text(encoding="utf-8"), Loader=YAML)["defaults"]
     keys = [str(next(iter(entry))) for entry in entries if not isinstance(entry, str)]
     return {key.removeprefix("optional ").removeprefix("override ").partition("@")[0].partition("/")[0] for key in keys}
 
 
 def _of_hydra() -> dict[str, Kind]:
-    """Hydra's own keys that hold text; a run folder's name is made from others: `hydra.run.dir=runs/${seed}`."""
+    """Return Hydra's keys that hold text. Names of run folders may interpolate: `hydra.run.dir=runs/${seed}`."""
     keys = ("run.dir", "sweep.dir", "sweep.subdir", "job.name", "output_subdir")
     texts = {f"hydra.{key}": Kind(optional=True, interpolates=True) for key in keys}
     return {**texts, "hydra.searchpath": Kind(listed=True, bare=False, interpolates=True)}
@@ -196,14 +202,14 @@ def _text(value: str, kind: Kind) -> str:
 
 
 def parts(value: str) -> list[str]:
-    """Split at commas, but not inside quotes or brackets, nor inside a path that is there.
+    """Split at commas, except inside quotes, brackets, or a path that exists.
 
-    A path is there too if the comma is in the name of its folder and that folder is there.
+    A path also counts as existing if the comma is in the name of its folder and that folder exists.
     """
     found, start = list[str](), 0
     while start <= len(value):
         part = PART.match(value, start)
-        assert part is not None  # it matches nothing, too
+        assert part is not None  # it also matches the empty string
         found.append(part[0])
         start = part.end() + 1
     joined = list[str]()
@@ -219,19 +225,21 @@ def _is_there(path: str) -> bool:
     places = [path, folder] if "," in folder else [path]
     try:
         return any(Path(place.strip()).expanduser().exists() or _matches(place.strip()) for place in places)
-    except (OSError, ValueError, RuntimeError):  # too long for a name, a zero byte, ~ and nobody's name
+    except (OSError, ValueError, RuntimeError):  # name too long, null byte, ~NAME of no user
         return False
 
 
 def _matches(pattern: str) -> bool:
-    return any(character in pattern for character in "*?[") and bool(glob(pattern))  # noqa: PTH207  # takes no absolute one
+    return any(character in pattern for character in "*?[") and bool(glob(pattern))  # noqa: PTH207  # Path.glob takes no absolute pattern
 
 
 def _argument(verb: str, key: str, value: str, words: Sequence[str]) -> Kind | None:
-    """What `logger.NAME.ARGUMENT` and its like hold, by the annotation of that argument of what `_target_` names. None: that
-    is not known, or the value is the same text either way.
+    """Return what `logger.NAME.ARGUMENT` and the like hold, by the annotation of the argument.
 
-    What `_target_` names is imported, so this is looked up only for a value that Hydra takes for a number or a truth value.
+    This imports the `_target_`, so only values that Hydra reads as a number or a boolean are looked up.
+
+    Returns:
+        None if the kind is not known or makes no difference.
     """
     entry, _, argument = key.rpartition(".")
     group, _, name = entry.partition(".")
@@ -241,7 +249,7 @@ def _argument(verb: str, key: str, value: str, words: Sequence[str]) -> Kind | N
         return None
     try:
         annotation = signature(get_object(_target(group, name, words))).parameters[argument].annotation
-    except Exception:  # whatever importing it raises, and what is missing, is said when it is used
+    except Exception:  # reported when the class is built
         return None
     union = get_origin(annotation) in (Union, UnionType)
     held = set(get_args(annotation) if union else (annotation,))
@@ -252,10 +260,10 @@ def _argument(verb: str, key: str, value: str, words: Sequence[str]) -> Kind | N
 
 
 def _target(group: str, name: str, words: Sequence[str]) -> str:
-    """The `_target_` of an entry: as typed, or as a file of configuration says.
+    """Return the `_target_` of an entry, from the command line or else from a configuration file.
 
     Raises:
-        KeyError: nobody says it.
+        KeyError: neither has it.
     """
     found = {key_of(word): unquoted(word.partition("=")[2]) for word in words}
     if target := found.get(f"{group}.{name}._target_"):
@@ -276,13 +284,13 @@ def _config_dirs(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _option(value: str) -> str:
-    """The option of a group: a name, or several in brackets, or null."""
+    """Translate the option of a group: a name, several names in brackets, or null."""
     read = _read_by_hydra(value)
     return value if read is None or isinstance(read, (str, list, Sweep)) else quoted(value)
 
 
 def _untyped(value: str, swept: bool) -> str:
-    """The value of a key of no known type: as it stands if Hydra can read it, else as text."""
+    """Translate the value of a key of unknown type: unchanged if Hydra can read it, otherwise quoted as text."""
     if _read_by_hydra(value) is not UNREADABLE:
         return value
     return ",".join(map(quoted, parts(value))) if swept else quoted(value)

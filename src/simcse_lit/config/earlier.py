@@ -1,4 +1,4 @@
-"""The configuration that a run folder holds, as this version would have written it."""
+"""Reads the configuration of a run folder, written by this or an earlier version, in this version's form."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -18,21 +18,21 @@ from simcse_lit.config.moved import targets_now
 from simcse_lit.config.schema import TrainConfig
 from simcse_lit.errors import UserError
 
-AVERAGES = {"pooler=avg", "pooler=avg_first_last", "pooler=avg_top2"}  # in version 0.1 they kept the loss's projection
+AVERAGES = {"pooler=avg", "pooler=avg_first_last", "pooler=avg_top2"}  # version 0.1 kept the loss's projection with them
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read `config.yaml` of a training's run folder.
+    """Read `config.yaml` of a training run.
 
-    A `_target_` by an old path gets its path of today. A key that is younger than the run gets the default that it has
-    beside the run's own overrides.
+    A `_target_` with an old path gets its present path. A key that the run's version did not have gets its default under the
+    run's overrides.
 
     Raises:
-        UserError: there is no such file, or it cannot be read.
+        UserError: the file is missing or cannot be read.
     """
     config = targets_now(read_yaml(folder / "config.yaml"))
     if not config or not isinstance(config, dict):
-        raise UserError(f"{folder / 'config.yaml'}: cannot be read: it holds no keys.")
+        raise UserError(f"{folder / 'config.yaml'}: cannot be read: the file has no keys.")
     younger = [key for key in (*typed_keys(), *_options_of_terms(config)) if not _holds(config, key)]
     if younger:
         for key, value in _defaults(folder, younger).items():
@@ -41,9 +41,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """Read what a run was started with, as it is said today.
+    """Read the overrides of a run, in this version's form.
 
-    Old paths are replaced. The poolers of `AVERAGES` now select `projection=none`, so the run's own projection is named.
+    Old paths are replaced. The poolers of `AVERAGES` now select `projection=none`, so the run's projection is added.
 
     Raises:
         UserError: the file is missing or cannot be read.
@@ -51,7 +51,7 @@ def read_overrides(folder: Path) -> list[str]:
     path = folder / ".hydra" / "overrides.yaml"
     overrides = read_yaml(path)
     if not isinstance(overrides, list):
-        raise UserError(f"{path}: cannot be read: it holds no list of what was typed ([] if nothing was).")
+        raise UserError(f"{path}: cannot be read: expected a list of overrides, [] if there were none.")
     words = (str(override).partition("=") for override in overrides)
     now = [f"{key}{equals}{targets_now({'_target_': value})['_target_']}" for key, equals, value in words]
     if not AVERAGES.isdisjoint(now) and not any(word.startswith(("projection=", "projection.")) for word in now):
@@ -61,10 +61,10 @@ def read_overrides(folder: Path) -> list[str]:
 
 
 def compose(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose `conf/VERB.yaml`, inside of a job too.
+    """Compose `conf/VERB.yaml`; works inside a Hydra job too.
 
     Raises:
-        HydraException: it does not compose.
+        HydraException: the configuration does not compose.
     """
     schema.register()
     resolvers.register()
@@ -75,7 +75,7 @@ def compose(verb: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a file of a run folder as it stands, `${...}` included.
+    """Read a YAML file of a run folder without resolving `${...}`.
 
     Raises:
         UserError: the file is missing or cannot be read.
@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _defaults(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """What keys default to beside a run's overrides; those that have no value are left out."""
+    """Return the defaults of keys under a run's overrides, without keys that have no value."""
     try:
         composed = compose("train", [*read_overrides(folder), "run_dir=unused"])
         found = {key: OmegaConf.select(composed, key) for key in keys if not OmegaConf.is_missing(composed, key)}
@@ -95,12 +95,12 @@ def _defaults(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
             key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in found.items()
         }
-    except (UserError, HydraException, OmegaConfBaseException):  # made with files that are not here
+    except (UserError, HydraException, OmegaConfBaseException):  # the run used configuration files that are missing here
         return {}
 
 
 def typed_keys(schema_of: type = TrainConfig, prefix: str = "") -> Iterator[str]:
-    """Yield every dotted key of a schema that has a type of its own."""
+    """Yield every dotted leaf key of a schema."""
     types = get_type_hints(schema_of)
     for field in fields(schema_of):
         if is_dataclass(types[field.name]):
@@ -111,13 +111,13 @@ def typed_keys(schema_of: type = TrainConfig, prefix: str = "") -> Iterator[str]
 
 @cache
 def _our_terms() -> dict[str, dict[str, Any]]:
-    """The terms of every loss, as their file says them."""
+    """Return the loss terms of `conf/loss/default.yaml`."""
     terms: dict[str, dict[str, Any]] = read_yaml(CONF_DIR / "loss" / "default.yaml")["terms"]
     return terms
 
 
 def _options_of_terms(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the options that our terms have, of those terms that a run has too."""
+    """Yield the options of our loss terms that a run also has."""
     for name, ours in _our_terms().items():
         target = f"loss.terms.{name}._target_"
         if _holds(config, target) and config["loss"]["terms"][name]["_target_"] == ours["_target_"]:

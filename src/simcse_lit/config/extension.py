@@ -1,4 +1,4 @@
-"""Builds what a node of the configuration names by `_target_`: a class or function of simcse-lit or of anyone else."""
+"""Builds the class or function that a configuration node names in `_target_`, from simcse-lit or any other package."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import Parameter, signature
@@ -14,17 +14,17 @@ OF_HYDRA = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
 def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
-    """Call what `node` names by `_target_` with its other keys as arguments; nodes inside it are built first.
+    """Call the `_target_` of `node` with its other keys as arguments, after building the nodes inside it.
 
-    Lists and groups arrive as Python's, not OmegaConf's, unless a node says otherwise by `_convert_`.
+    Lists and groups are passed as Python containers, unless a node sets `_convert_`.
 
     Args:
-        node: of a configuration whose interpolations are resolved.
-        key: dotted, where the node stands, for messages.
-        more: further arguments, which are no part of the configuration.
+        node: part of a configuration whose interpolations are resolved.
+        key: dotted key of the node, for messages.
+        more: further arguments that are not in the configuration.
 
     Raises:
-        UserError: there is no such class or function, or it does not take these arguments.
+        UserError: the class or function does not exist, or does not take these arguments.
     """
     _check_named(node, key)
     _check(node, key, more)
@@ -32,15 +32,15 @@ def build(node: Mapping[str, Any], key: str, **more: Any) -> Any:
 
 
 def prepare(node: Mapping[str, Any], key: str, given: Sequence[str]) -> Callable[..., Any]:
-    """What `node` names by `_target_`, to be called later with the arguments `given` beside its other keys.
+    """Return the `_target_` of `node` with its other keys bound, to be called later with the arguments `given`.
 
     Args:
-        node: as for `build`.
-        key: dotted, where the node stands, for messages.
-        given: the names of arguments that are no part of the configuration.
+        node: part of a configuration whose interpolations are resolved.
+        key: dotted key of the node, for messages.
+        given: names of the arguments that the later call adds.
 
     Raises:
-        UserError: as `build`, or it does not take what it is given.
+        UserError: the class or function does not exist, or does not take these arguments.
     """
     _check_named(node, key)
     _check(node, key, given)
@@ -51,8 +51,8 @@ def prepare(node: Mapping[str, Any], key: str, given: Sequence[str]) -> Callable
         names |= set(given)
     if lacks := [name for name in given if name not in names]:
         raise UserError(
-            f"{key}._target_={target}: takes no {' and no '.join(lacks)}, and is called with {', '.join(given)}.\n"
-            "Wrap it in a function that takes them."
+            f"{key}._target_={target}: takes no argument {' and no argument '.join(lacks)}, but is called with "
+            f"{', '.join(given)}.\nWrap it in a function that takes them."
         )
     return cast(Callable[..., Any], _instantiated({**node, "_partial_": True}, key))
 
@@ -75,7 +75,7 @@ def _check_named(node: Mapping[str, Any], key: str) -> None:
 
 
 def _check(node: Any, key: str, more: Collection[str]) -> None:
-    """Look at every `_target_` of a node, and at the names of its arguments."""
+    """Check that every `_target_` of a node can be imported and takes the given arguments."""
     if not isinstance(node, Mapping):
         return
     for name, value in node.items():
@@ -85,7 +85,7 @@ def _check(node: Any, key: str, more: Collection[str]) -> None:
     target = str(node["_target_"])
     try:
         parameters = signature(get_object(target)).parameters
-    except Exception as error:  # whatever importing another's module raises
+    except Exception as error:  # importing another module may raise anything
         raise UserError(f"{key}._target_={target}: cannot be imported: {error.__cause__ or error}") from error
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
@@ -99,4 +99,4 @@ def _check(node: Any, key: str, more: Collection[str]) -> None:
     needed = [name for name in taken if parameters[name].default is Parameter.empty and name not in node]
     needed = [name for name in needed if parameters[name].kind is not Parameter.VAR_POSITIONAL]
     if needed and not node.get("_partial_") and "_args_" not in node:
-        raise UserError(f"{key}.{needed[0]}: has no value, and {target.rpartition('.')[2]} needs one.")
+        raise UserError(f"{key}.{needed[0]}: has no value, but {target.rpartition('.')[2]} needs one.")

@@ -1,6 +1,6 @@
-"""Whose folder this is: what a folder holds already, and whether a verb may write there.
+"""Checks what a folder already holds, and whether a verb may write there.
 
-Every verb asks `check_free` before it writes anything. Continuing a run is asked of `resume.py`.
+Every verb calls `check_free` before it writes. Resuming a run is decided in `resume.py`.
 """
 
 import itertools
@@ -12,23 +12,23 @@ import yaml
 from simcse_lit.errors import UserError
 from simcse_lit.scores import dev_score, read_scores
 
-LAST = Path("checkpoints", "last.ckpt")  # where callbacks.last of conf/ keeps it, in the run folder
+LAST = Path("checkpoints", "last.ckpt")  # where callbacks.last of conf/ writes it, below the run folder
 OVERRIDES = Path(".hydra", "overrides.yaml")
 INDEX, RESULTS, WEIGHTS = "index.json", "results.json", "model.safetensors"
-# What a verb writes over in its folder. Where the verb has left no record of itself, such files are the user's own.
+# Files that a verb overwrites. In a folder without a record of the verb they belong to the user.
 WRITES = {
     "train": ("config.yaml", "environment.json", "metrics.csv", "export", "checkpoints"),
     "evaluate": ("config.yaml", "environment.json", "results.csv", "table.md", "table.tex"),
     "report": ("report.html", "report.md", "report.tex", "results.csv", "figures"),
 }
-# What a training leaves that has kept nothing yet. The next one in this folder must not take it for its own.
+# Left by a training that saved nothing; the next training in the folder must not use them.
 LEFTOVERS = ("scores.json", "metrics.csv", "error.txt", "nonfinite_batch.json", "checkpoints/.*.partial")
 
 
 def holding(folder: Path) -> tuple[str, str] | None:
-    """What a folder holds that would be lost if it were written to, and how to go on with it; None if it is free.
+    """Return what a folder holds that writing to it would destroy, and how to continue; None if it is free.
 
-    A training that has kept nothing yet, neither a checkpoint nor a score, leaves its folder free.
+    A training that has saved neither a checkpoint nor a score leaves its folder free.
     """
     if (folder / INDEX).is_file():
         return "an index", f"Add to it: simcse-lit index {shlex.quote(f'folder={folder}')} add=FILE."
@@ -36,42 +36,42 @@ def holding(folder: Path) -> tuple[str, str] | None:
         return "the results of an evaluation", ""
     if finished := _finished(folder):
         return f"a finished training ({finished})", f"Look at it: simcse-lit report {shlex.quote(str(folder))}."
-    if kept := sorted(folder.glob("checkpoints/*.ckpt")):  # the best sorts before the last
+    if kept := sorted(folder.glob("checkpoints/*.ckpt")):  # "best-..." sorts before "last"
         from_here = folder if (folder / LAST).is_file() else kept[-1]
-        return "a training that was stopped", f"Continue it: simcse-lit train {shlex.quote(f'resume={from_here}')}."
+        return "a training that was stopped", f"Resume it: simcse-lit train {shlex.quote(f'resume={from_here}')}."
     if (folder / WEIGHTS).is_file():
         return "a model", ""
     return None
 
 
 def check_free(folder: Path, key: str, verb: str) -> None:
-    """See that nothing is lost when a verb writes to a folder.
+    """Refuse to write to a folder if that would destroy something.
 
     Args:
-        folder: where it would write.
-        key: the configuration key that names the folder, for messages.
-        verb: that would write.
+        folder: folder to write to.
+        key: configuration key that names the folder, for messages.
+        verb: verb that writes.
 
     Raises:
-        UserError: the folder holds what a verb wrote, is the run folder of another verb, or holds files of the user's by
-            names that would be written over.
+        UserError: the folder holds the output of a verb, is the run folder of another verb, or holds files of the user whose
+            names the verb would overwrite.
     """
     held, other = holding(folder), verb_of(folder)
     theirs = [name for name in WRITES.get(verb, ()) if (folder / name).exists()]
     if held is None and other not in (None, verb):
         held = f"a run of {other}", ""
     if held is None and theirs and other is None and not (verb == "report" and _is_report(folder)):
-        held = theirs[0], f"It is no file of {verb}'s, and would be written over."
+        held = theirs[0], f"{verb} did not write it and would overwrite it."
     if held:
         what, way_on = held
-        raise UserError(f"{key}={folder}: holds {what} already.\n{way_on and f'{way_on} '}Use another folder: {key}=DIR")
+        raise UserError(f"{key}={folder}: already holds {what}.\n{way_on and f'{way_on} '}Use another folder: {key}=DIR")
 
 
 def claim(folder: Path) -> Path:
-    """Make a new folder, with -2, -3 ... behind its name if it is there, even if others do the same at this moment.
+    """Create a new folder, with -2, -3, ... after its name if it exists. Safe against concurrent callers.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
@@ -81,11 +81,11 @@ def claim(folder: Path) -> Path:
         except FileExistsError:
             continue
         return path
-    raise AssertionError  # count does not end
+    raise AssertionError  # unreachable: count is infinite
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a training left that had kept nothing yet, so that nothing of it is taken for the next one's."""
+    """Remove what a training left that had saved nothing, so that the next one does not use it."""
     if (folder / OVERRIDES).is_file():
         for pattern in LEFTOVERS:
             for path in folder.glob(pattern):
@@ -93,7 +93,7 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def verb_of(folder: Path) -> str | None:
-    """The verb whose run folder this is, by Hydra's record; None if it is none."""
+    """Return the verb whose run folder this is, or None."""
     try:
         hydra = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8"))["hydra"]
         return str(hydra["job"]["config_name"])
@@ -102,13 +102,13 @@ def verb_of(folder: Path) -> str | None:
 
 
 def _is_report(folder: Path) -> bool:
-    """Whether `report` has written to a folder: its page names its maker."""
+    """Whether `report` wrote to a folder."""
     page = folder / "report.html"
     return page.is_file() and "simcse_lit" in page.read_text(encoding="utf-8", errors="replace")
 
 
 def _finished(folder: Path) -> str | None:
-    """The score of a training that ended well; None if it did not."""
+    """Return the score of a finished training, or None."""
     try:
         after = read_scores(folder).get("after")
     except UserError:

@@ -1,7 +1,7 @@
-"""Turns the errors of Hydra, of OmegaConf and of the file system into one screen for a person.
+"""Translates the errors of Hydra, OmegaConf and the file system into one screen for the user.
 
-Where the kind of an error does not say enough, its English is matched: all of it here, by the names below.
-`tests/config/test_hydra_words.py` provokes each, and fails when a new version words it in another way.
+Where an error's type is not specific enough, its English text is matched, only in this file and by the names below.
+`tests/config/test_hydra_words.py` provokes each error and fails when a new version words it differently.
 """
 
 import errno
@@ -30,35 +30,35 @@ OPTIONS_OF = re.compile(r"Available options in '(.+)'")
 NO_HOME = "Could not determine home directory"  # pathlib, of ~ and ~NAME
 LINK_TO_ITSELF = re.compile(r"Symlink loop from '(.*)'")  # pathlib
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# What a file system refuses for reasons that only the user can mend.
+# Errors of the file system that only the user can fix.
 REFUSED = {
     *(*FULL, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 }
-NO_OPTION_OF_A_LIST = re.compile(r"Could not load '(\w+)/([^/']+)'")  # one of GROUP=[a,b]; Hydra lists no options then
-IN_A_WORKER = f"{UserError.__module__}.UserError: "  # a data loader's worker puts its stack before our message
+NO_OPTION_OF_A_LIST = re.compile(r"Could not load '(\w+)/([^/']+)'")  # one of GROUP=[a,b]; Hydra does not list the options
+IN_A_WORKER = f"{UserError.__module__}.UserError: "  # a data loader's worker prepends its stack trace
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def explain(error: Exception, verb: str) -> str | None:
-    """The message for a person, or None when the error is not one that the user can mend.
+    """Return the message for the user, or None if the user cannot fix the error.
 
     Args:
         error: raised while composing or running.
-        verb: whose configuration was composed.
+        verb: verb whose configuration was composed.
     """
     cause = error.__cause__
-    for user_error in (error, cause):  # as the cause: raised in something that Hydra instantiates
+    for user_error in (error, cause):  # it is the cause if Hydra was instantiating something
         if isinstance(user_error, UserError):
             return str(user_error).rpartition(IN_A_WORKER)[2].rstrip()
     if isinstance(error, ValueError) and NO_LOG_FILE in str(error):
         return f"hydra.run.dir: the run folder cannot be written: {cause}\nChoose another one: hydra.run.dir=DIR."
-    if isinstance(error, MissingConfigException):  # an OSError too, so it comes first
+    if isinstance(error, MissingConfigException):  # also an OSError, so it is checked first
         return _missing_option(error)
     if isinstance(error, OSError):
         return _run_folder(error) or _file_system(error)
-    if isinstance(error.__context__, OSError) and error.__context__.errno in FULL:  # torch.save ends in another error then
+    if isinstance(error.__context__, OSError) and error.__context__.errno in FULL:  # torch.save then raises another error
         return _file_system(error.__context__)
     if isinstance(error, RuntimeError) and (found := _unresolved(str(error))):
         return found
@@ -71,13 +71,15 @@ def explain(error: Exception, verb: str) -> str | None:
 
 
 def _composition(error: Exception, verb: str) -> str | None:
-    """What Hydra refuses of the command line."""
+    """Explain what Hydra rejects in the command line."""
     text = str(error)
     if isinstance(error, OverrideParseException) and re.fullmatch(r"[\w.@/-]+", error.override):
-        return f"{error.override}: no value. Give it one: {error.override}=VALUE"
+        return f"{error.override}: has no value. Set it: {error.override}=VALUE"
     if isinstance(error, ValueError) and text.startswith(NULL_GROUP):
         groups = [argument for argument in sys.argv[1:] if argument.endswith("=null")]
-        return f"{' '.join(groups) or 'GROUP=null'}: a group is never null. Name an option of it: --help; or none: GROUP=[]"
+        return (
+            f"{' '.join(groups) or 'GROUP=null'}: a group cannot be null. Choose an option (see --help), or none: GROUP=[]"
+        )
     if unused := NO_GROUP.match(text):
         return f"{unused[1]}: {verb} has no such group. Its groups and keys: --help."
     if isinstance(error, (ConfigCompositionException, HydraException)):
@@ -86,24 +88,26 @@ def _composition(error: Exception, verb: str) -> str | None:
 
 
 def _missing_option(error: MissingConfigException) -> str:
-    """`model=bert-bse`: the options, and the nearest one, without Hydra's search path."""
+    """Explain an unknown option such as `model=bert-bse`: list the options and the nearest one."""
     text = str(error)
     if listed := NO_OPTION_OF_A_LIST.search(text):
         known = options(listed[1])
-        return f"{listed[1]}: there is no option {listed[2]}.{did_you_mean(listed[2], known)}\nOptions: {', '.join(known)}"
+        return (
+            f"{listed[1]}={listed[2]}: there is no such option.{did_you_mean(listed[2], known)}\nOptions: {', '.join(known)}"
+        )
     group = OPTIONS_OF.search(text)
     if group is None or not error.missing_cfg_file:
         return text
     option = str(error.missing_cfg_file).removeprefix(f"{group[1]}/").removesuffix(".yaml")
     if group[1] == "model" and "/" in option:
-        return f"model={option}: there is no such option. A Hub id or a folder goes here: model.name_or_path={option}"
+        return f"model={option}: there is no such option. For a Hub id or a folder, use model.name_or_path={option}"
     listed_by_hydra = [line.strip() for line in text.splitlines() if line.startswith("\t") and "provider=" not in line]
     hint = did_you_mean(option, listed_by_hydra)
     return f"{group[1]}={option}: there is no such option.{hint}\nOptions: {', '.join(listed_by_hydra)}"
 
 
 def _run_folder(error: OSError) -> str | None:
-    """Hydra makes the run folder before the task starts; only a failure there is explained here."""
+    """Explain a failure to make the run folder, which Hydra does before the verb starts; None for other errors."""
     frames = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
     names = [frame.co_name for frame in frames]
     start = next((names.index(name) for name in ("run_job", "sweep") if name in names), None)
@@ -118,26 +122,26 @@ def _run_folder(error: OSError) -> str | None:
 def _file_system(error: OSError) -> str | None:
     if error.errno not in REFUSED:
         return None
-    where = f"{error.filename}: " if error.filename else ""  # none if the disk is full
-    return f"{where}cannot be written or read: {error.strerror}.\nMend that, or name another place."
+    where = f"{error.filename}: " if error.filename else ""  # empty if the disk is full
+    return f"{where}cannot be written or read: {error.strerror}.\nFix that, or use another path."
 
 
 def _unresolved(text: str) -> str | None:
-    """A path that pathlib cannot resolve: `~NAME` of no user, or a link that leads to itself."""
+    """Explain a path that pathlib cannot resolve: `~NAME` of no user, or a symbolic link to itself."""
     if loop := LINK_TO_ITSELF.search(text):
-        return f"{loop[1]}: is a link that leads to itself. Name another place."
+        return f"{loop[1]}: is a symbolic link to itself. Use another path."
     if NO_HOME in text:
         words = [word for word in sys.argv[1:] if re.search(r"(^|[=\[,'\"])~", word)]
-        return f"{' '.join(words) or 'A path that begins with ~'}: ~ is no folder of a user here. Write the path in full."
+        return f"{' '.join(words) or 'A path that begins with ~'}: ~ names no user's home folder here. Write the full path."
     return None
 
 
 def explain_value(error: OmegaConfBaseException) -> str:
-    """One or two lines for a missing value, a wrong type or an interpolation that cannot be resolved."""
+    """Explain a missing value, a wrong type or an interpolation that cannot be resolved, in one or two lines."""
     key = getattr(error, "full_key", None) or "configuration"
     text = str(getattr(error, "msg", None) or error).splitlines()[0]
     if MISSING_VALUE in text:
-        return f"{key}: has no value. Give it one: {key}=..."
+        return f"{key}: has no value. Set it: {key}=..."
     if NO_SIMCSE_DATA in text:
         return (
             f"{key}: the environment variable SIMCSE_DATA is not set.\n"
@@ -149,7 +153,7 @@ def explain_value(error: OmegaConfBaseException) -> str:
 
 
 def unknown_key(key: str, valid: list[str]) -> str:
-    """The message for a key that is not in the configuration, with the nearest valid one."""
+    """Return the message for an unknown key, with the nearest known one."""
     group, _, leaf = key.rpartition(".")
     siblings = [other for other in valid if other.startswith(f"{group}.")]
     if group == "trainer" and not get_close_matches(key, siblings, n=1, cutoff=0.8):
@@ -167,7 +171,7 @@ def unknown_key(key: str, valid: list[str]) -> str:
 
 
 def _valid_keys(verb: str) -> list[str]:
-    """Every group, and every dotted key of a verb's default configuration."""
+    """Return all groups and all dotted keys of a verb's default configuration."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = hydra.compose(verb)

@@ -1,11 +1,11 @@
-"""Where modules of version 0.1 are now, for configurations, commands and folders that name them by their old paths."""
+"""Maps the module paths of version 0.1 to the present ones, for configurations, commands and run folders that name them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from simcse_lit.errors import UserError
 
-# The longest name that fits counts. What stood in a module that was split is named on its own.
+# The longest matching prefix counts. Names from a module that was split have their own entries.
 MOVED = {
     "simcse_lit.config.cli": "simcse_lit.cli.cli",
     "simcse_lit.config.evaluation": "simcse_lit.config.checks.evaluate",
@@ -78,7 +78,7 @@ MOVED = {
 
 
 def path_now(path: str) -> str:
-    """The path of today of what an old dotted path named; any other path as it is."""
+    """Return the present dotted path of an old one; any other path is returned unchanged."""
     parts = path.split(".")
     for end in range(len(parts), 0, -1):
         if new := MOVED.get(".".join(parts[:end])):
@@ -87,7 +87,7 @@ def path_now(path: str) -> str:
 
 
 def targets_now(node: Any) -> Any:
-    """A configuration, as plain containers, with every `_target_` by its path of today."""
+    """Return a configuration (plain containers) with the present path in every `_target_`."""
     if isinstance(node, Mapping):
         return {
             key: path_now(value) if key == "_target_" and isinstance(value, str) else targets_now(value)
@@ -97,10 +97,10 @@ def targets_now(node: Any) -> Any:
 
 
 def refuse_old_targets(config: Any) -> None:
-    """Answer an old path in a configuration, as plain containers, with the one of today.
+    """Refuse a configuration (plain containers) that names an old path.
 
     Raises:
-        UserError: some `_target_` names what has moved.
+        UserError: a `_target_` has moved; the message gives the present path.
     """
     for key, value in targets(config, ""):
         if (new := path_now(value)) != value:
@@ -108,7 +108,7 @@ def refuse_old_targets(config: Any) -> None:
 
 
 def targets(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield every `_target_` of a configuration, as plain containers, with its dotted key behind a prefix."""
+    """Yield (dotted key behind `prefix`, value) of every `_target_` in a configuration of plain containers."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         if key == "_target_" and isinstance(value, str):

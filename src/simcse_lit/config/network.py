@@ -1,7 +1,7 @@
-"""Decides whether the Hub is worth asking, before a run asks it.
+"""Checks whether the Hub answers before a run uses it.
 
-Without a network the client retries each of its many requests before it gives up. One question with a short limit,
-and the client's own offline mode, make the same run start from cached copies at once, or fail at once with a message.
+Without a network the Hub's client retries each of its many requests. One request with a short timeout and the client's
+offline mode let the same run use cached files immediately, or fail immediately with a message.
 """
 
 import logging
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 LIMIT_S = 5.0
 VARIABLE = "HF_HUB_OFFLINE"
-CLIENTS = ("huggingface_hub.constants", "datasets.config")  # read the variable once, into an attribute of its name
+CLIENTS = ("huggingface_hub.constants", "datasets.config")  # they read the variable once, into an attribute of the same name
 
 
 def needs_hub(models: Iterable[str], files: Iterable[str] = (), senteval: SentEvalConfig | None = None) -> bool:
-    """Whether the Hub would be asked for one of these encoders, for one of these files of text, or for SentEval's files."""
+    """Return whether one of these encoders, one of these text files, or SentEval's files would come from the Hub."""
     return (
         any(not (is_local(name) or name.endswith(".ckpt")) for name in models)
         or any(map(is_hub, files))
@@ -32,15 +32,15 @@ def needs_hub(models: Iterable[str], files: Iterable[str] = (), senteval: SentEv
 
 @contextmanager
 def use_cache_when_unreachable(needed: bool) -> Iterator[bool]:
-    """Within the block, keep the Hub's client in its offline mode if a run needs the Hub and the Hub does not answer.
+    """Keep the Hub's client offline within the block if a run needs the Hub and the Hub does not answer.
 
-    A choice of the user's (HF_HUB_OFFLINE) stays. Afterwards the process is as it was.
+    HF_HUB_OFFLINE, if the user has set it, is respected. The process is restored afterwards.
 
     Args:
         needed: whether the run needs the Hub.
 
     Yields:
-        Whether the block is offline by this.
+        Whether this function has switched the client to offline mode.
 
     Raises:
         UserError: the environment names a proxy that the client cannot use.
@@ -52,7 +52,7 @@ def use_cache_when_unreachable(needed: bool) -> Iterator[bool]:
 
 @contextmanager
 def hub_offline(wanted: bool) -> Iterator[None]:
-    """Within the block, keep the Hub's client in its offline mode, if that is wanted; child processes see it too."""
+    """Keep the Hub's client, also in child processes, offline within the block if `wanted`."""
     if not wanted:
         yield
         return
@@ -68,14 +68,14 @@ def hub_offline(wanted: bool) -> Iterator[None]:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = variable
-        for name in CLIENTS:  # one that the block imported has read the block's variable
+        for name in CLIENTS:  # a module imported in the block has read the block's value
             if name in sys.modules:
                 setattr(sys.modules[name], VARIABLE, before.get(name, False))
 
 
 def _answers() -> bool:
-    """Ask the Hub as its client will, by the environment's HF_ENDPOINT, proxies and certificates; True if offline anyway."""
-    from huggingface_hub import constants  # a tenth of a second with the client, which most runs have no use for
+    """Return whether the Hub answers, by the environment's endpoint, proxies and certificates; True if offline anyway."""
+    from huggingface_hub import constants  # slow to import, and most runs need no Hub
 
     if constants.HF_HUB_OFFLINE:
         return True
@@ -89,8 +89,8 @@ def _answers() -> bool:
             "Correct or unset the variable."
         ) from error
     try:
-        session.head(constants.ENDPOINT, timeout=LIMIT_S)  # whatever its status, it has answered
+        session.head(constants.ENDPOINT, timeout=LIMIT_S)  # any status is an answer
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-        log.warning("%s cannot be reached\n(%s); using what is on this machine.", constants.ENDPOINT, error)
+        log.warning("%s cannot be reached\n(%s); using files on this machine.", constants.ENDPOINT, error)
         return False
     return True

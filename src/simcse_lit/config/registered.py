@@ -1,7 +1,7 @@
-"""Parts of an encoder by name: ours, and those that installed packages register by an entry point.
+"""Looks up parts of an encoder by name: ours, and those that installed packages register as entry points.
 
-An export and a checkpoint record a name and arguments. Whoever loads them looks the name up here, and builds no class that
-the files name, since anyone may have written them.
+An export and a checkpoint record a part's name and arguments. Loading them looks the name up here and never builds a class
+that the files name, since anyone may have written them.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from simcse_lit.config.installed import entries
 from simcse_lit.errors import UserError, did_you_mean
 
 TARGET = "_target_"
-GROUPS = {"pooler": "simcse_lit.poolers", "projection": "simcse_lit.heads"}  # the entry points of each kind of part
+GROUPS = {"pooler": "simcse_lit.poolers", "projection": "simcse_lit.heads"}  # group of entry points for each kind of part
 OURS: dict[str, dict[str, str | None]] = {
     "pooler": {
         "cls": "simcse_lit.encoder.pooling.CLS",
-        "cls_before_pooler": "simcse_lit.encoder.pooling.CLS",  # config/checks/train.py keeps it from being projected
+        "cls_before_pooler": "simcse_lit.encoder.pooling.CLS",  # config/checks/train.py forbids projecting it at evaluation
         "avg": "simcse_lit.encoder.pooling.Average",
         "avg_first_last": "simcse_lit.encoder.pooling.AverageFirstLast",
         "avg_top2": "simcse_lit.encoder.pooling.AverageTop2",
@@ -32,20 +32,20 @@ OURS: dict[str, dict[str, str | None]] = {
 
 
 def names(kind: str) -> list[str]:
-    """The names that are registered here, ours first."""
+    """List the registered names of a kind of part, ours first."""
     return [*OURS[kind], *sorted(entries(GROUPS[kind]).keys() - OURS[kind].keys())]
 
 
 def named(kind: str, node: Any, key: str) -> dict[str, Any]:
-    """A node of the configuration, or a name alone, with the class that the name stands for.
+    """Return a node of the configuration with the class that its name stands for.
 
     Args:
         kind: `pooler` or `projection`.
-        node: a name; or a mapping of `name`, arguments, and perhaps the class itself by `_target_`, which is then taken.
-        key: where the node stands, for messages.
+        node: a name; or a mapping with `name`, arguments, and optionally the class as `_target_`, which is then used.
+        key: dotted key of the node, for messages.
 
     Raises:
-        UserError: there is no name, or nothing is registered under it.
+        UserError: the name is missing or not registered.
     """
     whole: dict[str, Any] = {"name": node} if isinstance(node, str) else dict(node)
     name = whole.get("name")
@@ -64,13 +64,13 @@ def named(kind: str, node: Any, key: str) -> dict[str, Any]:
 
 
 def record(parts: Mapping[str, tuple[str, str | None, Mapping[str, Any]]]) -> dict[str, Any]:
-    """What an export or a checkpoint keeps of the parts, in plain values.
+    """Return what an export or a checkpoint stores of the parts, as plain values.
 
     Args:
-        parts: by kind the name, the class (None for none) and the arguments.
+        parts: for each kind the name, the class (None for no class) and the arguments.
 
     Returns:
-        By kind the name; and under `parts`, for those that have arguments or come from another package, these.
+        For each kind its name; under `parts`, the arguments and the package of each part that has them.
     """
     found: dict[str, Any] = {kind: name for kind, (name, _, _) in parts.items()}
     more: dict[str, Any] = {}
@@ -83,17 +83,17 @@ def record(parts: Mapping[str, tuple[str, str | None, Mapping[str, Any]]]) -> di
 
 
 def recorded(section: Mapping[str, Any], kind: str, source: str, own: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The node of a part that an export or a checkpoint records, as for `named`.
+    """Return the node of a part that an export or a checkpoint records, in the form of `named`.
 
     Args:
-        section: what `record` made; anyone may have written it.
+        section: what `record` made; it is not trusted.
         kind: `pooler` or `projection`.
         source: the export or checkpoint, for messages.
-        own: the node of the user's own configuration, which may name the class of a part that no package registers.
+        own: node of the user's configuration, which may name the class of a part that no package registers.
 
     Raises:
-        KeyError: nothing is recorded of this kind.
-        UserError: no package that is installed registers the name and the vectors need it, or code is named.
+        KeyError: no part of this kind is recorded.
+        UserError: the vectors need a part that no installed package registers, or the section names code.
     """
     refuse_code(section, source)
     name, parts = section[kind], section.get("parts", {})
@@ -102,7 +102,7 @@ def recorded(section: Mapping[str, Any], kind: str, source: str, own: Mapping[st
     if own and own.get("name") == name and TARGET in own:
         return {"name": name, TARGET: own[TARGET], **arguments}
     if name not in names(kind) and arguments.get("when") == "training":
-        return {"name": name, TARGET: None, "when": "training"}  # a head that the vectors do not need
+        return {"name": name, TARGET: None, "when": "training"}  # the vectors do not need this head
     if name not in names(kind):
         of = f" of the package {package}" if package else ""
         raise UserError(
@@ -113,26 +113,26 @@ def recorded(section: Mapping[str, Any], kind: str, source: str, own: Mapping[st
 
 
 def _package_of(target: str) -> str:
-    """The distribution that holds a class, or its top module if none does."""
+    """Return the distribution that holds a class, or its top module if there is none."""
     module = target.partition(".")[0]
     return next(iter(packages_distributions().get(module, ())), module)
 
 
 def refuse_code(recorded: Any, source: str) -> None:
-    """Refuse what a download records if it names a class or function to build.
+    """Refuse a downloaded record that names a class or function to build.
 
     Args:
-        recorded: plain containers from its files.
+        recorded: plain containers from the download's files.
         source: the download, for the message.
 
     Raises:
-        UserError: there is a `_target_` in it.
+        UserError: the record contains a `_target_`.
     """
     if isinstance(recorded, Mapping):
         if TARGET in recorded:
             raise UserError(
-                f"checkpoint: {source}: names code to be run, {TARGET}={recorded[TARGET]}. Nothing of it was run.\n"
-                "A saved model names its parts by registered names; simcse-lit writes no such key."
+                f"checkpoint: {source}: asks to run code: {TARGET}={recorded[TARGET]}. It was not run.\n"
+                "A model saved by simcse-lit has no such key: it lists its parts by registered names."
             )
         for value in recorded.values():
             refuse_code(value, source)

@@ -1,4 +1,4 @@
-"""What `resume=FOLDER` replays: the words and configuration files that the run was started with, as far as that is safe."""
+"""Replays the overrides and configuration files of an earlier run for `resume=FOLDER`, as far as that is safe."""
 
 import re
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ REMOTE_CODE = "model.trust_remote_code"
 
 
 def earlier_words(arguments: Sequence[str]) -> list[str]:
-    """What the run that `resume=FOLDER` names was started with, for Hydra: its overrides, folder and configuration files.
+    """Return the overrides, folder and configuration files that the run named by `resume=FOLDER` was started with.
 
     Args:
-        arguments: of this command, as typed; they come behind the words that are returned, and win.
+        arguments: words of this command as typed; they follow the returned words and override them.
 
     Returns:
-        Nothing without `resume=FOLDER`.
+        Words for Hydra; none without `resume=FOLDER`.
 
     Raises:
-        UserError: there is no such run, or it was not started by this user and names what only its owner may.
+        UserError: there is no such run; or another user started it and it asks for something that could run their code.
     """
     asked = asked_folder(arguments)
     if asked is None:
@@ -41,15 +41,15 @@ def earlier_words(arguments: Sequence[str]) -> list[str]:
     if not (folder / OVERRIDES).is_file():
         run = next(iter(sorted(folder.glob("*/.hydra/overrides.yaml"))), None)
         way = f" Name one of the runs in it: resume={run.parents[1]}" if run else ""
-        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {OVERRIDES}.{way}")
+        raise UserError(f"resume={asked}: no run to resume: {folder} holds no {OVERRIDES}.{way}")
     if not checkpoint.is_file():
-        way = f" Its last: resume={folder}" if (folder / LAST).is_file() else instead_of(checkpoint)
-        raise UserError(f"resume={asked}: no run to continue: {folder} holds no {checkpoint.relative_to(folder)}.{way}")
+        way = f" Use its last checkpoint: resume={folder}" if (folder / LAST).is_file() else instead_of(checkpoint)
+        raise UserError(f"resume={asked}: no run to resume: {folder} holds no {checkpoint.relative_to(folder)}.{way}")
     words = [word for word in read_overrides(folder) if key_of(word) != "resume"]
     files = [word for word in _configuration_files(folder) if key_of(word) not in set(map(key_of, arguments))]
     for word in words:
         if re.match("[~+]*hydra[./]", word):
-            raise UserError(f"{folder / OVERRIDES}: {word}: no run writes this there. The folder is damaged.")
+            raise UserError(f"{folder / OVERRIDES}: {word}: a run never writes this. The folder is damaged.")
     if not is_ours(folder):
         _check_foreign([*files, *words], arguments, folder)
     place = [] if "hydra.run.dir" in map(key_of, arguments) else [f"hydra.run.dir={quoted(str(folder))}"]
@@ -57,14 +57,14 @@ def earlier_words(arguments: Sequence[str]) -> list[str]:
 
 
 def _configuration_files(folder: Path) -> list[str]:
-    """The options by which a run named configuration files of the user's: --config-dir, --config-path, --config-name."""
+    """Return the options that named configuration files: --config-dir, --config-path, --config-name."""
     path = folder / ".hydra" / "hydra.yaml"
     try:
         hydra = read_yaml(path)["hydra"]
         name, words = hydra["job"]["config_name"], list(hydra["overrides"]["hydra"])
         sources = [(source["provider"], source["path"]) for source in hydra["runtime"]["config_sources"]]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read: Hydra's record is not complete.") from error
+        raise UserError(f"{path}: cannot be read: Hydra's record is incomplete.") from error
     found = [f"--config-dir={folder}" for provider, folder in sources if provider == "command-line"]
     found += [f"--config-path={folder}" for provider, folder in sources if provider == "main" and not _is_own(Path(folder))]
     found += [f"--config-name={name}"] if name != "train" else []
@@ -72,16 +72,16 @@ def _configuration_files(folder: Path) -> list[str]:
 
 
 def _is_own(conf: Path) -> bool:
-    """Whether a folder is the `conf/` of simcse-lit: here, where it is installed elsewhere, or on another machine."""
+    """Return whether a folder is simcse-lit's `conf/`: here, of another installation, or of another machine."""
     installed = conf.parent.name == "simcse_lit" or (conf.parent / "src" / "simcse_lit").is_dir()
     return conf == CONF_DIR or installed or not conf.is_dir()
 
 
 def _check_foreign(words: Sequence[str], typed: Sequence[str], folder: Path) -> None:
-    """Refuse what is not replayed of a run that this user did not start, unless it is typed now.
+    """Refuse words of a run by another user that could run code, unless they are typed now.
 
     Raises:
-        UserError: as above.
+        UserError: there is such a word.
     """
     given = {key_of(word) for word in typed}
     for word in words:
@@ -92,10 +92,9 @@ def _check_foreign(words: Sequence[str], typed: Sequence[str], folder: Path) -> 
 
 
 def check_targets(config: DictConfig, words: Sequence[str]) -> None:
-    """See that a run that this user did not start builds nothing that the configuration of simcse-lit and of installed
-    packages does not name.
+    """Check that a resumed run of another user builds only classes named by simcse-lit and installed packages.
 
-    `earlier_words` has looked at its words; this looks at what they compose.
+    `earlier_words` checks the words of the run; this checks the configuration that they compose.
 
     Args:
         config: composed, before anything is built from it.
@@ -123,5 +122,5 @@ def check_targets(config: DictConfig, words: Sequence[str]) -> None:
 def _foreign(folder: Path, word: str) -> str:
     return (
         f"resume={folder}: this folder was not written by a run of yours, and it asks for\n  {word}\n"
-        "which could run code of whoever wrote it. If you trust it, type that beside resume=."
+        "which could run the writer's code. If you trust it, add that to the command."
     )

@@ -1,6 +1,6 @@
-"""What `${...}` in `conf/` may call, and what a location in `conf/` means: a path, `pkg://`, `hf://` or another URL.
+"""Resolvers for `${...}` in `conf/`, and the meaning of a location: a path, `pkg://`, `hf://` or another URL.
 
-Nothing here opens a file or asks a server: see `text/remote.py` and `text/hub.py`.
+No file is opened and no server is asked here: see `text/remote.py` and `text/hub.py`.
 """
 
 import re
@@ -15,7 +15,7 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def register() -> None:
-    """Make `${samples:COLUMNS}` known: the bundled training file that has these columns."""
+    """Register `${samples:COLUMNS}`: the bundled training file with these columns."""
     files = {1: "wikipedia.txt"}
     OmegaConf.register_new_resolver(
         "samples", lambda columns: f"pkg://simcse_lit/data/samples/{files.get(len(columns), 'triplets.csv')}", replace=True
@@ -23,40 +23,40 @@ def register() -> None:
 
 
 def is_local(name: str) -> bool:
-    """Whether a model's name means this machine: a folder that exists, a path by its form, or `pkg://`."""
+    """Return whether a model's name means this machine: an existing folder, a path by its form, or `pkg://`."""
     by_form = name.startswith((".", "/", "~", "pkg://")) or name.count("/") > 1
     return by_form or Path(name).is_dir()
 
 
 def is_remote(location: str) -> bool:
-    """Whether a file is behind a URL of any scheme that fsspec knows (`hf://`, `s3://`, `https://`)."""
+    """Return whether a file is behind a URL with a scheme of fsspec (`hf://`, `s3://`, `https://`)."""
     return re.match(r"[a-z][a-z0-9+.-]*://", location) is not None and not location.startswith("pkg://")
 
 
 def is_hub(location: str) -> bool:
-    """Whether a file is on the Hugging Face Hub."""
+    """Return whether a file is on the Hugging Face Hub."""
     return location.startswith("hf://")
 
 
 def file_name(location: str) -> str:
-    """The last part of a path or URL, without the query of a URL and what is chained to it (`zip://a.csv::https://...`)."""
+    """Return the last part of a path or URL, without a URL's query and chained parts (`zip://a.csv::https://...`)."""
     path = re.split(r"\?|::", location)[0] if is_remote(location) else location
     return path.rpartition("/")[2]
 
 
 def suffixes(location: str) -> tuple[str, str]:
-    """The format of a file and its compression, by its name in any case: (".csv", "") or (".csv", ".gz")."""
+    """Return the format and compression of a file by its name, in lower case: (".csv", "") or (".csv", ".gz")."""
     path = PurePosixPath(file_name(location).lower())
     return (PurePosixPath(path.stem).suffix, path.suffix) if path.suffix in COMPRESSED else (path.suffix, "")
 
 
 def means_file(name: str) -> bool:
-    """Whether what may be a sentence too is a file: one that is there, `pkg://`, or a URL without a blank."""
+    """Return whether a value that may also be a sentence is a file: an existing one, `pkg://`, or a URL without blanks."""
     if name.startswith("pkg://") or (is_remote(name) and not re.search(r"\s", name)):
         return True
     try:
         return Path(name).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # too long for a file's name, a zero byte, ~ and nobody's name
+    except (OSError, ValueError, RuntimeError):  # name too long, null byte, ~NAME of no user
         return False
 
 
@@ -64,7 +64,7 @@ def local_path(location: str, key: str) -> Path:
     """Resolve a plain path or `pkg://PACKAGE/PATH` (a file or folder inside an installed package).
 
     Args:
-        location: the value of a configuration key.
+        location: value of a configuration key.
         key: that key, for the message.
 
     Raises:

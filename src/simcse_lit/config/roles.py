@@ -1,4 +1,4 @@
-"""The views of a training example as the configuration names them: `data.views`, or the short form, `data.columns`."""
+"""The views of a training example: `data.views`, or the short form `data.columns`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from simcse_lit.config.schema import DataConfig, ViewConfig
 from simcse_lit.errors import UserError
 
-PLACE = "{text}"  # in a template, where the sentence goes
+PLACE = "{text}"  # in a template: place of the sentence
 ROLES = ("anchor", "positive", "hard_negative", "soft_negative", "extra")
 
 
 def views_of(data: DataConfig, makers: Sequence[Any] = ()) -> list[ViewConfig]:
-    """The views of an example, in the order in which a batch holds them.
+    """Return the views of an example, in the order of the batch.
 
-    In the short form the columns are anchor, positive and hard negatives; one column is anchor and positive. The list
-    `data.template` has as many entries as there are views (`checks/positives.py`).
+    In the short form the columns are the anchor, the positive and the hard negatives; a single column is both anchor and
+    positive. `checks/positives.py` has checked that the list `data.template` has one entry for each view.
 
     Args:
-        data: the group `data` of `conf/`.
+        data: group `data` of `conf/`.
         makers: `augmentation.makers`, which change the positive of the short form.
     """
     if data.views is not None:
@@ -32,20 +32,20 @@ def views_of(data: DataConfig, makers: Sequence[Any] = ()) -> list[ViewConfig]:
 
 
 def optional_places(data: DataConfig) -> list[int]:
-    """Places in `data.columns` whose cells may be empty."""
+    """Return the places in `data.columns` whose cells may be empty."""
     return [place for place, column in enumerate(data.columns) if column in (data.optional or ())]
 
 
 def has_role(data: DataConfig, role: str) -> bool:
-    """Whether an example has a view of this role."""
+    """Return whether an example has a view with this role."""
     return any(view.role == role for view in views_of(data))
 
 
 def check_template(template: Any, key: str) -> None:
-    """Refuse a template that is no text with one place for the sentence.
+    """Check that a template is a text with exactly one place for the sentence.
 
     Raises:
-        UserError: as above.
+        UserError: it is not.
     """
     if not isinstance(template, str) or template.count(PLACE) != 1:
-        raise UserError(f"{key}={template}: must be a text that holds {PLACE} once, where the sentence goes.")
+        raise UserError(f"{key}={template}: must be a text with {PLACE} exactly once, where the sentence goes.")

@@ -1,4 +1,4 @@
-"""Which runs are the same: the finished jobs of a sweep are known by their resolved configuration, and not run again."""
+"""Identifies runs by their resolved configuration, so that a sweep does not repeat its finished jobs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,14 @@ from simcse_lit.scores import dev_score, read_scores
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that ended well: its folder, and its score on the development set."""
+    """A finished run: its folder and its score on the development set."""
 
     folder: Path
     score: float
 
 
 def finished_runs(folder: Path) -> dict[str, Finished]:
-    """Every finished run below a folder, by its `identity`."""
+    """Return every finished run below a folder, by its `identity`."""
     found: dict[str, Finished] = {}
     for path in sorted(folder.rglob("scores.json")):
         try:
@@ -35,9 +35,9 @@ def finished_runs(folder: Path) -> dict[str, Finished]:
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """What two runs of the same resolved configuration share, and others do not.
+    """Return a text that is equal for runs with the same resolved configuration, and only for those.
 
-    Everything counts but the run folder, `resume` and `demo`: another score asked for is another run.
+    The run folder, `resume` and `demo` do not count. What is scored does: a run with other tasks is another run.
     """
     here = str(config.get("run_dir"))
     values = {
@@ -49,19 +49,19 @@ def identity(config: Mapping[str, Any]) -> str:
 
 
 def is_another(config: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a folder holds a run that is not of this resolved configuration, or that is and can't be continued."""
+    """Return whether a folder holds a run with another configuration, or one with this that cannot be resumed."""
     found = _identity_in(folder)
     return found is not None and (found != identity(config) or (is_cut(config) and checkpoint_of("auto", folder).is_file()))
 
 
 def can_continue(config: Mapping[str, Any], folder: Path) -> bool:
-    """Whether `resume=auto` would continue what a folder holds with this resolved configuration."""
+    """Return whether `resume=auto` would resume the run in a folder with this resolved configuration."""
     kept = checkpoint_of("auto", folder).is_file()
     return _identity_in(folder) == identity(config) and kept and not is_cut(config)
 
 
 def _identity_in(folder: Path) -> str | None:
-    """Of the run in a folder; None if there is none."""
+    """Return the identity of the run in a folder, or None."""
     try:
         return identity(read_config(folder))
     except UserError:
@@ -69,7 +69,7 @@ def _identity_in(folder: Path) -> str | None:
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in a configuration; a list is a value, and so is an empty group."""
+    """Yield (dotted key, value) of a configuration; lists and empty groups count as values."""
     for name, value in node.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{name}.")

@@ -1,7 +1,7 @@
-"""The types of everything in `conf/`. No values live here: a field without a value in `conf/` is an error.
+"""The types of all keys in `conf/`. Values are only in `conf/`: a field without one there is an error.
 
-Hydra merges the YAML files into these classes, so a wrong type or an unknown key fails while composing.
-`conf/` explains each key where its value stands.
+Hydra merges the YAML files into these classes, so a wrong type or an unknown key fails while composing. The comments in
+`conf/` explain the keys.
 """
 
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-# What a key holds whose type does not say it, for `as_typed.py`.
+# What a key holds if its type does not tell, for `as_typed.py`.
 HOLDS = "holds"
 SENTENCE = "a sentence"  # quotes around it are part of it, and null is a word
 TEXTS = "a text, a list of texts, or null"
-TEMPLATES = "a text, whatever commas it holds, or a list of texts in brackets, or null"
+TEMPLATES = "a text, commas included, or a list of texts in brackets, or null"
 NUMBERS = "a number or a list of numbers"
 
 
@@ -58,7 +58,7 @@ class LossConfig:
 
 
 @dataclass
-class ViewConfig:  # of a list, so no file of conf/ can say what a key is that is left out
+class ViewConfig:  # has defaults here, because a file of conf/ cannot hold defaults for the entries of a list
     column: str = MISSING
     role: str = MISSING
     template: str | None = None
@@ -67,7 +67,7 @@ class ViewConfig:  # of a list, so no file of conf/ can say what a key is that i
 
 @dataclass
 class DataConfig:
-    train_file: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # a union with a list is no OmegaConf type
+    train_file: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # OmegaConf has no union of a list and a text
     revision: str | None = MISSING
     columns: list[str] = MISSING
     views: list[ViewConfig] | None = MISSING
@@ -119,7 +119,7 @@ class TrainerConfig:
     accelerator: str = MISSING
     devices: int = MISSING
     num_nodes: int = MISSING
-    strategy: Any = MISSING  # "auto", or what pytorch_lightning.Trainer's strategy is made from, by _target_
+    strategy: Any = MISSING  # "auto", or a node whose _target_ is a Lightning strategy
     precision: str = MISSING
     max_epochs: int = MISSING
     max_steps: int = MISSING
@@ -154,7 +154,7 @@ class TrainConfig:
     name: str = MISSING
     group: str | None = MISSING
     seed: int = MISSING
-    run_dir: Any = MISSING  # str; under --cfg job --resolve there is none yet
+    run_dir: Any = MISSING  # str; None under --cfg job --resolve
     resume: str | None = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -193,8 +193,8 @@ class BootstrapConfig:
 
 @dataclass
 class EvaluateConfig:
-    checkpoint: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # a list of those that were found, once validated
-    compare: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # the same, of none or two
+    checkpoint: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # after validation, the list of checkpoints found
+    compare: Any = field(default=MISSING, metadata={HOLDS: TEXTS})  # after validation, a list of none or two
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
     prompt: str | None = MISSING
@@ -218,7 +218,7 @@ class EvaluateConfig:
 @dataclass
 class IndexConfig:
     kind: str = MISSING
-    links: int | None = None  # the others are null where a kind does not read them
+    links: int | None = None  # keys that a kind does not use are null
     ef_construction: int | None = None
     ef_search: int | None = None
     cells: int | None = None
@@ -230,7 +230,7 @@ class IndexConfig:
 
 @dataclass
 class EncoderConfig:
-    """What every command that uses one encoder asks: conf/encoder/default.yaml."""
+    """Keys of every command that uses one encoder: `conf/encoder/default.yaml`."""
 
     checkpoint: str | None = MISSING
     revision: str | None = MISSING
@@ -290,7 +290,7 @@ class BuildIndexConfig(EncoderConfig):
     column: str | None = MISSING
     vectors: str | None = MISSING
     add: str | None = MISSING
-    delete: Any = field(default=MISSING, metadata={HOLDS: NUMBERS})  # a list once validated
+    delete: Any = field(default=MISSING, metadata={HOLDS: NUMBERS})  # after validation, a list
     on_bad_row: str = MISSING
     block: int = MISSING
     index: IndexConfig = field(default_factory=IndexConfig)
@@ -346,6 +346,6 @@ SCHEMAS: dict[str, type] = {
 
 
 def register() -> None:
-    """Make the schemas known to Hydra under the names that each verb's file in `conf/` lists first."""
+    """Register the schemas with Hydra under the names that each verb's file in `conf/` lists first."""
     for verb, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{verb}_schema", node=schema)

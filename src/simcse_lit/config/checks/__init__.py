@@ -1,1 +1,1 @@
-"""What a configuration must satisfy, a file a verb. Imports no torch."""
+"""Checks of the composed configuration, one file for each verb. Imports no torch."""

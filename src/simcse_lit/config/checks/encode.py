@@ -1,4 +1,4 @@
-"""Checks of the verbs that use one encoder: `encode`, `similarity` and `serve`, before torch is imported."""
+"""Checks of `encode.yaml`, `similarity.yaml` and `serve.yaml`, before torch is imported."""
 
 from dataclasses import fields
 from importlib.util import find_spec
@@ -21,37 +21,49 @@ def validate_encode(composed: DictConfig) -> EncodeConfig:
     """Check a composed `encode.yaml` and return it as typed, resolved objects.
 
     Raises:
-        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
     """
     config = encoder_config(composed, EncodeConfig)
     check_positive(composed, ("block",))
     if not config.input:
-        raise UserError("input: has no value. Name a file, one text a line or a table, or - for standard input.")
+        raise UserError(
+            "input: has no value. Give a text file (a text a line) or a table, or - for standard input: input=FILE"
+        )
     if not config.output:
-        raise UserError(f"output: has no value. Name a file ending in {', '.join(VECTOR_FORMATS)}.")
+        raise UserError(f"output: has no value. Give a file that ends in {', '.join(VECTOR_FORMATS)}: output=FILE")
     suffix = Path(config.output).suffix
     if suffix not in VECTOR_FORMATS:
-        raise UserError(f"output={config.output}: unknown format {suffix!r}; known are {', '.join(VECTOR_FORMATS)}.")
+        raise UserError(f"output={config.output}: unknown format {suffix!r}. Use one of {', '.join(VECTOR_FORMATS)}.")
     if config.input == STDIN and config.column is not None:
-        raise UserError(f"column={config.column}: standard input is read as plain text, a text a line, without columns.")
+        raise UserError(
+            f"column={config.column}: standard input has no columns, it is read as a text a line. Remove column."
+        )
     return config
 
 
 def validate_similarity(composed: DictConfig) -> SimilarityConfig:
-    """As `validate_encode`, for `similarity.yaml`."""
+    """Check a composed `similarity.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
+    """
     config = encoder_config(composed, SimilarityConfig)
     for key, value in (("first", config.first), ("second", config.second)):
         if value is None or not value.strip():
-            raise UserError(f'{key}: has no value. Give it a sentence, or a file: {key}="A man is cycling."')
+            raise UserError(f'{key}: has no value. Give a sentence or a file: {key}="A man is cycling."')
     return config
 
 
 def validate_serve(composed: DictConfig) -> ServeConfig:
-    """As `validate_encode`, for `serve.yaml`."""
+    """Check a composed `serve.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
+    """
     config = encoder_config(composed, ServeConfig)
     check_positive(composed, [f"limits.{limit.name}" for limit in fields(config.limits)])
     if not 0 <= config.port < 2**16:
-        raise UserError(f"port={config.port}: must be between 0 and 65535; 0 takes a free one.")
+        raise UserError(f"port={config.port}: must be between 0 and 65535; 0 chooses a free port.")
     for package in ("fastapi", "uvicorn"):
         if find_spec(package) is None:
             raise UserError(
@@ -61,22 +73,22 @@ def validate_serve(composed: DictConfig) -> ServeConfig:
 
 
 def encoder_config(composed: DictConfig, schema: type[E], *, needs_checkpoint: bool = True) -> E:
-    """What these commands have in common, checked."""
+    """Check the keys that these commands share and return the configuration as typed, resolved objects."""
     config: E = typed(composed, schema)
     check_choices(composed)
     check_positive(composed, ("token_budget",))
     if needs_checkpoint and not config.checkpoint:
         raise UserError(
-            "checkpoint: has no value. Name an encoder: an export folder, a Lightning checkpoint, or a folder or Hub id\n"
+            "checkpoint: has no value. Give an encoder: an export folder, a Lightning checkpoint, or a folder or Hub id\n"
             "of transformers or sentence-transformers, e.g. checkpoint=outputs/quickstart/TIME/export."
         )
     if config.max_length < 3:
-        raise UserError(f"max_length={config.max_length}: needs 3 or more, two of them for special tokens.")
+        raise UserError(f"max_length={config.max_length}: must be 3 or more, since two tokens are special tokens.")
     return config
 
 
 def reads(config: EncoderConfig | EvaluateConfig) -> dict[str, Any]:
-    """Arguments of `load_encoder` beside the source."""
+    """Return the arguments of `load_encoder` besides the source."""
     return {
         "revision": config.revision,
         "trust_remote_code": config.trust_remote_code,

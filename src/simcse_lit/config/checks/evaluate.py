@@ -17,10 +17,10 @@ from simcse_lit.errors import UserError, did_you_mean
 def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
     """Check a composed `evaluate.yaml` and return it as typed, resolved objects.
 
-    `checkpoint` and `compare` become lists of what they name, patterns resolved.
+    `checkpoint` and `compare` become lists, with patterns replaced by the paths that they match.
 
     Raises:
-        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
     """
     config = typed(composed, EvaluateConfig)
     check_choices(composed, {"device": ("auto", "cpu", "cuda", "mps")})
@@ -31,23 +31,23 @@ def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
         raise UserError(f"compare: needs two encoders, not {len(config.compare)}: compare=[A,B].")
     if not config.checkpoint and not config.compare:
         raise UserError(
-            "checkpoint: has no value. Name what is to be scored: an export folder, a Lightning checkpoint, or a folder or "
+            "checkpoint: has no value. Give the encoder to score: an export folder, a Lightning checkpoint, or a folder or "
             "Hub id\nof transformers or sentence-transformers, e.g. checkpoint=outputs/quickstart/TIME/export."
         )
     if config.compare and config.compare[0] == config.compare[1]:
-        raise UserError(f"compare: {config.compare[0]} stands there twice; name two encoders.")
+        raise UserError(f"compare: lists {config.compare[0]} twice. Give two different encoders.")
     if config.max_length < 3:
-        raise UserError(f"max_length={config.max_length}: needs 3 or more, two of them for special tokens.")
+        raise UserError(f"max_length={config.max_length}: must be 3 or more, since two tokens are special tokens.")
     if config.bootstrap.samples < 0:
         raise UserError(f"bootstrap.samples={config.bootstrap.samples}: must be 0 or greater.")
     if config.compare and config.bootstrap.samples == 0:
-        raise UserError("bootstrap.samples=0: compare needs resamples; 1000 is usual.")
+        raise UserError("bootstrap.samples=0: compare needs resamples. Set e.g. bootstrap.samples=1000.")
     if not 0 < config.bootstrap.confidence < 1:
-        raise UserError(f"bootstrap.confidence={config.bootstrap.confidence}: must lie between 0 and 1.")
+        raise UserError(f"bootstrap.confidence={config.bootstrap.confidence}: must be between 0 and 1.")
     if not config.tasks and not config.analyses:
-        raise UserError("tasks: there is nothing to score. Name tasks, e.g. tasks=sts, or analyses, e.g. analyses=all.")
+        raise UserError("tasks: there is nothing to score. Choose tasks (tasks=sts) or analyses (analyses=all).")
     if config.analyses and len(config.analysed) != 1:
-        raise UserError(f"tasks@analysed: the analyses are made on one set of pairs, not on {len(config.analysed)}.")
+        raise UserError(f"tasks@analysed: analyses use one set of pairs, not {len(config.analysed)}.")
     _check_postprocess(config)
     return config
 
@@ -59,24 +59,26 @@ def _check_postprocess(config: EvaluateConfig) -> None:
         chosen.name = str(chosen.transform.get("_target_")).rpartition(".")[2]
     if not chosen.transform and chosen.name != "none":
         raise UserError(
-            f"postprocess.name={chosen.name}: names no transform. Choose an option: postprocess={'|'.join(known)}."
+            f"postprocess.name={chosen.name}: has no transform. Choose an option: postprocess={'|'.join(known)}."
             f"{did_you_mean(chosen.name, known)}"
         )
     if chosen.dim is not None and chosen.dim < 1:
         raise UserError(f"postprocess.dim={chosen.dim}: must be 1 or more, or null for all.")
     if chosen.dim is not None and chosen.dim not in chosen.transform.values():
         raise UserError(
-            f"postprocess.dim={chosen.dim}: postprocess={chosen.name} chooses no directions; use postprocess=whitening."
+            f"postprocess.dim={chosen.dim}: postprocess={chosen.name} does not select directions. Use postprocess=whitening."
         )
     if chosen.fit_on is not None:
         if not chosen.transform:
-            raise UserError("postprocess.fit_on: nothing is fitted with postprocess=none; use center or whitening.")
+            raise UserError(
+                "postprocess.fit_on: postprocess=none fits nothing. Use postprocess=center or postprocess=whitening."
+            )
         if not is_remote(chosen.fit_on) and not local_path(chosen.fit_on, "postprocess.fit_on").is_file():
             raise UserError(f"postprocess.fit_on: {chosen.fit_on}: there is no such file.")
 
 
 def _names(value: Any, key: str) -> list[str]:
-    """One name or a list of them, with patterns resolved to the paths they match, 2 before 10."""
+    """Return one name or a list of names as a list, with patterns replaced by their matching paths in natural order."""
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(name, str) and name for name in values):
         raise UserError(f"{key}={value}: must be a folder, a file, a pattern or a Hub id, or a list of these.")
@@ -94,5 +96,5 @@ def _names(value: Any, key: str) -> list[str]:
 
 
 def _natural(path: str) -> list[tuple[int, str]]:
-    """Sorts by the numbers in a path as numbers."""
+    """Sort key that compares the numbers in a path as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]

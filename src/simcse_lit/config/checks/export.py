@@ -14,20 +14,24 @@ def validate_export(composed: DictConfig) -> ExportConfig:
     """Check a composed `export.yaml` and return it as typed, resolved objects.
 
     Raises:
-        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
     """
     config = typed(composed, ExportConfig)
     check_choices(composed)
     _check_paths(config.checkpoint, config.output)
     if config.int8 and "int8" not in config.format:
-        raise UserError(f"int8=true format={config.format.get('name')}: only format=onnx has it.")
+        raise UserError(f"int8=true format={config.format.get('name')}: only format=onnx supports int8.")
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
         raise UserError(f"push_to_hub={config.push_to_hub}: must be OWNER/NAME.")
     return config
 
 
 def validate_import(composed: DictConfig) -> ImportConfig:
-    """As `validate_export`, for `import_checkpoint.yaml`."""
+    """Check a composed `import_checkpoint.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
+    """
     config = typed(composed, ImportConfig)
     check_choices(composed)
     _check_paths(config.checkpoint, config.output)
@@ -36,8 +40,8 @@ def validate_import(composed: DictConfig) -> ImportConfig:
 
 def _check_paths(checkpoint: str | None, output: str | None) -> None:
     if not checkpoint:
-        raise UserError("checkpoint: has no value. Name what is read: checkpoint=FOLDER")
+        raise UserError("checkpoint: has no value. Give the encoder to read: checkpoint=FOLDER")
     if not output:
-        raise UserError("output: has no value. Name a new folder: output=FOLDER")
+        raise UserError("output: has no value. Give a new folder: output=FOLDER")
     if Path(output).expanduser().exists():
-        raise UserError(f"output: {output}: is there already. Remove it, or name another folder: output=FOLDER")
+        raise UserError(f"output: {output}: already exists. Remove it, or use another folder: output=FOLDER")

@@ -1,6 +1,4 @@
-"""How an index is built and searched: `conf/index/KIND.yaml` with what the caller says instead, and the configurations of
-the commands `index` and `search`, checked. No torch and no faiss here.
-"""
+"""Checks of `index.yaml` and `search.yaml`, and the settings of each kind of index. Imports neither torch nor faiss."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -20,14 +18,17 @@ KINDS = options("index")
 
 
 def index_config(kind: str, **settings: Any) -> IndexConfig:
-    """The settings of one kind, for those who don't come through Hydra.
+    """Return the checked settings of a kind of index, without Hydra.
 
     Args:
         kind: exact, ivf, hnsw or pq.
-        settings: what differs from `conf/index/KIND.yaml`.
+        settings: values that differ from `conf/index/KIND.yaml`.
 
     Raises:
-        UserError: an unknown kind or key, or an impossible value.
+        UserError: the kind or a key is unknown, or a value is impossible.
+
+    Example:
+        `index_config("hnsw", links=16)`
     """
     if kind not in KINDS:
         raise UserError(f"index={kind}: not one of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
@@ -43,10 +44,10 @@ def index_config(kind: str, **settings: Any) -> IndexConfig:
 
 
 def check_index(config: IndexConfig) -> None:
-    """Refuse a value that cannot be, or one that this kind of index does not read.
+    """Refuse an impossible value, or a setting that this kind of index does not have.
 
     Raises:
-        UserError: as above.
+        UserError: there is such a value or setting.
     """
     if config.kind not in KINDS:
         raise UserError(f"index.kind={config.kind}: not one of {', '.join(KINDS)}.{did_you_mean(config.kind, KINDS)}")
@@ -55,7 +56,7 @@ def check_index(config: IndexConfig) -> None:
         value = getattr(config, field.name)
         if value is None or field.name == "kind":
             if field.name in known and value is None and known[field.name] is not None:
-                raise UserError(f"index.{field.name}: has no value. Usual is {known[field.name]}.")
+                raise UserError(f"index.{field.name}: has no value. The default is {known[field.name]}.")
             continue
         if field.name not in known:
             raise UserError(f"index.{field.name}={value}: index={config.kind} has no such setting.")
@@ -69,13 +70,13 @@ def validate_index(composed: DictConfig) -> BuildIndexConfig:
     """Check a composed `index.yaml` and return it as typed, resolved objects.
 
     Raises:
-        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
     """
     config = encoder_config(composed, BuildIndexConfig, needs_checkpoint=False)
     check_positive(composed, ("block",))
     check_index(config.index)
     if not config.folder:
-        raise UserError("folder: has no value. Name the folder of the index: folder=INDEX")
+        raise UserError("folder: has no value. Give the folder of the index: folder=INDEX")
     deleted = config.delete if isinstance(config.delete, list) else [] if config.delete is None else [config.delete]
     if not all(isinstance(number, int) for number in deleted):
         raise UserError(f"delete={config.delete}: must be an id, or a list of ids: delete=3,17")
@@ -84,43 +85,47 @@ def validate_index(composed: DictConfig) -> BuildIndexConfig:
     if builds == changes:
         raise UserError(
             "input, add, delete: "
-            + ("an index is built, or changed, in one call." if builds else "there is nothing to do.")
-            + "\nBuild one: input=FILE checkpoint=MODEL, or vectors=FILE.parquet; change one: add=FILE, delete=3,17"
+            + ("build an index or change one, not both in one command." if builds else "there is nothing to do.")
+            + "\nBuild: input=FILE checkpoint=MODEL, or vectors=FILE.parquet. Change: add=FILE, delete=3,17"
         )
     if config.vectors is not None:
         suffix = Path(config.vectors).suffix
         if suffix not in VECTOR_FORMATS:
-            raise UserError(f"vectors={config.vectors}: unknown format {suffix!r}; known are {', '.join(VECTOR_FORMATS)}.")
+            raise UserError(f"vectors={config.vectors}: unknown format {suffix!r}. Use one of {', '.join(VECTOR_FORMATS)}.")
         if (suffix == ".parquet") == bool(config.input):
             raise UserError(
                 f"vectors={config.vectors}: "
                 + (
-                    "holds the texts too; leave input out."
+                    "already holds the texts. Remove input."
                     if config.input
-                    else "holds no texts; name their file: input=FILE"
+                    else "holds no texts. Add their file: input=FILE"
                 )
             )
     elif builds and not config.checkpoint and not is_index(str(config.input)):
-        raise UserError("checkpoint: has no value. Name the encoder: checkpoint=MODEL, or give vectors=FILE.")
+        raise UserError("checkpoint: has no value. Give the encoder (checkpoint=MODEL) or vectors (vectors=FILE).")
     return config
 
 
 def validate_search(composed: DictConfig) -> SearchConfig:
-    """As `validate_index`, for `search.yaml`."""
+    """Check a composed `search.yaml` and return it as typed, resolved objects.
+
+    Raises:
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
+    """
     config = encoder_config(composed, SearchConfig, needs_checkpoint=False)
     check_choices(composed, {"output": ("table", "jsonl")})
     check_positive(composed, ("top_k",))
     if not config.folder:
-        raise UserError("folder: has no value. Name the folder of an index: folder=INDEX")
+        raise UserError("folder: has no value. Give the folder of an index: folder=INDEX")
     if (config.query is None) == (config.input is None):
-        raise UserError('query, input: give one of them: query="a sentence", or input=FILE, - for standard input.')
+        raise UserError('query, input: give exactly one: query="a sentence", or input=FILE (- for standard input).')
     if config.query is not None and not config.query.strip():
-        raise UserError("query: is empty.")
+        raise UserError("query: is empty. Give a sentence.")
     if not -1 <= config.threshold <= 1:
-        raise UserError(f"threshold={config.threshold}: is a cosine, between -1 and 1.")
+        raise UserError(f"threshold={config.threshold}: must be a cosine similarity, between -1 and 1.")
     return config
 
 
 def is_index(folder: str) -> bool:
-    """Whether this is the folder of an index."""
+    """Return whether a folder holds an index."""
     return (Path(folder).expanduser() / "index.json").is_file()

@@ -1,4 +1,4 @@
-"""What the checks of several verbs share: types, unknown keys, values from a list, and ranges."""
+"""Checks that several verbs share: types, unknown keys, allowed values and ranges."""
 
 import copy
 import math
@@ -22,7 +22,7 @@ C = TypeVar("C")
 BAD_ROWS = ("error", "skip")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
-# What a key may be, in whichever verb's configuration it stands.
+# Allowed values of a key, in the configuration of any verb.
 CHOICES: dict[str, tuple[str, ...]] = {
     "loss.similarity": ("cosine", "dot"),
     "data.on_bad_row": BAD_ROWS,
@@ -38,10 +38,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def typed(composed: DictConfig, schema: type[C]) -> C:
-    """A composed configuration as objects of its schema, with every interpolation resolved.
+    """Return a composed configuration as objects of its schema, with every interpolation resolved.
 
     Raises:
-        UserError: a key is unknown, has no value, or one of a wrong type.
+        UserError: a key is unknown, has no value, or has one of the wrong type.
     """
     _reject_unknown_keys(composed, schema, "")
     try:
@@ -50,12 +50,12 @@ def typed(composed: DictConfig, schema: type[C]) -> C:
     except OmegaConfBaseException as error:
         raise UserError(explain_value(error)) from error
     if (senteval := getattr(config, "senteval", None)) is not None:
-        senteval.dir = senteval.dir or None  # `senteval.dir=` is none
+        senteval.dir = senteval.dir or None  # `senteval.dir=` means none
     return config
 
 
 def in_folder(config: DictConfig, run_dir: Path) -> DictConfig:
-    """What Hydra composed for a job, as the job will see it in this run folder."""
+    """Return the configuration that Hydra composed for a job as the job sees it in this run folder."""
     own = copy.deepcopy(config)
     with open_dict(own):
         own.pop("hydra", None)
@@ -64,28 +64,31 @@ def in_folder(config: DictConfig, run_dir: Path) -> DictConfig:
 
 
 def composed_run(config: DictConfig, run_dir: Path) -> TrainConfig:
-    """What Hydra composed for a training, as typed objects, as if it ran in this folder.
+    """Return the configuration that Hydra composed for a training as typed objects, as if it ran in this folder.
 
     Raises:
-        UserError: see `typed`.
+        UserError: as for `typed`.
     """
     return typed(in_folder(config, run_dir), TrainConfig)
 
 
 def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Refuse a value that is none of those its key allows; a key that is not there, or of no chosen group, is left alone.
+    """Check that keys with a fixed set of values have one of them; keys that are absent are skipped.
 
-    A pooler and a projection need a registered name, or a class.
+    A pooler and a projection need a registered name or a class.
 
     Args:
         composed: the configuration.
-        own: choices of this verb alone, beside CHOICES.
+        own: allowed values of this verb's keys, besides CHOICES.
+
+    Raises:
+        UserError: a value is not allowed.
     """
     for key, allowed in {**CHOICES, **(own or {})}.items():
         group, _, leaf = key.rpartition(".")
         node = OmegaConf.select(composed, group) if group else composed
         value = None if node is None or leaf not in node else node[leaf]
-        if isinstance(value, DictConfig):  # what is one's own, by _target_
+        if isinstance(value, DictConfig):  # a class of the user's, by _target_
             continue
         if value not in allowed and node is not None and leaf in node:
             raise UserError(f"{key}={value}: not one of {', '.join(allowed)}.{did_you_mean(str(value), allowed)}")
@@ -95,7 +98,11 @@ def check_choices(composed: DictConfig, own: Mapping[str, Sequence[str]] | None 
 
 
 def check_positive(composed: DictConfig, keys: Sequence[str]) -> None:
-    """Refuse a number that is not finite and greater than 0."""
+    """Check that numbers are finite and greater than 0.
+
+    Raises:
+        UserError: one is not.
+    """
     for key in keys:
         value = OmegaConf.select(composed, key)
         if not (math.isfinite(value) and value > 0):

@@ -1,4 +1,4 @@
-"""Checks of `train.yaml`: everything that needs the configuration alone, before torch is imported."""
+"""Checks of `train.yaml` that need only the configuration, before torch is imported."""
 
 import math
 from importlib.util import find_spec
@@ -24,21 +24,21 @@ POSITIVE = (
     "evaluation.token_budget",
 )
 NOT_NEGATIVE = ("trainer.chunk_overhead", "loss.mlm_weight", "optimizer.weight_decay", "data.num_workers")
-# Arguments of Lightning's Trainer that simcse-lit sets itself, and what to do instead.
+# Arguments of Lightning's Trainer that simcse-lit sets, and what to use instead.
 OWN_ARGUMENTS = {
-    "callbacks": "add a callback as +callbacks.mine._target_=package.Class, or switch one off as callbacks.progress=null",
-    "logger": "choose loggers as logger=csv, or add one as +logger.mine._target_=package.Class",
-    "plugins": "checkpoints are written by a plugin of simcse-lit, which a crash leaves whole; trainer.precision and\n"
-    "trainer.strategy choose the others",
-    "default_root_dir": "choose the run folder as hydra.run.dir=DIR",
-    "enable_checkpointing": "switch checkpoints off as callbacks.checkpoint=null callbacks.last=null",
-    "enable_progress_bar": "switch the bar off as callbacks.progress=null",
-    "barebones": "switch off what it would, one by one: callbacks.NAME=null, logger.NAME=null",
-    "use_distributed_sampler": "the batches of each process are dealt out by simcse-lit (data/order.py)",
-    "check_val_every_n_epoch": "scores are due by steps: trainer.val_check_interval=STEPS",
-    "reload_dataloaders_every_n_epochs": "the order of an epoch follows from seed and epoch; there is nothing to reload",
+    "callbacks": "add a callback with +callbacks.mine._target_=package.Class, or remove one with callbacks.progress=null",
+    "logger": "choose loggers with logger=csv, or add one with +logger.mine._target_=package.Class",
+    "plugins": "a plugin of simcse-lit writes checkpoints so that a crash cannot damage them; trainer.precision and\n"
+    "trainer.strategy choose the other plugins",
+    "default_root_dir": "choose the run folder with hydra.run.dir=DIR",
+    "enable_checkpointing": "switch checkpoints off with callbacks.checkpoint=null callbacks.last=null",
+    "enable_progress_bar": "switch the bar off with callbacks.progress=null",
+    "barebones": "switch parts off one by one: callbacks.NAME=null, logger.NAME=null",
+    "use_distributed_sampler": "simcse-lit distributes the batches over the processes (data/order.py)",
+    "check_val_every_n_epoch": "validation is timed in steps: trainer.val_check_interval=STEPS",
+    "reload_dataloaders_every_n_epochs": "seed and epoch decide the order of an epoch; there is nothing to reload",
 }
-# Those that leave sentences of the scored sets out.
+# Arguments that leave out sentences of the scored sets.
 PARTIAL_SCORES = ("limit_val_batches", "limit_test_batches", "fast_dev_run", "overfit_batches", "num_sanity_val_steps")
 
 
@@ -46,7 +46,7 @@ def validate(composed: DictConfig) -> TrainConfig:
     """Check a composed `train.yaml` and return it as typed, resolved objects.
 
     Raises:
-        UserError: a key is unknown, has no value, an impossible value, or contradicts another.
+        UserError: a key is unknown, has no value or an impossible one, or contradicts another key.
     """
     config = typed(composed, TrainConfig)
     check_choices(composed)
@@ -64,7 +64,7 @@ def validate(composed: DictConfig) -> TrainConfig:
 
 def _check_ranges(config: TrainConfig) -> None:
     if config.data.max_length < 3:
-        raise UserError(f"data.max_length={config.data.max_length}: needs 3 or more, two of them for special tokens.")
+        raise UserError(f"data.max_length={config.data.max_length}: must be 3 or more, since two tokens are special tokens.")
     for key, share in (
         ("loss.mlm_probability", config.loss.mlm_probability),
         ("model.dropout", config.model.dropout or 0.0),
@@ -80,7 +80,7 @@ def _check_ranges(config: TrainConfig) -> None:
     if epochs < 1 and not (epochs == -1 and config.trainer.max_steps > 0):
         raise UserError(f"trainer.max_epochs={epochs}: must be 1 or more, or -1 with trainer.max_steps=N.")
     if config.trainer.max_steps == 0 or config.trainer.max_steps < -1:
-        raise UserError(f"trainer.max_steps={config.trainer.max_steps}: must be 1 or more, or -1 for whole epochs.")
+        raise UserError(f"trainer.max_steps={config.trainer.max_steps}: must be 1 or more, or -1 for no limit.")
     clip = config.trainer.gradient_clip_val
     if clip is not None and not (math.isfinite(clip) and clip >= 0):
         raise UserError(f"trainer.gradient_clip_val={clip}: must be 0 or greater, or null for no clipping.")
@@ -93,14 +93,14 @@ def _check_adapter(config: AdapterConfig) -> None:
     if config.name == "none":
         if given:
             key, value = next(iter(given.items()))
-            raise UserError(f"adapter.{key}={value}: there is no adapter to set it for. Add adapter=lora.")
+            raise UserError(f"adapter.{key}={value}: there is no adapter. Add adapter=lora.")
         return
     if config.method is None:
         known = options("adapter")
         raise UserError(f"adapter.name={config.name}: not one of {', '.join(known)}.{did_you_mean(config.name, known)}")
     if not isinstance(config.method, dict):
-        raise UserError(f"adapter.method={config.method}: must be a group with a _target_; adapter=NAME brings it.")
-    if config.name != "lora":  # its class looks at its arguments
+        raise UserError(f"adapter.method={config.method}: must be a group with a _target_; adapter=NAME sets it.")
+    if config.name != "lora":  # its class checks its arguments
         return
     for key in ("r", "alpha"):
         value = getattr(config, key)
@@ -120,7 +120,8 @@ def _check_stream(config: TrainConfig) -> None:
     if not data.streaming:
         if data.shuffle_buffer is not None:
             raise UserError(
-                f"data.shuffle_buffer={data.shuffle_buffer}: only a stream has one; otherwise all examples are permuted.\n"
+                f"data.shuffle_buffer={data.shuffle_buffer}: only a stream has a buffer; otherwise all examples are "
+                "permuted.\n"
                 "Set it to null, or stream: data=stream."
             )
         return
@@ -128,56 +129,58 @@ def _check_stream(config: TrainConfig) -> None:
         raise UserError(f"data.shuffle_buffer={data.shuffle_buffer}: must be 1 or more; 1 keeps the order of the files.")
     if config.trainer.max_steps < 1:
         raise UserError(
-            "trainer.max_steps: a stream has no length, so it must say when training ends: trainer.max_steps=10000.\n"
+            "trainer.max_steps: a stream has no length, so set when training ends, e.g. trainer.max_steps=10000.\n"
             "One epoch of N rows is N / data.batch_size steps."
         )
     if not data.drop_last:
-        raise UserError("data.drop_last=false: a stream always leaves out a rest that fills no batch. Leave it true.")
+        raise UserError("data.drop_last=false: a stream always drops an incomplete last batch. Set it to true.")
     if data.num_workers > 1:
         raise UserError(
-            f"data.num_workers={data.num_workers}: a stream is read in order, by one worker or none. Set it to 1 or 0."
+            f"data.num_workers={data.num_workers}: a stream is read in order by at most one worker. Set it to 1 or 0."
         )
     if "limit_train_batches" in config.trainer.extra:
-        raise UserError("trainer.extra.limit_train_batches: a stream has no epochs; trainer.max_steps says when to stop.")
+        raise UserError("trainer.extra.limit_train_batches: a stream has no epochs. Use trainer.max_steps.")
 
 
 def _check_combinations(config: TrainConfig) -> None:
     check_views(config)
     if config.data.batch_size < 2 and not has_role(config.data, "hard_negative"):
         raise UserError(
-            f"data.batch_size={config.data.batch_size}: the other examples of a batch are the negatives. There would be "
-            "none,\nand the loss would be 0. Set it to 2 or more."
+            f"data.batch_size={config.data.batch_size}: the other examples of a batch are the negatives, and there are "
+            "none,\nso the loss would be 0. Set it to 2 or more."
         )
     if config.pooler.get("name") == "cls_before_pooler" and config.projection.get("name") == "mlp":
         raise UserError(
-            "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, and that "
+            "pooler=cls_before_pooler projection=mlp: this pooler reads the first token without the projection, but that "
             "projection is kept at evaluation.\nUse pooler=cls projection=mlp, or projection=mlp_train_only or none."
         )
     _check_devices(config)
     for group, node in (("trainer", config.trainer), ("optimizer", config.optimizer)):
         for key in node.extra:
             if hasattr(node, key):
-                raise UserError(f"{group}.extra.{key}: has a key of its own; set {group}.{key} instead.")
+                raise UserError(f"{group}.extra.{key}: set {group}.{key} instead.")
     for key, instead in OWN_ARGUMENTS.items():
         if key in config.trainer.extra:
-            raise UserError(f"trainer.extra.{key}: is not for you to set: {instead}.")
+            raise UserError(f"trainer.extra.{key}: simcse-lit sets this argument. Instead: {instead}.")
     if "accumulate_grad_batches" in config.trainer.extra:
         raise UserError(
-            "trainer.extra.accumulate_grad_batches: accumulating gradients is not a larger batch for a contrastive loss: "
-            "each part sees only its own in-batch negatives.\n"
-            "The gradient cache gives the large batch's own gradient in little memory: trainer.micro_batch_size=N."
+            "trainer.extra.accumulate_grad_batches: does not enlarge the batch of a contrastive loss, since each part "
+            "sees only its own in-batch negatives.\n"
+            "Use the gradient cache, which computes the large batch's gradient in little memory: trainer.micro_batch_size=N."
         )
     for key in PARTIAL_SCORES:
         if key in config.trainer.extra:
             raise UserError(
-                f"trainer.extra.{key}: leaves out sentences of the sets that are scored, and a score needs all of its set.\n"
+                f"trainer.extra.{key}: leaves out sentences of the scored sets, but a score needs its whole set.\n"
                 "For a short run: trainer.max_steps=N; for few sentences to score: tasks=samples tasks@dev=samples-dev, or "
                 "evaluation.test=false."
             )
     if len(config.dev) != 1:
-        raise UserError(f"tasks@dev: the best checkpoint is chosen on one task, not on {len(config.dev)}.")
+        raise UserError(
+            f"tasks@dev: one task selects the best checkpoint, not {len(config.dev)}. Use e.g. tasks@dev=STS-B-dev."
+        )
     if config.demo.queries and config.demo.corpus is None:
-        raise UserError("demo.queries: there is nothing to search; name a text file with demo.corpus=FILE.")
+        raise UserError("demo.queries: there is nothing to search. Set demo.corpus=FILE.")
     if config.demo.corpus is not None and not local_path(config.demo.corpus, "demo.corpus").is_file():
         raise UserError(f"demo.corpus: {config.demo.corpus}: there is no such file.")
 
@@ -191,14 +194,17 @@ def _check_devices(config: TrainConfig) -> None:
     processes = trainer.devices * trainer.num_nodes
     if processes > 1 and trainer.strategy == "auto":
         raise UserError(
-            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: trainer.strategy=auto is for one.\n"
-            "Choose how they work together: trainer=ddp (GPUs), trainer=fsdp (GPUs, large encoders) or trainer=ddp_cpu."
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: trainer.strategy=auto supports "
+            "one device.\n"
+            "Choose a trainer for several: trainer=ddp (GPUs), trainer=fsdp (GPUs, large encoders) or trainer=ddp_cpu."
         )
     fsdp = isinstance(trainer.strategy, dict) and str(trainer.strategy.get("_target_", "")).endswith("FSDPStrategy")
     if fsdp and config.callbacks.get("checkpoint") is None:
-        raise UserError("callbacks.checkpoint=null trainer=fsdp: the export is made from the best checkpoint, so keep it.")
+        raise UserError(
+            "callbacks.checkpoint=null trainer=fsdp: the export needs the best checkpoint. Remove callbacks.checkpoint=null."
+        )
     if config.data.batch_size % processes:
         raise UserError(
-            f"data.batch_size={config.data.batch_size}: is the batch of all {processes} devices together, and must be a "
+            f"data.batch_size={config.data.batch_size}: all {processes} devices share this batch, so it must be a "
             f"multiple of {processes}."
         )
