@@ -1,4 +1,4 @@
-"""Hydra finds plugins in the namespace `hydra_plugins` alone, and instantiates none that is not defined there."""
+"""Hydra finds plugins only in the namespace `hydra_plugins`, and uses only classes that are defined there."""
 
 from simcse_lit.launch import launcher
 

@@ -1,4 +1,4 @@
-"""Hydra finds plugins in the namespace `hydra_plugins` alone, and instantiates none that is not defined there."""
+"""Hydra finds plugins only in the namespace `hydra_plugins`, and uses only classes that are defined there."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,9 +13,9 @@ class CaseSweeper(BasicSweeper):
     """Hydra's basic sweeper over a list of cases (`simcse_lit.launch.cases`).
 
     Args:
-        cases: the overrides of each case, key to value.
-        params: other keys that are swept; the command line adds to them and wins.
-        max_batch_size: jobs handed to the launcher at a time; None for all.
+        cases: overrides of each case, key to value.
+        params: other swept keys; the command line adds to them and overrides them.
+        max_batch_size: jobs given to the launcher at a time; None for all.
     """
 
     def __init__(
@@ -24,8 +24,8 @@ class CaseSweeper(BasicSweeper):
         super().__init__(max_batch_size, params)
         self.cases = cases
 
-    def split_arguments(  # type: ignore[override]  # theirs is static, but called by way of self
+    def split_arguments(  # type: ignore[override]  # static there, but called through self
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
-        """All jobs, in batches."""
+        """Return all jobs, in batches."""
         return list(self.split_overrides_to_chunks(jobs_of(self.cases, overrides), max_batch_size))

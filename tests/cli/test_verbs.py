@@ -71,5 +71,5 @@ def test_a_multirun_of_a_verb_that_makes_none_is_refused_in_one_line() -> None:
     done = python("simcse_lit", "encode", "-m", "checkpoint=a,b", "input=x.txt", "output=v.npy")
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "Error: -m: encode makes no multirun; train and evaluate do. Run the command once for each value."
+        "Error: -m: encode supports no multirun; train and evaluate do. Run the command once for each value."
     )

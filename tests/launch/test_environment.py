@@ -67,8 +67,8 @@ def test_place_and_number_of_processes(
         ({**TORCHRUN, "RANK": ""}, "no RANK: "),
         ({**TORCHRUN, "MASTER_PORT": "http"}, "RANK=1, but MASTER_PORT=http: "),
         ({**TORCHRUN, "WORLD_SIZE": "all"}, "RANK=1, but WORLD_SIZE=all: "),
-        ({**TORCHRUN, "RANK": "2"}, "RANK=2 WORLD_SIZE=2: ranks are counted from 0 to 1. "),
-        ({"RANK": "1", "WORLD_SIZE": "1"}, "RANK=1 WORLD_SIZE=1: ranks are counted from 0 to 0. "),
+        ({**TORCHRUN, "RANK": "2"}, "RANK=2 WORLD_SIZE=2: a rank must be between 0 and 1. "),
+        ({"RANK": "1", "WORLD_SIZE": "1"}, "RANK=1 WORLD_SIZE=1: a rank must be between 0 and 0. "),
     ],
 )
 def test_a_rank_that_lacks_a_variable_is_told_in_one_line_what_to_type(
@@ -158,8 +158,8 @@ def test_a_process_whose_fellows_do_not_come_says_whom_it_waits_for(tmp_path: Pa
     for rank in ("0", "1"):
         env = {**inherited(), **TORCHRUN, "RANK": rank, "MASTER_PORT": str(20000 + os.getpid() % 10000)}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-        assert f"rank {rank}: waiting at 127.0.0.1:{env['MASTER_PORT']} for the others of 2 processes." in done.stderr
-        assert f"rank {rank}: not all of the 2 processes came to 127.0.0.1" in done.stdout
+        assert f"rank {rank}: waiting at 127.0.0.1:{env['MASTER_PORT']} for the other processes (2 in all)." in done.stderr
+        assert f"rank {rank}: not all 2 processes reached 127.0.0.1" in done.stdout
         assert "env -u RANK COMMAND" in done.stdout
 
 

@@ -179,7 +179,7 @@ def test_gpus_are_handed_out_and_none_is_shared(job: Path) -> None:
 def test_more_gpus_than_there_are_is_a_message(job: Path) -> None:
     done = finish(start(job, "-m", "trainer=gpu", "trainer.devices=3", "seed=1,2", CUDA_VISIBLE_DEVICES="0,1"))
     assert done.returncode == 1
-    assert "trainer.devices=3: this machine shows 2 GPUs." in done.stderr
+    assert "trainer.devices=3: only 2 GPUs are visible." in done.stderr
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [("", []), ("-1", []), ("2", ["2"]), ("0,GPU-a, 3", ["0", "GPU-a", "3"])])

@@ -1,1 +1,1 @@
-"""The front end: finds the verb, composes its configuration, checks it, and answers mistakes in one screen."""
+"""The command line: finds the verb, composes and checks its configuration, and explains mistakes on one screen."""

@@ -1,4 +1,4 @@
-"""Finds the verb that a command line names, and hands over to what runs it."""
+"""Finds the verb that a command line names, and passes on to the module that runs it."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from simcse_lit.errors import did_you_mean
 
 
 def main() -> None:
-    """Run `simcse-lit VERB ARGUMENTS`, or `python -m simcse_lit VERB ARGUMENTS`; without a verb, list them all."""
+    """Run `simcse-lit VERB ARGUMENTS` or `python -m simcse_lit VERB ARGUMENTS`; without a verb, list all verbs."""
     say_anything()
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in ("-h", "--help"):
@@ -28,15 +28,17 @@ def main() -> None:
 
 
 def run(verb: str, task: Callable[[Any], Any] | None = None) -> None:
-    """Run a verb with the arguments of this process, and end the process.
+    """Run a verb with the arguments of this process, then exit.
+
+    The exit status is 0; 1, with a message on standard error, for a mistake that the user can fix; 130 or 143 after a
+    signal.
 
     Args:
-        verb: its name.
-        task: what is done with the composed configuration, instead of what the verb does: a command of your own around ours
-            calls `run("train", task)`.
+        verb: name of the verb.
+        task: function to call with the composed configuration in place of the verb's work.
 
-    Exits with status 0; with 1 and a message on standard error for a mistake that the user can mend; with 130 or 143 when a
-    signal stopped it.
+    Example:
+        A command around `train`: `run("train", task)`.
     """
     say_anything()
     runner = import_module("simcse_lit.cli.plain" if verb in PLAIN else "simcse_lit.cli.composed")
@@ -45,9 +47,9 @@ def run(verb: str, task: Callable[[Any], Any] | None = None) -> None:
 
 
 def say_anything() -> None:
-    """Let standard output and error take every character: one that their encoding lacks is written as \\uXXXX.
+    r"""Make standard output and error accept every character; one that their encoding lacks is written as \uXXXX.
 
-    An error handler of the user's (PYTHONIOENCODING=cp1252:replace) stays.
+    An error handler that the user has set (PYTHONIOENCODING=cp1252:replace) is kept.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):

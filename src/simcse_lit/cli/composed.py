@@ -1,6 +1,6 @@
-"""Runs a verb under Hydra, and turns every error that a user can mend into one screen without a stack.
+"""Runs a verb under Hydra, and shows every error that the user can fix as one screen without a stack trace.
 
-Set HYDRA_FULL_ERROR=1 to see the stack all the same.
+HYDRA_FULL_ERROR=1 shows the stack trace too.
 """
 
 import logging
@@ -33,21 +33,25 @@ from simcse_lit.launch.launcher import JobFailed
 log = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], Any]
-VARIABLES = ("SIMCSE_DATA", "SIMCSE_CACHE", "WANDB_PROJECT")  # that conf/ reads
+VARIABLES = ("SIMCSE_DATA", "SIMCSE_CACHE", "WANDB_PROJECT")  # read by conf/
 
 
 def run(verb: str, task: Task | None = None) -> None:
-    """Compose `conf/VERB.yaml` with the command line and run the verb's task, or another, once or once a job of a multirun.
+    """Compose `conf/VERB.yaml` with the command line and run the verb's task, once for each job of a multirun.
 
-    In a process that was started for a job, what the task returns, or why it failed, is handed over to the one that started
-    it; a rank leaves it to that one to say so.
+    A process that was started for a job hands the task's value or error to the process that started it. A rank leaves
+    printing its error to that process.
+
+    Args:
+        verb: name of the verb.
+        task: function to call with the composed configuration; None for the verb's own.
     """
     schema.register()
     resolvers.register()
     for name in VARIABLES:
         if not os.environ.get(name):
-            os.environ.pop(name, None)  # set and empty is not set, here and in the jobs of a sweep
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing, and the message can be ours
+            os.environ.pop(name, None)  # an empty variable counts as not set, in jobs of a sweep too
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of print
     ending = Ending(verb, ranks.rank() if verb == "train" else None, handover.take())
     if ending.parent:
         processes.die_with_parent()
@@ -57,7 +61,7 @@ def run(verb: str, task: Task | None = None) -> None:
             help.show(verb, sys.argv[1:])
         else:
             job = _job(task or task_of(verb), ending)
-            job.__module__ = started_module(f"simcse_lit.{verb}")  # Hydra names the job after it; the launcher runs it
+            job.__module__ = started_module(f"simcse_lit.{verb}")  # Hydra names the job after it, and the launcher runs it
             hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=verb)(job)()
     except Refused as refused:
         ending.failed(refused.error)
@@ -68,15 +72,15 @@ def run(verb: str, task: Task | None = None) -> None:
 
 
 def _arguments(verb: str, ending: "Ending") -> list[str]:
-    """The arguments of this process as Hydra is to read them; a parent's are complete.
+    """Return the arguments of this process in the form that Hydra reads; those of a parent process are already complete.
 
     Raises:
-        UserError: a multirun of a verb that makes none; or as `earlier_words`.
+        UserError: a multirun of a verb that supports none; or as for `earlier_words`.
     """
     arguments = sys.argv[1:]
     if ending.verb not in ("train", "evaluate") and (many := sorted(MULTIRUN & set(arguments))):
         raise UserError(
-            f"{many[0]}: {ending.verb} makes no multirun; train and evaluate do. Run the command once for each value."
+            f"{many[0]}: {ending.verb} supports no multirun; train and evaluate do. Run the command once for each value."
         )
     if not ending.parent:
         arguments = for_hydra(verb, arguments, earlier_words(arguments) if verb == "train" else ())
@@ -88,9 +92,9 @@ class Ending:
     """How this process ends when its task does not return.
 
     Args:
-        verb: what it runs.
-        rank: its place among the processes of a job; None if it is alone.
-        parent: the folder of the process that started it for a job; None for a user's.
+        verb: verb that it runs.
+        rank: its rank among the processes of a job; None if it is no rank.
+        parent: handover folder of the process that started it for a job; None if a user started it.
     """
 
     verb: str
@@ -98,7 +102,7 @@ class Ending:
     parent: Path | None
 
     def failed(self, error: Exception) -> NoReturn:
-        """Say why and exit with 1; what the user cannot mend is raised, with its stack."""
+        """Print the message and exit with 1; raise, with the stack trace, what the user cannot fix."""
         message = message_of(error, self.verb)
         first = True
         if self.parent:
@@ -111,8 +115,10 @@ class Ending:
         sys.exit(1)
 
     def stopped(self, stop: KeyboardInterrupt | SystemExit) -> None:
-        """Exit as a shell expects it after a signal; another exit of the task's goes on."""
-        by_hand = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)  # Lightning's
+        """Exit with the status that a shell expects after a signal; re-raise any other exit."""
+        by_hand = isinstance(stop, KeyboardInterrupt) or isinstance(
+            stop.__context__, KeyboardInterrupt
+        )  # raised by Lightning
         if not by_hand and not isinstance(stop, processes.Stopped):
             raise stop
         if not self.parent:
@@ -121,7 +127,7 @@ class Ending:
 
 
 def _job(task: Task, ending: Ending) -> Task:
-    """The task, which leaves in its run folder why it failed, and hands over what it returns."""
+    """Wrap the task: write its failure into the run folder, and hand over the value that it returns."""
 
     def job(composed: DictConfig) -> Any:
         run_dir = HydraConfig.get().runtime.output_dir
@@ -135,10 +141,10 @@ def _job(task: Task, ending: Ending) -> Task:
             message = message_of(error, ending.verb)
             if has_run_folder:
                 handover.note_failure(run_dir, message or f"{type(error).__name__}: {error}")
-            if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows the first failure, and that after the last job
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra shows only the first failure, after the last job
                 log.error("Job %s failed: %s", HydraConfig.get().job.num, message or repr(error))
                 raise
-            ending.failed(error)  # at once, before Hydra prints all overrides
+            ending.failed(error)  # here, before Hydra prints all overrides
         if ending.parent and not ending.rank:
             handover.hand_over_value(ending.parent, value)
         return value
@@ -147,5 +153,5 @@ def _job(task: Task, ending: Ending) -> Task:
 
 
 def message_of(error: Exception, verb: str) -> str | None:
-    """The message for a person, or None when the error is not one that the user can mend."""
+    """Return the message for the user, or None if the user cannot fix the error."""
     return error.summary if isinstance(error, JobFailed) else explain(error, verb)

@@ -1,6 +1,6 @@
-"""What `simcse-lit VERB --help` prints: the docstring of the verb's file, its groups, and every key with its value.
+"""Prints `simcse-lit VERB --help`: the docstring of the verb's file, its groups, and every key with its value.
 
-Hydra's own help lists the options of a group by copying its whole configuration once a group, which takes seconds here.
+Hydra's help copies its whole configuration for every group to list the options, which is slow.
 """
 
 import argparse
@@ -21,14 +21,14 @@ PAGE = """\
 
 == Groups: GROUP=OPTION ==
 {groups}
-== Keys and their values now ==
+== Keys and their values ==
 {keys}
-Override any key above with key=value; see what results, without running it, with --cfg job.
-Your own files: --config-dir DIR.  Hydra's own options: --hydra-help."""
+Override any key with KEY=VALUE. Show the resulting configuration without running it: --cfg job.
+A folder of your own configuration files: --config-dir DIR.  Hydra's options: --hydra-help."""
 
 
 def asked_for(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for help."""
+    """Return whether a command line asks for help."""
     return bool({"-h", "--help"} & set(arguments))
 
 
@@ -36,8 +36,8 @@ def show(verb: str, arguments: Sequence[str]) -> None:
     """Print the help of a verb, with the values that its overrides give.
 
     Args:
-        verb: its name.
-        arguments: of its command line.
+        verb: name of the verb.
+        arguments: words of its command line.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
@@ -57,10 +57,10 @@ def show(verb: str, arguments: Sequence[str]) -> None:
 
 
 def _groups(verb: str, folders: Sequence[Path]) -> str:
-    """A line for each group of a verb, with its options."""
+    """Return a line for each group of a verb, with its options."""
     named = {each: groups(each) for each in COMPOSED}
     others = set().union(*named.values()) - named[verb]
-    if verb not in ("train", "evaluate"):  # groups that no defaults list names, such as sweeps, are theirs
+    if verb not in ("train", "evaluate"):  # groups in no defaults list, such as sweep, belong to them
         others |= {file.parent.name for file in CONF_DIR.glob("*/*.yaml")} - named[verb]
     options: dict[str, set[str]] = {}
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Decides whose the run folder is, before Hydra writes to it: a callback of Hydra's in `conf/hydra/default.yaml`."""
+"""Checks the run folder before Hydra writes to it: a Hydra callback, listed in `conf/hydra/default.yaml`."""
 
 import atexit
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ LOCK = ".running.lock"
 
 
 class Refused(SystemExit):
-    """A run or a sweep may not write to its folder. Hydra would only warn of an exception in a callback."""
+    """A run or a sweep must not write to its folder. Hydra would only warn about another exception in a callback."""
 
     def __init__(self, error: UserError) -> None:
         super().__init__(1)
@@ -34,17 +34,16 @@ class Refused(SystemExit):
 class OwnFolder(Callback):
     """Gives each run a folder that holds no other run.
 
-    A folder that the user did not name is new: `outputs/NAME/TIME`, or that with -2 behind it. One that was named holds
-    nothing that would be lost, or the run that is continued, or the results of the same evaluation. While the run goes on,
-    no other one may write there.
+    A folder that the user did not name is new: `outputs/NAME/TIME`, or that with -2 after it. A named folder must be free,
+    or hold the run that is resumed or the results of the same evaluation. Only one process may write to a run folder.
     """
 
     def __init__(self) -> None:
         self._held = ExitStack()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """See to the folder of a single run, or of a job in a process of its own."""
-        if config.hydra.output_subdir is None:  # no run folder: another verb, or another process has seen to it
+        """Check and lock the folder of a single run, or of a job in a separate process."""
+        if config.hydra.output_subdir is None:  # no run folder, or another process has checked it
             return
         folder, verb = Path(str(config.hydra.run.dir)), str(config.hydra.job.config_name)
         resume = OmegaConf.select(config, "resume")
@@ -54,7 +53,7 @@ class OwnFolder(Callback):
                 with read_write(config.hydra):
                     config.hydra.run.dir = escaped(str(folder))
             folder.mkdir(parents=True, exist_ok=True)
-            atexit.register(self._held.close)  # on_run_end is not called for a run that fails
+            atexit.register(self._held.close)  # on_run_end is not called if the run fails
             self._held.enter_context(only_writer(folder / LOCK, f"hydra.run.dir={folder}"))
             if resume is not None:
                 check_targets(config, as_given(config.hydra.overrides.task))
@@ -65,14 +64,14 @@ class OwnFolder(Callback):
         except UserError as error:
             raise Refused(error) from error
         except OSError:
-            pass  # Hydra cannot write there either, and says so
+            pass  # Hydra cannot write there either and reports it
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Let others write to the folder."""
+        """Unlock the folder."""
         self._held.close()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """See to the folder of a sweep. Of one that is there, the launcher `processes` continues or spares each run."""
+        """Check the folder of a sweep. In an existing one, the launcher `processes` resumes or skips each run."""
         folder = Path(str(config.hydra.sweep.dir))
         try:
             if not _named(config, "hydra.sweep.dir"):
@@ -89,7 +88,7 @@ class OwnFolder(Callback):
 
 
 def _made_here(config: DictConfig, folder: Path) -> bool:
-    """Whether a folder holds the results of the very evaluation that is asked for; it may then be made again."""
+    """Return whether a folder holds the results of this very evaluation, which may then be repeated."""
     try:
         return bool(asdict(validate_evaluation(in_folder(config, folder))) == read_yaml(folder / "config.yaml"))
     except UserError:

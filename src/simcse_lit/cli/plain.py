@@ -1,4 +1,4 @@
-"""The verbs that read arguments of their own instead of a configuration: `report` and `dashboard`."""
+"""Runs the verbs that parse plain arguments instead of a configuration: `report` and `dashboard`."""
 
 import argparse
 import sys
@@ -9,24 +9,23 @@ from simcse_lit.config.hydra_words import explain
 
 
 def run(verb: str) -> None:
-    """Read the arguments of this process, then import the verb's file and call its `main` with them.
+    """Parse the arguments of this process, then import the verb's file and call its `main` with them.
 
-    Exits with 1 and a message on standard error for a mistake that the user can mend, and with argparse's 2 for wrong
-    arguments.
+    The exit status is 1, with a message on standard error, for a mistake that the user can fix, and 2 for wrong arguments.
     """
     parser = argparse.ArgumentParser(
         prog=f"simcse-lit {verb}", description=about(verb), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if verb == "report":
-        parser.add_argument("folder", help="a run folder, or one with run folders in it: a sweep's")
+        parser.add_argument("folder", help="a run folder, or a folder of run folders such as a sweep")
         parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see above")
     else:
-        parser.add_argument("project", metavar="ENTITY/PROJECT", help="where the runs are")
-        parser.add_argument("--by", metavar="KEY", help="key whose values are compared, as loss.temperature")
-        parser.add_argument("--dry-run", action="store_true", help="say what it would hold, and send nothing")
+        parser.add_argument("project", metavar="ENTITY/PROJECT", help="W&B project of the runs")
+        parser.add_argument("--by", metavar="KEY", help="key whose values are compared, e.g. loss.temperature")
+        parser.add_argument("--dry-run", action="store_true", help="print what would be created, and send nothing")
     words = sys.argv[1:]
     for word in words:
-        if verb == "report" and word.startswith("folder="):  # as the other verbs take it
+        if verb == "report" and word.startswith("folder="):  # the form of the other verbs
             words = [word.removeprefix("folder="), *(other for other in words if other != word)]
     given = vars(parser.parse_args(words))
     try:

@@ -1,4 +1,4 @@
-"""What each verb does with its composed configuration: checks it, looks for the Hub, then imports torch and works."""
+"""The work of each verb: check the composed configuration, look for the Hub, then import torch and run the verb's `main`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from simcse_lit.launch import environment, ranks
 
 @dataclass(frozen=True)
 class Keys:
-    """How a verb's configuration is checked, and what it may ask the Hub for.
+    """How a verb's configuration is checked, and which keys may need the Hub.
 
     Args:
         check: turns the composed configuration into typed objects, or raises UserError.
-        models: keys that name encoders, which the Hub may have to be asked for.
-        files: keys that name text, which it may have to be asked for.
+        models: keys that name encoders.
+        files: keys that name files of text.
     """
 
     check: Callable[[DictConfig], Any]
@@ -50,7 +50,7 @@ KEYS = {
 
 
 def task_of(verb: str) -> Callable[[DictConfig], Any]:
-    """The function that does a verb's work with a composed configuration, and returns what a sweeper is given."""
+    """Return the function that does a verb's work with a composed configuration and returns the value for a sweeper."""
     keys = KEYS[verb]
 
     def task(composed: DictConfig) -> Any:
@@ -70,14 +70,14 @@ def task_of(verb: str) -> Callable[[DictConfig], Any]:
 
 
 def asks_hub(verb: str, config: Any) -> bool:
-    """Whether a verb would ask the Hub for something that this checked configuration names."""
+    """Return whether a verb would ask the Hub for something that this checked configuration names."""
     keys = KEYS[verb]
     models, files = ([name for key in names for name in _names(config, key)] for names in (keys.models, keys.files))
     return needs_hub(models, files, getattr(config, "senteval", None))
 
 
 def _names(config: Any, key: str) -> Iterator[str]:
-    """What a key holds: no name, one, or a list of them."""
+    """Yield the names in a key that holds none, one, or a list."""
     for part in key.split("."):
         config = getattr(config, part)
     if config is not None:

@@ -1,1 +1,1 @@
-"""How a job becomes processes: one a job of a multirun, one a device. Imports nothing heavier than Hydra."""
+"""Turns a job into processes: one for each job of a multirun, one for each device. Imports nothing heavier than Hydra."""

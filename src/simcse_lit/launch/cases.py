@@ -1,4 +1,4 @@
-"""The jobs of a sweep over a list of cases (conf/hydra/sweeper/cases.yaml)."""
+"""Computes the jobs of a sweep over a list of cases (`conf/hydra/sweeper/cases.yaml`)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,14 +9,16 @@ from hydra.core.override_parser.types import Override
 
 
 def jobs_of(cases: Iterable[Mapping[str, Any]], overrides: Sequence[Override]) -> list[list[str]]:
-    """Each case with every combination of what else is swept: most tables of the paper are such lists, and no products.
+    """Combine each case with every combination of the other swept keys.
+
+    Most tables of the paper are such lists of cases and not products.
 
     Args:
-        cases: the overrides of each, key to value; a value with commas is several cases.
-        overrides: those of all cases; they win over a case's.
+        cases: overrides of each case, key to value; a value with commas stands for several cases.
+        overrides: overrides of all cases; they win over a case's.
 
     Returns:
-        The overrides of each job, no job twice.
+        The overrides of each job, without duplicates.
     """
     jobs: dict[frozenset[str], list[str]] = {}
     for case in cases:

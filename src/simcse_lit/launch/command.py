@@ -1,4 +1,4 @@
-"""The arguments with which a job of Hydra's, in a single run or a multirun, is run once more as a process of its own."""
+"""Builds the arguments that run a Hydra job again in a separate process."""
 
 import sys
 from pathlib import Path
@@ -10,18 +10,18 @@ from omegaconf import OmegaConf
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.as_typed import quoted
 
-# Of the overrides of `hydra`, those that say how jobs are made, not what one of them does.
+# Overrides of `hydra` that say how jobs are made, not what a job does.
 NOT_OF_A_JOB = ("hydra.mode", "hydra.sweep", "hydra/sweep", "hydra.launcher", "hydra/launcher", "hydra.run")
 
 
 def job_arguments(hydra: HydraConf, run_dir: str) -> list[str]:
-    """Arguments of a single run that is this job, in this run folder.
+    """Return the arguments of a single run that does this job in this run folder.
+
+    A job of a multirun keeps its number and the sweep's folder, so that `${hydra:job.num}` stays right.
 
     Args:
         hydra: the job's `HydraConfig`.
         run_dir: its run folder.
-
-    What a job of a multirun knows of its sweep (number and folder) goes with it, so `${hydra:job.num}` stays right.
     """
     task, hydras = (as_given(overrides) for overrides in (hydra.overrides.task, hydra.overrides.hydra))
     own = [override for override in hydras if not override.lstrip("+~").startswith(NOT_OF_A_JOB)]
@@ -33,12 +33,12 @@ def job_arguments(hydra: HydraConf, run_dir: str) -> list[str]:
 
 
 def as_given(overrides: Any) -> list[str]:
-    """Overrides that Hydra keeps in a configuration, as they were given: read one by one, `${...}` would be replaced."""
+    """Return overrides that Hydra keeps in a configuration as typed; reading them one by one would replace `${...}`."""
     return list(map(str, OmegaConf.to_container(overrides, resolve=False) or ()))
 
 
 def config_options(hydra: HydraConf) -> list[str]:
-    """--config-name, --config-path and --config-dir, where they were given."""
+    """Return --config-name, --config-path and --config-dir, where they were given."""
     name = str(hydra.job.config_name)
     options = [] if name == hydra.job.name else ["--config-name", name]
     for source in hydra.runtime.config_sources:
@@ -50,6 +50,6 @@ def config_options(hydra: HydraConf) -> list[str]:
 
 
 def started_module(default: str) -> str:
-    """The module by which `python -m` runs the same verb: a user's own around one of ours, or ours."""
+    """Return the module for `python -m`: the user's own around a verb of ours, or `default`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec and spec.name != "simcse_lit.__main__" else default

@@ -1,4 +1,4 @@
-"""What this machine has for jobs that run side by side, found out without importing torch."""
+"""Finds the GPUs and CPU cores of this machine without importing torch."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the usable GPUs, by their names in CUDA_VISIBLE_DEVICES."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         names = [name.strip() for name in chosen.split(",")]
@@ -20,5 +20,5 @@ def visible_gpus() -> list[str]:
 
 
 def cores() -> int:
-    """The CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,38 +1,38 @@
-"""What the environment says of this process: whether torchrun or srun has started it as one of several, and which."""
+"""Reads from the environment whether torchrun or srun started this process as one of several, and as which."""
 
 import os
 
 from simcse_lit.errors import UserError
 from simcse_lit.launch.processes import RANK_VARIABLES
 
-SHELLS = ("bash", "interactive")  # names of SLURM jobs that Lightning, too, takes for a shell
+SHELLS = ("bash", "interactive")  # names of SLURM jobs that are shells, as in Lightning
 
 
 def rank() -> int | None:
-    """This process's place among those that train together; None if it is no rank."""
+    """Return this process's rank among those that train together; None if it is no rank."""
     if "RANK" in os.environ:
         return _number("RANK")
     return _number("SLURM_PROCID") if _started_by_srun() else None
 
 
 def processes() -> int:
-    """How many train together; 1 without a rank."""
+    """Return the number of processes that train together; 1 if this process is no rank."""
     name = "WORLD_SIZE" if "RANK" in os.environ else "SLURM_STEP_NUM_TASKS"
     return 1 if rank() is None else _number(name) or 1
 
 
 def check(devices: int, num_nodes: int) -> None:
-    """Compare what the environment says of this process with what the configuration asks for.
+    """Compare the environment of this process with the configuration.
 
-    What is left over in the environment of a process that is no rank (a shell of srun's, a container) is removed, so that
-    no library takes the process for one.
+    In a process that is no rank, variables of ranks (from a shell of srun or a container) are removed, so that no library
+    takes the process for a rank.
 
     Args:
         devices: processes of a node.
-        num_nodes: machines.
+        num_nodes: number of nodes.
 
     Raises:
-        UserError: the process is a rank by some variable, and others that it needs are missing or contradict it.
+        UserError: some variable makes the process a rank, but others are missing or contradict it or the configuration.
     """
     if "RANK" in os.environ:
         _check_torchrun()
@@ -45,8 +45,8 @@ def check(devices: int, num_nodes: int) -> None:
         by = f"WORLD_SIZE={started}" if "RANK" in os.environ else f"srun: {started} tasks"
         alone = " -u ".join(["env", *(name for name in ("RANK", "SLURM_STEP_NUM_TASKS") if name in os.environ)])
         raise UserError(
-            f"{by}: but trainer.devices={devices} trainer.num_nodes={num_nodes} are {wanted} processes. Let both be the "
-            f"same, or start this command by itself: {alone} COMMAND"
+            f"{by}: but trainer.devices={devices} trainer.num_nodes={num_nodes} need {wanted} processes. Make both "
+            f"equal, or run without torchrun or srun: {alone} COMMAND"
         )
 
 
@@ -61,23 +61,23 @@ def _check_torchrun() -> None:
         if "RANK" not in wrong:
             says = f"RANK={os.environ['RANK']}, but {says}"
         raise UserError(
-            f"{says}: RANK is for the processes that torchrun starts. "
-            "Start this command by itself: env -u RANK COMMAND; or all of them: torchrun ... -m simcse_lit.train"
+            f"{says}: RANK is set by torchrun for the processes it starts. "
+            "Run without torchrun: env -u RANK COMMAND; or with it: torchrun ... -m simcse_lit.train"
         )
     if not 0 <= (rank() or 0) < (world_size or 0):
         raise UserError(
-            f"RANK={os.environ['RANK']} WORLD_SIZE={world_size}: ranks are counted from 0 to {(world_size or 0) - 1}. "
-            "Start this command by itself: env -u RANK COMMAND"
+            f"RANK={os.environ['RANK']} WORLD_SIZE={world_size}: a rank must be between 0 and {(world_size or 0) - 1}. "
+            "Run without torchrun: env -u RANK COMMAND"
         )
 
 
 def _started_by_srun() -> bool:
-    """Whether this process is one of several tasks of srun's, and not typed in a shell that srun --pty started.
+    """Return whether this process is one of several tasks of srun, and not started in a shell of `srun --pty`.
 
-    The variables of such a shell are those of its step. A task that is started from it inherits them, and knows itself by
-    its process id, or by its place: a shell is task 0.
+    A shell's variables are those of its step, and a process started in it inherits them. A task recognises itself by its
+    process id, or by a rank above 0, since a shell is task 0.
     """
-    if (_number("SLURM_STEP_NUM_TASKS") or 1) < 2:  # srun sets it for its tasks alone, sbatch does not
+    if (_number("SLURM_STEP_NUM_TASKS") or 1) < 2:  # set by srun for its tasks, not by sbatch
         return False
     in_shell = os.environ.get("SLURM_JOB_NAME") in SHELLS or "SLURM_PTY_PORT" in os.environ
     itself = _number("SLURM_TASK_PID") == os.getpid() or (_number("SLURM_PROCID") or 0) > 0
@@ -85,6 +85,6 @@ def _started_by_srun() -> bool:
 
 
 def _number(name: str) -> int | None:
-    """The variable as a number from 0; None if it is none."""
+    """Return a variable as a non-negative integer, or None."""
     value = os.environ.get(name, "")
     return int(value) if value.isascii() and value.isdecimal() else None

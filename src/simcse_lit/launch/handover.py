@@ -1,7 +1,7 @@
-"""What a process that was started for a job hands back to the process that started it: its value, or why it failed.
+"""Hands the value or the error of a job's process to the process that started it.
 
-The parent names a folder of its own in an environment variable. The child takes the variable away, so that its own
-children do not answer for it, and leaves `value.json` or `error.json` there.
+The parent names a folder in an environment variable. The child removes the variable, so that its children do not answer in
+its place, and writes `value.json` or `error.json` there.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 VARIABLE = "SIMCSE_HANDOVER"
 VALUE, ERROR = "value.json", "error.json"
-ERROR_FILE = "error.txt"  # in the run folder of a job that failed: why, for whoever looks at the folder later
+ERROR_FILE = "error.txt"  # in the run folder of a failed job: why it failed
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,20 @@ class Outcome:
 
 
 def take() -> Path | None:
-    """The folder to hand over in, once; None in a process that a user started."""
+    """Return the handover folder and remove its variable; None in a process that a user started."""
     folder = os.environ.pop(VARIABLE, None)
     return Path(folder) if folder else None
 
 
 def hand_over_value(folder: Path, value: Any) -> None:
-    """Leave what the task returned; NumPy's and torch's numbers become plain ones."""
+    """Write the value that the task returned; NumPy and torch numbers become plain ones."""
     (folder / VALUE).write_text(json.dumps(value, default=float), encoding="utf-8")
 
 
 def hand_over_error(folder: Path, message: str) -> bool:
-    """Leave why the task failed, and say whether it is this process's reason that will be told: the first rank's to fail,
-    since what the others report follows from it.
+    """Write why the task failed, and return whether this process's reason counts.
+
+    Only the first rank to fail counts, since the errors of the others follow from it.
     """
     own = {"message": message, "pid": os.getpid()}
     try:
@@ -49,7 +50,7 @@ def hand_over_error(folder: Path, message: str) -> bool:
 
 
 def note_failure(run_dir: str | Path, message: str | None) -> None:
-    """Leave in a run folder why its job failed, unless the job has itself; no message takes an earlier one away."""
+    """Write into a run folder why its job failed, unless the job did; None removes an earlier message."""
     path = Path(run_dir, ERROR_FILE)
     with suppress(OSError):
         if message is None:
@@ -59,7 +60,7 @@ def note_failure(run_dir: str | Path, message: str | None) -> None:
 
 
 def collect(folder: Path) -> Outcome:
-    """What was left in the folder; an error wins over a value, since one rank may fail after another has succeeded."""
+    """Read the outcome from the folder. An error wins, since one rank may fail after another has succeeded."""
     if (folder / ERROR).exists():
         return Outcome(error=json.loads((folder / ERROR).read_text(encoding="utf-8"))["message"])
     if (folder / VALUE).exists():

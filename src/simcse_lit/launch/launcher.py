@@ -1,7 +1,7 @@
-"""Hydra's launcher `processes`: each job of a multirun is a single run in a process of its own.
+"""Hydra's launcher `processes`: runs each job of a multirun as a single run in a separate process.
 
-`conf/hydra/launcher/processes.yaml` builds it. A job may then use several devices (`ranks.py`), fail, or exhaust its
-memory without the others' notice, and what one leaves in its process does not reach the next.
+Jobs are isolated: one may use several devices (`ranks.py`), fail or run out of memory without affecting the others.
+`conf/hydra/launcher/processes.yaml` configures it.
 """
 
 import copy
@@ -37,7 +37,7 @@ WIDTH = 80
 
 
 class JobFailed(UserError):
-    """A job of a multirun failed. `summary` tells of all that did in its batch."""
+    """A job of a multirun failed. `summary` lists all failed jobs of its batch."""
 
     def __init__(self, message: str, failed: "list[Job]") -> None:
         super().__init__(message)
@@ -45,15 +45,16 @@ class JobFailed(UserError):
 
     @property
     def summary(self) -> str:
-        """One line a job that failed."""
+        """One line for each failed job."""
         one = len(self._failed) == 1
         lines = [f"{len(self._failed)} {'job' if one else 'jobs'} failed:"]
         return "\n".join(lines + [f"  job {job.number}: {job.message.splitlines()[0]}" for job in self._failed])
 
 
 class Returned(JobReturn):
-    """A job's return to a sweeper. Asked for the value of one that failed, Hydra's own prints its overrides first; by then
-    this job has been reported.
+    """A job's return to a sweeper.
+
+    Hydra's class prints the overrides of a failed job when its value is read. This one does not, since the job was reported.
     """
 
     @property
@@ -81,21 +82,22 @@ class Job:
     child: Child | None = None
     gpus: Sequence[str] = ()
     message: str = ""  # why it failed
-    resolved: dict[str, Any] | None = None  # its configuration; None if it does not resolve, which the job will say
+    resolved: dict[str, Any] | None = None  # its configuration; None if it does not resolve, which the job reports
 
     @property
     def identity(self) -> str | None:
-        """By which a finished run of the same configuration is known."""
+        """Equal for runs of the same configuration; None if the configuration does not resolve."""
         return None if self.resolved is None else identity(self.resolved)
 
 
 class ProcessLauncher(Launcher):
-    """Starts jobs in their order, as many at once as `jobs_at_once` and the GPUs allow, and returns when all have ended.
+    """Starts jobs in order, several side by side if possible, and returns when all have ended.
+
+    A job that runs alone writes to the terminal. Jobs side by side write to `console.log` in their run folders. Two jobs
+    never share a GPU.
 
     Args:
-        jobs_at_once: a number; or auto: as many as the GPUs allow, and one on a CPU. GPUs are never shared by two jobs.
-
-    One at a time, a job has the terminal. Several at once write to `console.log` in their run folders.
+        jobs_at_once: a number; or auto for as many as the GPUs allow, and one on a CPU.
     """
 
     def __init__(self, jobs_at_once: int | str) -> None:
@@ -104,12 +106,12 @@ class ProcessLauncher(Launcher):
         self._limit = None if jobs_at_once == "auto" else int(jobs_at_once)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's protocol."""
+        """Keep what Hydra gives to a launcher."""
         if rank() is not None:
             raise UserError(
-                "-m under torchrun or srun: each of their processes would run the whole sweep.\n"
-                "Start the multirun by itself: a job with several devices starts its own processes. If nothing else has\n"
-                "started it, a variable is left over: env -u RANK -u SLURM_STEP_NUM_TASKS COMMAND"
+                "-m under torchrun or srun: each process would run the whole sweep.\n"
+                "Run the multirun without them: a job with several devices starts its processes itself. If you did, remove\n"
+                "leftover variables: env -u RANK -u SLURM_STEP_NUM_TASKS COMMAND"
             )
         self._context = hydra_context
         self._module = task_function.__module__
@@ -118,7 +120,7 @@ class ProcessLauncher(Launcher):
         self._fixed = {override.get_key_element() for override in given if not override.is_sweep_override()}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs of one batch of the sweeper's and return how each ended, in their order.
+        """Run one batch of a sweeper's jobs and return how each ended, in their order.
 
         Raises:
             UserError: a job needs more GPUs than there are.
@@ -132,7 +134,7 @@ class ProcessLauncher(Launcher):
         if len(jobs) > 1:
             where = os.path.relpath(self._config.hydra.sweep.dir)
             log.info("%d jobs%s below %s", len(jobs), f", {at_once} side by side," if at_once > 1 else "", where)
-        done = finished_runs(Path(str(self._config.hydra.sweep.dir)))  # of an earlier start of this sweep: not run again
+        done = finished_runs(Path(str(self._config.hydra.sweep.dir)))  # finished when this sweep ran before
         returns: dict[int, JobReturn] = {
             job.number: self._recall(job, done[job.identity]) for job in jobs if job.identity in done
         }
@@ -169,7 +171,7 @@ class ProcessLauncher(Launcher):
             HydraConfig.instance().cfg = before
         swept = [word for word in as_given(config.hydra.overrides.task) if word.partition("=")[0] not in self._fixed]
         on_gpu = accelerator in ("auto", "gpu", "cuda")
-        if resolved is not None:  # a sweep in the folder of another one overwrites none of its runs
+        if resolved is not None:  # never overwrite the run of another sweep in this folder
             first, copies = run_dir, itertools.count(2)
             while is_another(resolved, run_dir):
                 run_dir = first.with_name(f"{first.name}-{next(copies)}")
@@ -177,7 +179,7 @@ class ProcessLauncher(Launcher):
         return Job(number, config, run_dir, devices, on_gpu, title=" ".join(swept), resolved=resolved)
 
     def _recall(self, job: Job, run: Finished) -> JobReturn:
-        """What a job returns that is finished already."""
+        """Return the result of a job that an earlier run has already finished."""
         log.info("%s", cut(f"Job {job.number:<3} finished  {run.score:.2f} in {os.path.relpath(run.folder)}  {job.title}"))
         returned = self._returned(job)
         returned.status, returned.return_value = JobStatus.COMPLETED, run.score
@@ -190,7 +192,10 @@ class ProcessLauncher(Launcher):
             return min(self._limit or 1, len(jobs))
         for job in jobs:
             if job.on_gpu and job.devices > len(gpus):
-                raise UserError(f"trainer.devices={job.devices}: this machine shows {len(gpus)} GPUs.")
+                raise UserError(
+                    f"trainer.devices={job.devices}: only {len(gpus)} GPUs are visible. Use trainer.devices={len(gpus)} "
+                    "or fewer."
+                )
         fewest = min(job.devices for job in jobs if job.on_gpu)
         return min(self._limit or max(1, len(gpus) // fewest), len(jobs))
 
@@ -225,7 +230,7 @@ class ProcessLauncher(Launcher):
             returned.status, returned.return_value = JobStatus.COMPLETED, outcome.value
         else:
             job.message = outcome.error
-            handover.note_failure(job.run_dir, outcome.error)  # unless it could itself
+            handover.note_failure(job.run_dir, outcome.error)  # unless the job did
             failed.append(job)
             told = "" if live else ": " + outcome.error.replace("\n", "\n  ")
             log.error("Job %-3d failed    %s%s", job.number, took, told)
@@ -246,7 +251,7 @@ class ProcessLauncher(Launcher):
 
 
 def _resolved(config: DictConfig, run_dir: Path) -> dict[str, Any] | None:
-    """A job's configuration as its config.yaml will hold it; None if it is no training's or does not resolve."""
+    """Return a job's configuration as its config.yaml will hold it; None if it is not a training or does not resolve."""
     try:
         return asdict(composed_run(config, run_dir)) if "resume" in config else None
     except UserError:
@@ -254,12 +259,12 @@ def _resolved(config: DictConfig, run_dir: Path) -> dict[str, Any] | None:
 
 
 def cut(line: str) -> str:
-    """A line that fits a terminal."""
+    """Shorten a line to the width of a terminal."""
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."
 
 
 def duration(seconds: float) -> str:
-    """35 s, 4 min 10 s, 2 h 05 min."""
+    """Format seconds: 35 s, 4 min 10 s, 2 h 05 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,7 +1,7 @@
-"""Work that the processes of one run share, and its results, which each of them gets.
+"""Shares work between the processes of one run, and gives each process all results.
 
-They meet at the store that torch.distributed uses too. Unlike a collective operation, a meeting needs no process group, and
-waits for as long as the slowest process works: the time limit of a process group is for steps of training.
+The processes meet at the store of torch.distributed. Unlike a collective operation this needs no process group and waits
+as long as the slowest process works: a process group's timeout is meant for training steps.
 """
 
 import json
@@ -23,20 +23,20 @@ log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
-PAUSE_S = 0.5  # at most, between two looks
-SAY_S = 300.0  # a line about those that are waited for
-LATE_S = 20.0  # until a line says that others have not come at all
-READ_S = 60.0  # that rank 0, with which the store may end, stays for the others to read
-LIMIT_S = 24 * 3600.0  # of a process that was killed nobody hears
+PAUSE_S = 0.5  # longest pause between two polls
+SAY_S = 300.0  # between two log lines about a rank that is waited for
+LATE_S = 20.0  # until a line reports that other processes are missing
+READ_S = 60.0  # rank 0 stays for the others to read, since the store may end with it
+LIMIT_S = 24 * 3600.0  # a process that was killed never answers
 
 _turns = count()
 
 
 def together(work: Callable[[], V]) -> list[V]:
-    """Let every process of the run do its work, and give each the results of all, in the order of ranks.
+    """Do `work` in every process of the run and return the results of all, in the order of ranks.
 
     Args:
-        work: returns what JSON can hold.
+        work: returns a value that JSON can hold.
 
     Raises:
         UserError: the work of another process failed, or the processes do not find each other.
@@ -59,8 +59,8 @@ def together(work: Callable[[], V]) -> list[V]:
         store.set(f"{turn}/{place}/read", "")
         if place == 0:
             _wait(store, [f"{turn}/{other}/read" for other in range(size)], READ_S)
-    except RuntimeError as error:  # torch's: whoever holds the store is gone
-        raise UserError(f"Another process of this run has ended, and says why itself ({_first_line(error)}).") from error
+    except RuntimeError as error:  # from torch: the process that holds the store is gone
+        raise UserError(f"Another process of this run has ended; its output says why ({_first_line(error)}).") from error
     for other, result in enumerate(results):
         if "error" in result:
             raise UserError(f"rank {other}: {result['error']}")
@@ -68,13 +68,13 @@ def together(work: Callable[[], V]) -> list[V]:
 
 
 def shared(jobs: Sequence[Callable[[], V]]) -> list[V]:
-    """Deal jobs out in turn to the processes of the run, and give each process the results of all, in their order.
+    """Distribute jobs over the processes of the run and return the results of all, in their order.
 
     Args:
-        jobs: each returns what JSON can hold.
+        jobs: each returns a value that JSON can hold.
 
     Raises:
-        UserError: as `together`.
+        UserError: as for `together`.
     """
     place, size = rank() or 0, processes()
     dealt = together(lambda: [job() for job in jobs[place::size]])
@@ -84,12 +84,12 @@ def shared(jobs: Sequence[Callable[[], V]]) -> list[V]:
 def _get(store: Any, turn: str, other: int) -> Any:
     key = f"{turn}/{other}"
     if not _wait(store, [key], LIMIT_S, f"rank {other}"):
-        raise UserError(f"rank {other}: has not been heard of for {LIMIT_S / 3600:.0f} hours.")
+        raise UserError(f"rank {other}: has not answered for {LIMIT_S / 3600:.0f} hours.")
     return store.get(key)
 
 
 def _wait(store: Any, keys: Sequence[str], limit: float, what: str = "") -> bool:
-    """Wait until all keys are there; whether they are. Looks again and again, so that a signal is not kept waiting."""
+    """Wait until all keys are there, and return whether they are. It polls, so that signals are handled."""
     started = said = time.monotonic()
     pause = 0.001
     while not store.check(keys):
@@ -97,7 +97,7 @@ def _wait(store: Any, keys: Sequence[str], limit: float, what: str = "") -> bool
         if now - started > limit:
             return False
         if now - said > SAY_S and what:
-            log.info("Still waiting for %s, for %.0f minutes.", what, (now - started) / 60)
+            log.info("Waiting for %s since %.0f minutes.", what, (now - started) / 60)
             said = now
         time.sleep(pause)
         pause = min(2 * pause, PAUSE_S)
@@ -106,36 +106,36 @@ def _wait(store: Any, keys: Sequence[str], limit: float, what: str = "") -> bool
 
 @cache
 def _store(place: int, size: int) -> Any:
-    """Where the processes meet. Made once: with rank 0's part of it the store may end.
+    """Return the store where the processes meet; created once, because it may end with rank 0's part.
 
     Raises:
-        UserError: they do not find each other, or srun was called with --ntasks, which Lightning cannot follow, instead of
-            --ntasks-per-node.
+        UserError: the processes do not find each other, or srun was called with --ntasks, which Lightning cannot follow,
+            instead of --ntasks-per-node.
     """
-    from torch.distributed import rendezvous  # nothing else of launch/ needs torch
+    from torch.distributed import rendezvous  # the only part of launch/ that needs torch
 
     if "RANK" not in os.environ:
         _name_slurms_host()
     at = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    waiting = f"rank {place}: waiting at {at} for the others of {size} processes."
-    late = threading.Timer(LATE_S, print, (waiting,), {"file": sys.stderr})  # the log is rank 0's
+    waiting = f"rank {place}: waiting at {at} for the other processes ({size} in all)."
+    late = threading.Timer(LATE_S, print, (waiting,), {"file": sys.stderr})  # only rank 0 logs
     late.daemon = True
     late.start()
     try:
         return next(iter(rendezvous(f"env://?rank={place}&world_size={size}")))[0]
     except RuntimeError as error:
         raise UserError(
-            f"rank {place}: not all of the {size} processes came to {at}: {_first_line(error)}\n"
-            "Start them all, or this command by itself: env -u RANK COMMAND"
+            f"rank {place}: not all {size} processes reached {at}: {_first_line(error)}\n"
+            "Start all of them, or run without torchrun: env -u RANK COMMAND"
         ) from error
     finally:
         late.cancel()
 
 
 def _name_slurms_host() -> None:
-    from lightning_fabric.plugins.environments import SLURMEnvironment  # which imports torch
+    from lightning_fabric.plugins.environments import SLURMEnvironment  # imports torch
 
-    if os.environ.get("SLURM_JOB_NAME") in SHELLS:  # Lightning would start the ranks again
+    if os.environ.get("SLURM_JOB_NAME") in SHELLS:  # else Lightning would start the ranks again
         os.environ["SLURM_JOB_NAME"] = "simcse_lit"
     try:
         slurm = SLURMEnvironment()

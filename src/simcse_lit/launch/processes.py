@@ -1,6 +1,6 @@
-"""Starts processes and sees them to their end: what they return, what they inherit, and that none outlives its parent.
+"""Starts child processes, passes signals on, collects their outcome, and makes sure that none outlives its parent.
 
-Knows nothing of Hydra or torch. `launcher.py` starts one for each job, `ranks.py` one that holds the ranks of a job.
+Independent of Hydra and torch. `launcher.py` starts a process for each job, `ranks.py` one that holds the ranks of a job.
 """
 
 import ctypes
@@ -21,8 +21,8 @@ from simcse_lit.launch import handover
 from simcse_lit.launch.handover import Outcome
 
 PERIOD_S = 0.05
-PARENT = "SIMCSE_PARENT"  # variable: the process that starts another
-# What tells a process that it is a rank. A child is none of its parent's group, so it inherits none of these.
+PARENT = "SIMCSE_PARENT"  # variable: id of the process that starts another
+# Variables of a rank. A child does not belong to its parent's group, so it inherits none of them.
 RANK_VARIABLES = (
     "RANK",
     "LOCAL_RANK",
@@ -36,18 +36,18 @@ RANK_VARIABLES = (
     "ROLE_WORLD_SIZE",
     "MASTER_ADDR",
     "MASTER_PORT",
-    "SLURM_NTASKS",  # from which Lightning concludes that SLURM started the ranks
+    "SLURM_NTASKS",  # Lightning takes it as a sign that SLURM started the ranks
     "SLURM_NPROCS",
     "SLURM_PROCID",
     "SLURM_LOCALID",
     "SLURM_STEP_NUM_TASKS",
 )
-# As the user set it: `config.cli.run` sets it for Hydra, which children must not take for the user's wish.
+# The user's value. `cli.composed.run` sets the variable for Hydra, and children must not inherit that.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "0")
 
 
 class Stopped(SystemExit):
-    """A signal reached this process and all its children have been stopped; the exit status is the shell's, 128 + signal."""
+    """A signal reached this process and stopped all its children. The exit status is 128 + signal, as in a shell."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -55,7 +55,7 @@ class Stopped(SystemExit):
 
 
 def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what makes it a rank, and with `variables`."""
+    """Return this process's environment without the variables of a rank, plus `variables`."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -65,17 +65,17 @@ def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it dies, even by SIGKILL. Elsewhere it does nothing."""
+    """Ask Linux to kill this process when its parent dies, even by SIGKILL. Does nothing on other systems."""
     if sys.platform != "linux":
         return
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != int(os.environ.pop(PARENT)):  # it has died already
+    if os.getppid() != int(os.environ.pop(PARENT)):  # the parent is already dead
         sys.exit(1)
 
 
 class Child:
-    """A process in a session of its own, so that a Ctrl-C reaches it through its parent alone."""
+    """A process in a separate session, so that Ctrl-C reaches it only through its parent."""
 
     def __init__(self, command: Sequence[str], *, cwd: str, variables: Mapping[str, str], console: Path | None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="simcse-"))
@@ -83,7 +83,7 @@ class Child:
         output: Any = console.open("wb") if console else None
         own = {handover.VARIABLE: str(self._folder), PARENT: str(os.getpid())}
         if console:
-            own["PYTHONIOENCODING"] = "utf-8"  # as every other file of a run, whatever the terminal's is
+            own["PYTHONIOENCODING"] = "utf-8"  # the encoding of every file of a run
         try:
             self._process = subprocess.Popen(
                 command,
@@ -104,7 +104,7 @@ class Child:
         return self._process.poll() is None
 
     def outcome(self) -> Outcome:
-        """What it handed over, with the seconds it took; called once, after its end."""
+        """Return what it handed over and set `seconds`. Call it once, after its end."""
         self.seconds = time.monotonic() - self._started
         found, code = handover.collect(self._folder), self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -117,7 +117,7 @@ class Child:
         self._process.send_signal(signum)
 
     def kill(self) -> None:
-        """End it, and what it started in its session, without asking."""
+        """Kill it and everything in its session."""
         if self.running:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -125,22 +125,22 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """A process's end in words, when it could leave none itself."""
+    """Describe the end of a process that left no message."""
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}."
-    if code > 128:  # it caught a signal and ended in its own time
+    if code > 128:  # it handled the signal and then ended
         return f"stopped by {signal.Signals(code - 128).name}."
     return f"ended with status {code} and without a message."
 
 
 class Supervisor:
-    """Within `with`, SIGINT, SIGTERM and SIGHUP stop every child and then this process; leaving it leaves no child.
+    """Within `with`, stops every child and then this process on SIGINT, SIGTERM or SIGHUP; leaving it kills the rest.
 
     Args:
-        grace: seconds that children have to end after the signal, which is passed on to them, before they are killed.
-            A second signal kills them at once.
-        announce: say on standard error that they are being stopped.
+        grace: seconds that children have to end after the signal is passed on, before they are killed. A second signal
+            kills them immediately.
+        announce: whether to report on standard error that they are being stopped.
     """
 
     def __init__(self, *, grace: float, announce: bool) -> None:
@@ -153,7 +153,7 @@ class Supervisor:
     def __enter__(self) -> "Supervisor":
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(signum) != signal.SIG_IGN:  # nohup, or a shell's background job
+                if signal.getsignal(signum) != signal.SIG_IGN:  # ignored under nohup or in a background job
                     self._handlers[signum] = signal.signal(signum, self._note)
         return self
 
@@ -162,14 +162,14 @@ class Supervisor:
             child.kill()
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
-        if self._signals and kind is None:  # it came after the last child's end
+        if self._signals and kind is None:  # the signal came after the last child had ended
             raise Stopped(self._signals[0])
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self._signals.append(signum)
 
     def start(self, command: Sequence[str], *, cwd: str, variables: Mapping[str, str], console: Path | None = None) -> Child:
-        """Start a command; its output goes to the file `console`, or where this process's own goes."""
+        """Start a command. Its output goes to the file `console`, or to this process's output."""
         child = Child(command, cwd=cwd, variables=variables, console=console)
         self._children.append(child)
         return child
@@ -191,10 +191,10 @@ class Supervisor:
 
     def _stop(self) -> None:
         if self._announce:
-            print("\nStopping. Once more kills at once.", file=sys.stderr, flush=True)
+            print("\nStopping. Press Ctrl-C again to kill.", file=sys.stderr, flush=True)
         for child in self._children:
             child.send(self._signals[0])
         last = time.monotonic() + self._grace
         while any(child.running for child in self._children) and time.monotonic() < last and len(self._signals) == 1:
             time.sleep(PERIOD_S)
-        raise Stopped(self._signals[0])  # __exit__ kills those that are left
+        raise Stopped(self._signals[0])  # __exit__ kills the rest

@@ -1,6 +1,6 @@
-"""`python -m simcse_lit.launch.torchrun ARGUMENTS`: torchrun, without its log and its banner when a rank fails.
+"""`python -m simcse_lit.launch.torchrun ARGUMENTS`: torchrun without its log and without its banner when a rank fails.
 
-Which rank failed and why is the failing rank's own to say; what this adds is the rank that was killed and could not.
+A failing rank reports its error itself; this module only adds a message for a rank that was killed.
 """
 
 import logging
@@ -17,7 +17,7 @@ from simcse_lit.launch.processes import PARENT, describe_exit, die_with_parent
 
 
 def main() -> None:
-    """Start the ranks and wait for them; exits with 1 when one fails."""
+    """Start the ranks and wait for them; exit with 1 if one fails."""
     die_with_parent()
     os.environ[PARENT] = str(os.getpid())
     logging.disable(logging.CRITICAL)
