@@ -1,4 +1,4 @@
-"""`python -m simcse_lit VERB ...` is `simcse-lit VERB ...`."""
+"""Runs `python -m simcse_lit VERB ...`, the same as `simcse-lit VERB ...`."""
 
 from simcse_lit.cli.cli import main
 

@@ -1,10 +1,10 @@
-"""Make the project's dashboard on W&B: curves and scores.
+"""Create a W&B dashboard of a project: curves and scores.
 
 Examples:
   simcse-lit dashboard ENTITY/PROJECT
   simcse-lit dashboard ENTITY/PROJECT --by loss.temperature
 
-It needs wandb-workspaces (pip install 'simcse-lit[dashboard]'), and a login to send it.
+Needs wandb-workspaces (pip install 'simcse-lit[dashboard]') and a W&B login.
 """
 
 if __name__ == "__main__":
@@ -27,10 +27,10 @@ SCORES = ("test/Avg.", "test/STS-B", "test/SICK-R", "test/Avg. transfer")
 
 
 def main(project: str, by: str | None, dry_run: bool) -> None:
-    """Build the dashboard of ENTITY/PROJECT, and send it, or say what it would hold.
+    """Build the dashboard of ENTITY/PROJECT and send it; with `dry_run` print its contents instead.
 
     Raises:
-        UserError: as `build` and `send`.
+        UserError: as for `build` and `send`.
     """
     workspace = build(project, by)
     if dry_run:
@@ -41,10 +41,10 @@ def main(project: str, by: str | None, dry_run: bool) -> None:
 
 
 def build(project: str, by: str | None = None) -> "Workspace":
-    """Build a dashboard with sections of curves for learning, optimisation and speed, one of scores and one of figures.
+    """Build a dashboard with curves of learning, optimisation and speed, scores, and figures.
 
-    Curves show the mean and standard deviation of each group of runs. A group is a sweep, or with `by` the runs that share
-    a value of that key.
+    Curves show mean and standard deviation of each group of runs. A group is a sweep, or with `by` the runs with the same
+    value of that key.
 
     Args:
         project: ENTITY/PROJECT.
@@ -55,9 +55,11 @@ def build(project: str, by: str | None = None) -> "Workspace":
     """
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
-        raise UserError(f"{project}: must be ENTITY/PROJECT, as in the address of its page.")
+        raise UserError(f"{project}: must be ENTITY/PROJECT, as in the address of the project's page.")
     if find_spec("wandb_workspaces") is None:
-        raise UserError("dashboard: needs wandb-workspaces. Install it with: pip install 'simcse-lit[dashboard]'")
+        raise UserError(
+            "dashboard: needs wandb-workspaces, which is not installed. Install it with: pip install 'simcse-lit[dashboard]'"
+        )
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
 

@@ -1,5 +1,6 @@
-"""Protects files against power cuts and bad disks: a new file takes an old one's place only once it is safe on the disk, and
-an archive is tested before it is used.
+"""Protects files against power cuts and damaged disks.
+
+A new file replaces an old one only after it is safe on the disk, and an archive is tested before it is used.
 """
 
 import errno
@@ -30,12 +31,12 @@ def fsync(path: Path) -> None:
 
 
 def durable_replace(partial: Path, path: Path) -> None:
-    """Rename a finished file within its folder, replacing the old file, so that a power cut leaves one of the two complete.
+    """Rename a finished file in its folder over the old file, so that a power cut leaves one of the two intact.
 
     When the call returns, the new file survives a power cut.
 
     Raises:
-        OSError: see `fsync`, or the file cannot be renamed.
+        OSError: as for `fsync`, or the file cannot be renamed.
     """
     fsync(partial)
     partial.replace(path)
@@ -43,20 +44,20 @@ def durable_replace(partial: Path, path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove an unfinished file if it is there and can be removed: what kept it from being finished is to be said."""
+    """Remove an unfinished file if possible; errors are ignored, so that the error before is reported."""
     with suppress(OSError):
         path.unlink()
 
 
 def unfinished(path: Path) -> Path:
-    """Where a file or folder is written before it is complete: a hidden name beside it, which no user's file has."""
+    """Return the hidden name beside a file or folder under which it is written until it is complete."""
     return path.with_name(f".{path.name}.simcse_lit")
 
 
 def damage(path: Path) -> str | None:
-    """Say what is wrong with a zip archive, as torch.save writes it; None if every part has its checksum.
+    """Describe the damage of a zip archive written by torch.save; None if the checksum of every part is right.
 
-    torch.load does not look at checksums: with one bit flipped it returns other weights without a word.
+    torch.load does not check them: with one bit flipped it returns wrong weights without an error.
     """
     try:
         with ZipFile(path) as archive:

@@ -1,18 +1,18 @@
-"""Which process this is, how many there are, and sums over them. Gathering with gradient: `objective/gather.py`."""
+"""This process's rank, the number of processes, and reductions without gradient. With gradient: `objective/gather.py`."""
 
 import torch.distributed as dist
 from torch import Tensor
 
 
 def world() -> tuple[int, int]:
-    """(rank of this process, number of processes W); (0, 1) without a process group."""
+    """Return (rank of this process, number of processes W); (0, 1) without a process group."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, without gradient."""
+    """Return the sum of a tensor over all processes, without gradient."""
     total = value.detach().clone()
     if world()[1] > 1:
         dist.all_reduce(total)
@@ -20,7 +20,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def min_over_ranks(value: Tensor) -> Tensor:
-    """The smallest of each entry of a tensor over all processes, without gradient."""
+    """Return the elementwise minimum of a tensor over all processes, without gradient."""
     least = value.detach().clone()
     if world()[1] > 1:
         dist.all_reduce(least, dist.ReduceOp.MIN)
@@ -28,5 +28,5 @@ def min_over_ranks(value: Tensor) -> Tensor:
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, without gradient."""
+    """Return the mean of a tensor over all processes, without gradient."""
     return sum_over_ranks(value) / world()[1]

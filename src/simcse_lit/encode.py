@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 
 
 def main(config: EncodeConfig) -> None:
-    """Write the vectors of every text of a file, in their order, block by block; go on where a stopped run ended.
+    """Write the vector of every text of a file, in order and block by block; resume a run that was stopped.
 
     Raises:
-        UserError: the input, the output or the encoder cannot be used, the input changes meanwhile, or another run is
-            writing the output.
+        UserError: the input, the output or the encoder cannot be used, the input changes during the run, or another process
+            is writing the output.
     """
     keep_few_kernels()
     quiet_libraries()
@@ -74,7 +74,7 @@ def _encode(config: EncodeConfig, texts: TextFile, output: Path) -> None:
     file = VectorFile(output, len(texts), made_of)
     start, first = time.perf_counter(), file.done
     if first:
-        log.info("Going on after %s of %s lines.", f"{first:,}", f"{len(texts):,}")
+        log.info("Resuming after %s of %s lines.", f"{first:,}", f"{len(texts):,}")
     with tqdm(total=len(texts), initial=first, desc="Encoding", unit=" lines", ncols=78, leave=False) as bar:
         for block in texts.blocks(config.block, first):
             file.append(vectors(loaded, [row.fields[0] for row in block], settings).numpy())
@@ -86,9 +86,9 @@ def _encode(config: EncodeConfig, texts: TextFile, output: Path) -> None:
 
 
 def _copy_stdin(path: Path) -> None:
-    """Copy standard input to a file: it is read twice, and a run that goes on compares it with the last."""
+    """Copy standard input to a file, since it is read twice, and a resumed run compares it with the earlier input."""
     if sys.stdin.isatty():
-        raise UserError("input=-: standard input is the terminal. Pipe a file into it, or name one: input=FILE.")
+        raise UserError("input=-: standard input is the terminal. Pipe a file into the command, or use input=FILE.")
     try:
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)

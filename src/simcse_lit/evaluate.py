@@ -56,14 +56,14 @@ from simcse_lit.text.sources import open_sources
 
 
 def main(config: EvaluateConfig) -> float | None:
-    """Score every encoder on every task that can be had, and leave tables, JSON and figures in the run folder.
+    """Score every encoder on every available task, and write tables, JSON and figures into the run folder.
 
     Returns:
         The first encoder's first average, or its score on the first task, for sweepers; None if only analyses were made.
 
     Raises:
-        UserError: an encoder cannot be used or gives a vector that is not finite; or a task's data are missing, said after
-            everything else has been scored and written.
+        UserError: an encoder cannot be used or gives a vector that is not finite; or the data of a task are missing, which
+            is raised after everything else has been scored and written.
     """
     console.quiet_libraries()
     run_dir = make_run_folder(Path(config.run_dir))
@@ -71,14 +71,14 @@ def main(config: EvaluateConfig) -> float | None:
     device = find_device(config.device)
     write_provenance(run_dir, config, device)
     sources = list(dict.fromkeys(config.checkpoint + config.compare))
-    for source in sources:  # before the first is encoded; of the Hub, once it is here
+    for source in sources:  # before encoding; a model of the Hub is checked later
         check_precision(source, local_path(source, "checkpoint"), config.precision)
     found: dict[str, EncoderResult] = {}
     try:
         for source, label in zip(sources, labels(sources), strict=True):
             found[source] = _score(source, label, config, device, work)
     except BaseException:
-        if found:  # what was scored is not lost with the encoder that could not be
+        if found:  # keep the results of the encoders before it
             report.write(run_dir, config, list(found.values()), work.tasks, None, {}, work.missing, work.drawn)
         raise
     compared = None
@@ -96,10 +96,7 @@ def main(config: EvaluateConfig) -> float | None:
 
 @dataclass
 class _Work:
-    """What each encoder is scored on: tasks, the pairs that analyses are made on, and why others are missing.
-
-    `postprocess` moves its vectors before.
-    """
+    """Tasks to score, pairs for analyses, the transform of the vectors (`postprocess`), and why tasks are missing."""
 
     tasks: list[Task] = field(default_factory=list)
     absent: list[MissingTask] = field(default_factory=list)
@@ -110,17 +107,17 @@ class _Work:
 
     @property
     def drawn(self) -> dict[str, Draw]:
-        """What draws each analysis that has a figure: its own `draw`, or ours."""
+        """The function that draws each analysis with a figure: its own `draw`, or ours."""
         own = {analysis.name: getattr(analysis, "draw", DRAW.get(analysis.name)) for analysis in self.analyses}
         return {name: draw for name, draw in own.items() if draw}
 
 
 def _work(config: EvaluateConfig) -> _Work:
-    """Make every task whose data can be had.
+    """Make every task whose data are available.
 
     Raises:
-        UserError: something that the configuration names cannot be made, there is no task whose data can be had, or the
-            analyses are asked of a task that has no scored pairs.
+        UserError: something that the configuration names cannot be made, no task has its data, or the analyses are asked of
+            a task without scored pairs.
     """
     work, files = _Work(), SentEval(config.senteval)
     if config.postprocess.transform:
@@ -128,11 +125,11 @@ def _work(config: EvaluateConfig) -> _Work:
         if not callable(work.postprocess):
             target = config.postprocess.transform["_target_"]
             raise UserError(
-                f"postprocess.transform._target_={target}: makes nothing that vectors can be given to: it has no __call__."
+                f"postprocess.transform._target_={target}: makes an object without __call__, so it cannot transform vectors."
             )
     analysed = config.analysed if config.analyses else {}
     for name, entry in {**config.tasks, **analysed}.items():
-        maker(name, entry)  # a mistake in the configuration is no missing set
+        maker(name, entry)  # raises for a mistake in the configuration
     for name, entry in config.tasks.items():
         try:
             work.tasks.append(scored_task(name, entry, files))
@@ -144,10 +141,10 @@ def _work(config: EvaluateConfig) -> _Work:
         try:
             pairs = make_task(name, entry, files)
         except UserError as error:
-            work.missing["analyses"] = f"{error}\nOther pairs to analyse: tasks@analysed=OPTION, e.g. samples."
+            work.missing["analyses"] = f"{error}\nAnalyse other pairs: tasks@analysed=OPTION, e.g. tasks@analysed=samples."
             continue
         if not isinstance(pairs, STSTask):
-            raise UserError(f"tasks@analysed={name}: the analyses need scored sentence pairs; choose an STS task.")
+            raise UserError(f"tasks@analysed={name}: analyses need scored sentence pairs. Choose an STS task.")
         work.analysed = pairs
         work.analyses = make_analyses(config.analyses, report.FILES)
     if not work.tasks and work.analysed is None:
@@ -189,7 +186,7 @@ def _score(source: str, label: str, config: EvaluateConfig, device: torch.device
 
 
 def _encode(loaded: LoadedEncoder, sentences: Sequence[str], config: EvaluateConfig) -> tuple[Embeddings, dict[str, Any]]:
-    """Vectors of all sentences, from the cache where it has them, and what the pass did."""
+    """Return the vectors of all sentences, from the cache if it has them, and statistics of the encoding."""
     max_length = min(config.max_length, loaded.max_length)
     embeddings = Embeddings(sentences)
     cache = None
@@ -213,7 +210,7 @@ def _encode(loaded: LoadedEncoder, sentences: Sequence[str], config: EvaluateCon
             precision=config.precision,
             progress="Encoding",
         )
-        vectors_NH = embeddings(new)  # the look-up refuses a vector that is not finite
+        vectors_NH = embeddings(new)  # raises for a vector that is not finite
         if cache is not None:
             cache.put(new, vectors_NH)
     return embeddings, {
@@ -226,7 +223,7 @@ def _encode(loaded: LoadedEncoder, sentences: Sequence[str], config: EvaluateCon
 
 
 def _fitting_sentences(config: PostprocessConfig) -> list[str]:
-    """The sentences of `postprocess.fit_on`, all columns together, each once; none if that key is null.
+    """Return the unique sentences of `postprocess.fit_on`, all columns together; none if that key is null.
 
     Raises:
         UserError: the file cannot be read, has a bad row, or holds no sentences.
@@ -242,7 +239,7 @@ def _fitting_sentences(config: PostprocessConfig) -> list[str]:
 
 
 def _moving(process: Postprocess | None, embeddings: Embeddings, corpus: Sequence[str]) -> Callable[[Task], Embed]:
-    """For each task the vectors that it sees: as they are, or moved by what was fitted on the corpus or on the task."""
+    """Return for each task its look-up of vectors: unchanged, or transformed by a fit on the corpus or on the task."""
 
     def moved(task: Task) -> Embed:
         if process is None:

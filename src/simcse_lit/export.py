@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def main(config: ExportConfig) -> None:
-    """Write the folder, and upload it if that is asked for.
+    """Write the folder, and upload it if `push_to_hub` is set.
 
     Raises:
-        UserError: there is no such format, the encoder cannot be loaded or not be written in it, or the Hub refuses it.
+        UserError: the format is unknown, the encoder cannot be loaded or written in it, or the Hub refuses it.
     """
     quiet_libraries()
     write = writer(config.format)

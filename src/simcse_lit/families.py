@@ -1,4 +1,4 @@
-"""Families of tasks. Tasks of one family share a table, a metric and an average. The paper has two; others may be added."""
+"""Families of tasks. Tasks of a family share a table, a metric and an average. Packages may add to the paper's two."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """What the scores of a family's tasks are, and how tables show them.
+    """What the scores of a family's tasks mean, and how tables show them.
 
-    Run folders and results record it, so that reports can name the metric where the package of the family is not installed.
+    Run folders and results record the family, so that reports can name the metric without the family's package.
 
     Args:
-        name: in files. Tasks whose families have the same name are of one family.
-        metric: what a score is, for people: "nDCG@10 x 100", "accuracy in %".
-        title: above tables; the name if empty.
-        protocol: how it is measured, for a model card; the metric if empty.
-        average: name of the mean over the tasks among the scores; they have none if it is empty.
-        columns: the order of the table's columns. Other tasks follow by name, and then the average, unless it stands here.
-        hub_task: the Hub's name of the task, for a model card; the name of the family if empty.
-        hub_metric: the Hub's name of the metric; the metric if empty.
+        name: name in files. Tasks whose families have the same name belong to one family.
+        metric: meaning of a score, for people: "nDCG@10 x 100", "accuracy in %".
+        title: heading of tables; empty: the name.
+        protocol: how the score is measured, for a model card; empty: the metric.
+        average: name of the mean over the tasks; empty: there is none.
+        columns: order of the table's columns. Other tasks follow by name, then the average unless it is listed.
+        hub_task: the Hub's name of the task, for a model card; empty: the name.
+        hub_metric: the Hub's name of the metric; empty: the metric.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Family:
 
     @property
     def heading(self) -> str:
-        """What stands above a table: title and metric."""
+        """Heading of a table: title and metric."""
         return f"{self.title or self.name}: {self.metric}"
 
     def in_order(self, names: Collection[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Turn a checkpoint of the paper's code into an export.
+"""Convert a checkpoint of the paper's code into an export.
 
 Examples:
   simcse-lit import_checkpoint checkpoint=result/my-unsup-simcse output=FOLDER
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def main(config: ImportConfig) -> None:
-    """Read the checkpoint, write the export, and say how its vectors are read and why.
+    """Read the checkpoint, write the export, and report its pooler and projection and how they were found.
 
     Raises:
-        UserError: it cannot be read, or does not say how its vectors are read, or the output exists.
+        UserError: the checkpoint cannot be read, its pooler and projection are unclear, or the output exists.
     """
     quiet_libraries()
     source, output = Path(str(config.checkpoint)).expanduser(), Path(str(config.output)).expanduser()

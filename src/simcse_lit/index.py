@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def main(config: BuildIndexConfig) -> None:
-    """Build an index block by block, or change one, while nobody else writes to its folder.
+    """Build an index block by block, or change one, under a lock on its folder.
 
     Raises:
         UserError: the input, the encoder or the folder cannot be used, or another process is writing there.
@@ -49,22 +49,22 @@ def main(config: BuildIndexConfig) -> None:
         index = _build(config, folder) if builds else _change(config, folder)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     log.info(
-        "%s: %s sentences, %d numbers a vector, %s, %.1f MiB",
+        "%s: %s sentences, vectors of %d numbers, %s, %.1f MiB",
         *(folder, f"{len(index):,}", index.width, index.config.kind, size),
     )
     if builds and index.recall is not None:
         log.info("recall@10 %.3f against exact search, on %s", index.recall["recall@10"], index.recall["queries"])
         if index.recall["recall@10"] < (index.config.recall_goal or 0):
-            log.warning("That is below index.recall_goal=%g, however broad the search.", index.config.recall_goal)
+            log.warning("Even the broadest search stays below index.recall_goal=%g.", index.config.recall_goal)
 
 
 def _build(config: BuildIndexConfig, folder: Path) -> Index:
-    """Build the index of vectors that are there, of another index, or of texts."""
+    """Build the index from a file of vectors, from another index, or from texts."""
     model = config.checkpoint
     if config.vectors:
         path = Path(config.vectors).expanduser()
         if not path.is_file():
-            raise UserError(f"vectors: {config.vectors}: there is no such file (looked in {path.absolute().parent}).")
+            raise UserError(f"vectors: {config.vectors}: there is no such file in {path.absolute().parent}.")
         texts = TextFile(config.input, config.column, key="input", on_bad_row=config.on_bad_row) if config.input else None
         blocks = encoded_blocks(path, texts, config.block, IndexEncoder(config, None) if config.checkpoint else None)
     elif is_index(str(config.input)):
@@ -81,7 +81,7 @@ def _change(config: BuildIndexConfig, folder: Path) -> Index:
     if config.delete:
         found = index.delete(config.delete)
         log.info(
-            "Deleted %s of %s ids; their rows stay in the files until the index is built anew.",
+            "Deleted %s of %s ids. Their rows stay in the files until the index is built again: input=FOLDER.",
             *(f"{found:,}", f"{len(config.delete):,}"),
         )
     if config.add:

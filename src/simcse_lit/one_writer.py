@@ -1,4 +1,4 @@
-"""Protects what is written against a second writer: a lock file beside it."""
+"""Keeps a second process from writing to the same place, with a lock file beside it."""
 
 import errno
 import logging
@@ -19,20 +19,20 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # some
 
 @contextmanager
 def only_writer(lock_file: Path, what: str) -> Iterator[None]:
-    """Hold a lock file, and remove it at the end.
+    """Hold a lock file within the block, and remove it at the end.
 
-    Other threads and processes are refused. When a process is killed, the kernel releases its lock; the file it leaves
+    Other threads and processes are refused. When a process is killed, the kernel releases its lock, and the remaining file
     blocks nobody. On a file system without locks a warning is logged, and nobody is refused.
 
     Args:
-        lock_file: in an existing folder.
+        lock_file: path in an existing folder.
         what: what is written, for messages: "KEY: VALUE".
 
     Raises:
         UserError: another thread or process holds the lock.
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
-    lock = FileLock(lock_file, timeout=0, fallback_to_soft=False)  # a soft lock of a killed process blocks other hosts
+    lock = FileLock(lock_file, timeout=0, fallback_to_soft=False)  # a soft lock of a killed process would block other hosts
     try:
         lock.acquire()
     except Timeout:
@@ -41,16 +41,16 @@ def only_writer(lock_file: Path, what: str) -> Iterator[None]:
             holder = lock_file.read_text(encoding="utf-8", errors="replace")
         raise UserError(
             f"{what}: is being written by {holder or 'another process'}.\n"
-            "Wait until that process ends, stop it, or choose another path."
+            "Wait until that process ends, stop it, or use another path."
         ) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        log.warning("%s: its file system has no locks; make sure that no other process writes there.", what)
+        log.warning("%s: this file system has no locks. Make sure that no other process writes there.", what)
     try:
-        with suppress(OSError):  # a full disk: refused processes are then not told who holds the lock
+        with suppress(OSError):  # on a full disk, refused processes are not told who holds the lock
             lock_file.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
-        lock_file.unlink(missing_ok=True)  # while the lock is held: the next process makes a new file
+        lock_file.unlink(missing_ok=True)  # before the release, so that the next process creates a new file
         lock.release()

@@ -6,16 +6,16 @@ Examples:
   simcse-lit report multirun/unsup/TIME paper=published.csv
 
 settings:
-  baseline=KEY=VALUE[,KEY=VALUE]  the setting that others are tested against;
+  baseline=KEY=VALUE[,KEY=VALUE]  setting that the others are tested against;
                                   default: the one with the default values
-  metric=NAME     the score to rank and test by (STS-B, Avg., ...); default:
+  metric=NAME     score to rank and test by (STS-B, Avg., ...); default:
                   the score on the development set
   paper=FILE.csv  published scores to compare with: a column for each key that
                   varied, and metric, paper, source
-  out=DIR         the folder of the report; default: FOLDER/report
+  out=DIR         folder of the report; default: FOLDER/report
 
-It holds report.html, report.md, report.tex, results.csv and figures/. The report needs
-only the files of the runs, so it works on runs of another machine.
+Writes report.html, report.md, report.tex, results.csv and figures/. The report
+needs only the files of the runs, so it also works on runs of another machine.
 """
 
 if __name__ == "__main__":
@@ -42,11 +42,11 @@ def main(folder: str, settings: Sequence[str]) -> None:
     """Write a report.
 
     Args:
-        folder: of a run, or of a sweep.
+        folder: folder of a run or a sweep.
         settings: KEY=VALUE words.
 
     Raises:
-        UserError: a word is wrong, or as `report`.
+        UserError: a word is wrong, or as for `report`.
     """
     given = parse(settings)
     page = report(
@@ -101,7 +101,7 @@ def report(
         paper: CSV file of published scores (`reporting/sweep/paper.py`).
 
     Raises:
-        UserError: there is no run, no such baseline, metric or published scores, or `out` cannot be made.
+        UserError: there is no run, no such baseline, metric or published score, or `out` cannot be created.
     """
     runs = read_runs(folder)
     finished = [run for run in runs if run.state == FINISHED]
@@ -113,7 +113,7 @@ def report(
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"out={out}: cannot be made: {error.strerror or error}.") from error
+        raise UserError(f"out={out}: cannot be created: {error.strerror or error}.") from error
     title = "/".join(part for part in folder.resolve().parts[-3:] if part != "/")
     drawn = draw_all(comparison, published, out / "figures") if comparison.settings else {}
     write_tables(out, title=title, runs=runs, comparison=comparison, published=published)

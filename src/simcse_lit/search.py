@@ -37,7 +37,7 @@ def main(config: SearchConfig) -> None:
             print(query)
             for hit in hits:
                 print(f"  {hit.score:6.3f}  {hit.id:>9}  {hit.text}")
-            print("" if hits else f"  nothing of cosine {config.threshold:g} or more\n", flush=True)
+            print("" if hits else f"  no sentence with a cosine of {config.threshold:g} or more\n", flush=True)
 
 
 def search(config: SearchConfig) -> Iterator[tuple[str, list[Hit]]]:
@@ -49,7 +49,7 @@ def search(config: SearchConfig) -> Iterator[tuple[str, list[Hit]]]:
     queries = _queries(config)
     index = Index.load(Path(str(config.folder)).expanduser())
     encoder = IndexEncoder(config, index)
-    size = 1 if config.input == STDIN else BLOCK  # a person, or a program, waits for the answer before asking on
+    size = 1 if config.input == STDIN else BLOCK  # whoever pipes queries may wait for each answer
     while block := list(islice(queries, size)):
         for query, hits in zip(block, index.search(encoder(block, "query"), config.top_k), strict=True):
             yield query, [hit for hit in hits if hit.score >= config.threshold]

@@ -36,19 +36,19 @@ def main(config: ServeConfig) -> None:
     """Serve until the process is stopped.
 
     Raises:
-        UserError: the encoder, the index or the corpus cannot be used, or the port is taken.
+        UserError: the encoder, the index or the corpus cannot be used, or the port is in use.
     """
     quiet_libraries()
     listener = _listen(config.host, config.port)
     service = _service(config)
     address = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{listener.getsockname()[1]}"
-    log.info("Serving %s\n  page    %s\n  API     %s/docs\nCtrl-C stops it.", service.loaded.source, address, address)
+    log.info("Serving %s\n  page    %s\n  API     %s/docs\nPress Ctrl-C to stop.", service.loaded.source, address, address)
     server = uvicorn.Server(uvicorn.Config(create_app(service, config), log_level="warning", timeout_graceful_shutdown=5))
     server.run(sockets=[listener])
 
 
 def _service(config: ServeConfig) -> Service:
-    """Load the encoder, and what is to be searched."""
+    """Load the encoder and the index or corpus."""
     corpus = None
     if config.folder is None and config.corpus is not None:
         corpus = list(TextFile(config.corpus, config.column, key="corpus").texts())
@@ -64,7 +64,7 @@ def _service(config: ServeConfig) -> Service:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Listen before anything is loaded, so that a port that is taken is said at once."""
+    """Listen before anything is loaded, so that a port in use is reported immediately."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -72,6 +72,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         raise UserError(
-            f"host={host} port={port}: cannot listen there: {error.strerror or error}.\nChoose another port, or port=0."
+            f"host={host} port={port}: cannot listen there: {error.strerror or error}.\n"
+            "Use another port, or port=0 for a free one."
         ) from error
     return listener

@@ -1,6 +1,6 @@
-"""`SimCSE`: encode, compare, index and search sentences with any encoder, by the names of the paper's own tool.
+"""`SimCSE`: encode, compare, index and search sentences with any encoder, with the methods of the paper's tool.
 
-A script that was written for that tool runs with another import: `from simcse_lit import SimCSE`.
+A script written for that tool runs with another import: `from simcse_lit import SimCSE`.
 
 Shapes: N sentences, Q queries, H hidden.
 """
@@ -28,57 +28,61 @@ from simcse_lit.text.lines import lines_of
 
 Device: TypeAlias = str | torch.device
 
-LENGTH = 128  # tokens after which the paper's tool cuts a sentence
-TOKENS = 64  # of a sentence; `batch_size` sentences of so many fill a batch
-CELL = 39  # sentences, below which faiss learns nothing of use of a cell
-SHOW_PROGRESS = 1000  # sentences from which a progress bar is worth its line
+LENGTH = 128  # maximum tokens of a sentence in the paper's tool
+TOKENS = 64  # `batch_size` counts sentences of this many tokens
+CELL = 39  # fewest sentences from which faiss can learn a cell
+SHOW_PROGRESS = 1000  # sentences from which a progress bar is shown
 
 
 class ToolIndex(Index):
-    """An index that also answers by the keys of the paper's tool, whose index is a dictionary."""
+    """An index that also has the keys of the paper's tool, whose index is a dictionary."""
 
     def __getitem__(self, key: str) -> Any:
-        """The sentences (`sentences`), or their unit vectors, (N, H) (`index`)."""
+        """Return the sentences (`sentences`) or their unit vectors, (N, H) (`index`)."""
         texts, vectors_NH = self.first(len(self))
         return {"sentences": texts, "index": vectors_NH.numpy()}[key]
 
 
 class FirstProjected(nn.Module):
-    """The first token through a projection: what BERT's pooler computes."""
+    """Projects the first token, as BERT's pooler does."""
 
     def __init__(self, projection: nn.Module) -> None:
         super().__init__()
         self.projection = projection
 
     def forward(self, hidden_NLH: Tensor) -> Tensor:
-        """(N, L, H) to (N, H)."""
+        """Map (N, L, H) to (N, H)."""
         projected_NH: Tensor = self.projection(hidden_NLH[:, 0])
         return projected_NH
 
 
 class SimCSE:
-    """Sentences to vectors, similarities and nearest sentences.
+    """Sentence vectors, similarities and search of the nearest sentences.
 
     `tokenizer`, `model`, `pooler`, `device`, `index["sentences"]` and `is_faiss_index` are those of the paper's tool.
 
     Args:
-        model_name_or_path: an export of simcse-lit, a Lightning checkpoint, one of the paper's releases, a folder or Hub id
-            of sentence-transformers or transformers.
-        device: `cuda`, `cuda:1`, `cpu`, ...; by default a GPU if there is one. A list of them (`["cuda:0", "cuda:1"]`, or
-            `["cpu", "cpu"]`) starts a process for each, and large inputs are shared out among them.
+        model_name_or_path: an export of simcse-lit, a Lightning checkpoint, a release of the paper, or a folder or Hub id of
+            sentence-transformers or transformers.
+        device: `cuda`, `cuda:1`, `cpu`, ...; None for a GPU if there is one. A list (`["cuda:0", "cuda:1"]` or
+            `["cpu", "cpu"]`) starts a process for each device, which share large inputs.
         num_cells: cells of an index with `faiss_fast=True`.
-        num_cells_in_search: cells of it that a search visits.
-        pooler: how a raw transformers model is read: `cls` (through its own linear layer and tanh, as the paper's tool
-            does), `cls_before_pooler`, `avg`, ...; a saved model knows its own.
+        num_cells_in_search: cells that a search visits.
+        pooler: pooler of a raw transformers model: `cls` (through its linear layer and tanh, as in the paper's tool),
+            `cls_before_pooler`, `avg`, ...; None for the pooler that the model was saved with.
         revision: branch, tag or commit on the Hub.
-        precision: `32-true`, `bf16-mixed` or `16-mixed`; None is 32-true.
-        prompt: a name of the model's prompts, or a text with `{text}`; None for what the model says, of queries in `search`
-            and of the sentences in the index.
+        precision: `32-true`, `bf16-mixed` or `16-mixed`; None is `32-true`.
+        prompt: name of one of the model's prompts, or a text with `{text}`; None for the model's default prompts, of queries
+            in `search` and of documents in the index.
         trust_remote_code: run the Python code that the model brings. Read it first.
 
     Raises:
-        UserError: there is no such model, device or precision, or nothing says how the model's vectors are read, or
-            it cannot run in this precision.
+        UserError: there is no such model, device or precision, the model's pooler is unknown, or the model cannot run in
+            this precision.
+
+    Example:
+        >>> model = SimCSE("outputs/first/export")
+        >>> model.similarity("A man plays guitar.", "Someone makes music.")
     """
 
     def __init__(
@@ -112,7 +116,7 @@ class SimCSE:
         found = [find_device(str(name)) for name in devices]
         self._loaded.encoder.to(found[0])
         self._pool = Pool(source, reads, found, offline=offline) if len(found) > 1 else None
-        self.device = str(found[0])  # where `encode` works unless it is told; the first of several
+        self.device = str(found[0])  # default of `encode`; the first of several
         self.tokenizer = self._loaded.tokenizer
         self.num_cells = num_cells
         self.num_cells_in_search = num_cells_in_search
@@ -120,7 +124,7 @@ class SimCSE:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The transformers model. Its `pooler_output` is the embedding where the encoder is BERT's with its projection."""
+        """The transformers model. Its `pooler_output` is the embedding if the encoder is BERT with BERT's projection."""
         encoder = self._loaded.encoder
         if not isinstance(encoder, SentenceEncoder):
             return encoder
@@ -130,13 +134,13 @@ class SimCSE:
 
     @property
     def pooler(self) -> str:
-        """How vectors are read, in the tool's words: there `cls` is the first token behind the projection."""
+        """The pooler, in the tool's words: `cls` is the first token after the projection."""
         unprojected = self._loaded.pooler == "cls" and self._loaded.projection != "mlp"
         return "cls_before_pooler" if unprojected else self._loaded.pooler
 
     @property
     def is_faiss_index(self) -> bool:
-        """Whether faiss holds the index: an approximate one. An exact search needs no faiss."""
+        """Whether the index is approximate and uses faiss. Exact search needs no faiss."""
         return self.index is not None and self.index.config.kind != "exact"
 
     def encode(
@@ -149,23 +153,27 @@ class SimCSE:
         batch_size: int = 64,
         max_length: int = LENGTH,
     ) -> Any:
-        """The vectors of one or several sentences, float32 on the CPU.
+        """Encode one or several sentences into float32 vectors on the CPU.
 
         Args:
             sentence: a sentence, or several.
-            device: works there, and not on `self.device`.
-            return_numpy: a numpy array, not a tensor.
-            normalize_to_unit: vectors of length 1.
-            keepdim: (1, H) instead of (H,) for a single sentence.
-            batch_size: a batch holds as many padded tokens as so many sentences of 64; sentences of like length share one.
-            max_length: tokens after which a sentence is cut.
+            device: device to use instead of `self.device`.
+            return_numpy: return a NumPy array instead of a tensor.
+            normalize_to_unit: scale vectors to length 1.
+            keepdim: return (1, H) instead of (H,) for a single sentence.
+            batch_size: size of a batch, in sentences of 64 tokens. Sentences of similar length share a batch.
+            max_length: maximum tokens of a sentence, special tokens included.
 
         Returns:
-            A tensor or an array: (H,) for a string, (N, H) in their order for several.
+            A tensor or an array: (H,) for a string, (N, H) in the given order for several.
 
         Raises:
-            TypeError: something among the sentences is not a string.
-            ValueError: there are no sentences, or a string is no valid text.
+            TypeError: an item is not a string.
+            ValueError: there are no sentences, or a string is not valid text.
+
+        Example:
+            >>> model.encode(["A man plays guitar.", "It is raining."]).shape
+            torch.Size([2, 384])
         """
         settings = Settings(max_length, batch_size * TOKENS, self._precision, normalize_to_unit)
         vectors_NH = self._vectors([sentence] if isinstance(sentence, str) else sentence, device, settings, "text")
@@ -181,14 +189,14 @@ class SimCSE:
         return vectors(self._loaded, sentences, settings, use=use, progress=progress)
 
     def _units(self, texts: Sequence[str], device: Device | None, use: str, batch_size: int = 64) -> Tensor:
-        """Vectors of length 1, (N, H), of the sentences of an index or of queries."""
+        """Return vectors of length 1, (N, H), for the sentences of an index or for queries."""
         settings = Settings(LENGTH, batch_size * TOKENS, self._precision, normalize=True)
         return self._vectors(texts, device, settings, use)
 
     def similarity(
         self, queries: str | Sequence[str], keys: str | Sequence[str] | ndarray, device: Device | None = None
     ) -> float | ndarray:
-        """Cosine similarities.
+        """Compute cosine similarities.
 
         Args:
             queries: a sentence, or several.
@@ -196,7 +204,7 @@ class SimCSE:
             device: as for `encode`.
 
         Returns:
-            A number for a sentence with a sentence, (N,) for a sentence with several, (Q, N) for several.
+            A number for two sentences, (N,) for a sentence with several, (Q, N) for several with several.
         """
         query = self.encode(queries, device, return_numpy=True)
         key = keys if isinstance(keys, ndarray) else self.encode(keys, device, return_numpy=True)
@@ -213,12 +221,13 @@ class SimCSE:
         device: Device | None = None,
         batch_size: int = 64,
     ) -> None:
-        """Index sentences for `search`; an earlier index is dropped once the new one is there.
+        """Index sentences for `search`. An earlier index is replaced when the new one is ready.
 
         Args:
-            sentences_or_file_path: sentences, or the path of a text file with a sentence a line; blank lines are left out.
-            use_faiss: False never uses faiss; an exact search needs none in any case.
-            faiss_fast: an approximate index of `num_cells` cells, faster for very many sentences; few are searched exactly.
+            sentences_or_file_path: sentences, or the path of a text file with a sentence a line; blank lines are skipped.
+            use_faiss: False never uses faiss; exact search never needs it.
+            faiss_fast: build an approximate index of `num_cells` cells, which is faster for very many sentences. Few
+                sentences are searched exactly.
             device: as for `encode`.
             batch_size: as for `encode`.
 
@@ -250,13 +259,13 @@ class SimCSE:
     def search(
         self, queries: str | Sequence[str], device: Device | None = None, threshold: float = 0.6, top_k: int = 5
     ) -> Any:
-        """The most similar sentences of the index.
+        """Find the most similar sentences of the index.
 
         Args:
             queries: a sentence, or several.
             device: as for `encode`.
-            threshold: least cosine similarity.
-            top_k: at most so many.
+            threshold: lowest cosine similarity of a hit.
+            top_k: maximum number of hits for each query.
 
         Returns:
             [(sentence, cosine), ...] for a string, most similar first; a list of such lists for several.
@@ -280,18 +289,18 @@ class SimCSE:
 
 def _checked(sentences: Sequence[str]) -> list[str]:
     if isinstance(sentences, (bytes, dict)) or not hasattr(sentences, "__iter__"):
-        raise TypeError(f"sentence: needs a string or a list of strings, not a {type(sentences).__name__}.")
+        raise TypeError(f"sentence: must be a string or a list of strings, not a {type(sentences).__name__}.")
     texts = list(sentences)
     if not texts:
-        raise ValueError("sentence: the list is empty; give it one sentence or more.")
+        raise ValueError("sentence: the list is empty. Give at least one sentence.")
     for place, text in enumerate(texts):
         if reason := unencodable(text):
             raise (ValueError if isinstance(text, str) else TypeError)(f"sentence[{place}]: {reason}.")
-    return [str(text) for text in texts]  # numpy has strings of its own
+    return [str(text) for text in texts]  # NumPy strings become str
 
 
 def _sentences(sentences_or_file_path: str | Path | Sequence[str]) -> list[str]:
-    """The sentences themselves, or the lines of a file that are not blank."""
+    """Return the sentences themselves, or the lines of a file that are not blank."""
     if not isinstance(sentences_or_file_path, (str, Path)):
         return _checked(sentences_or_file_path)
     path = Path(sentences_or_file_path).expanduser()

@@ -1,4 +1,4 @@
-"""Print cosines of two sentences, or of two files.
+"""Print cosine similarities of two sentences or files.
 
 Examples:
   simcse-lit similarity checkpoint=MODEL first="A man is cycling." second="Someone rides a bike."
@@ -28,14 +28,14 @@ BLOCK = 2048  # lines of two files that are encoded at a time
 
 
 def main(config: SimilarityConfig) -> None:
-    """Print a cosine a line."""
+    """Print one cosine similarity a line."""
     quiet_libraries()
     for cosine in similarity(config):
         print(f"{cosine:.4f}")
 
 
 def similarity(config: SimilarityConfig) -> Iterator[float]:
-    """Yield the cosine of two sentences, or of each text of a file with the text in the same place of the other.
+    """Yield the cosine of two sentences, or of each text of a file with the text at the same place of the other.
 
     Raises:
         UserError: the encoder or a file cannot be used, or one file has more texts than the other.
@@ -44,10 +44,10 @@ def similarity(config: SimilarityConfig) -> Iterator[float]:
     files = {key: TextFile(name, config.column, key=key) for key, name in given.items() if means_file(name)}
     if len(files) == 1:
         (other,) = given.keys() - files.keys()
-        raise UserError(f"{other}: {given[other]}: there is no such file, and a file is compared with a file only.")
+        raise UserError(f"{other}: {given[other]}: there is no such file, and a file can only be compared with a file.")
     if files and len(files["first"]) != len(files["second"]):
         counts = " and ".join(f"{len(file):,}" for file in files.values())
-        raise UserError(f"first, second: {counts} texts; the files are compared line by line and need as many.")
+        raise UserError(f"first, second: {counts} texts. The files are compared line by line, so both need the same number.")
     loaded = load_encoder(str(config.checkpoint), **reads(config))
     loaded.encoder.to(find_device(config.device))
     settings = Settings(config.max_length, config.token_budget, config.precision, normalize=False)

@@ -45,10 +45,10 @@ log = logging.getLogger(__name__)
 
 
 def main(config: TrainConfig) -> float:
-    """Train, score the best weights, and leave everything in the run folder.
+    """Train, score the best weights, and write everything into the run folder.
 
     Returns:
-        The best score on the development set, Spearman x 100, for sweepers.
+        The best score on the development set (Spearman x 100), for sweepers.
 
     Raises:
         UserError: the model or the text cannot be used, training diverged, or `resume` names another run.
@@ -62,15 +62,17 @@ def main(config: TrainConfig) -> float:
         log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, score)
         return score
     if config.resume and not checkpoint:
-        log.info("resume=%s: no %s in %s yet; starting from the beginning.", config.resume, LAST, run_dir)
+        log.info("resume=%s: no %s in %s yet, so training starts from the beginning.", config.resume, LAST, run_dir)
     steps = steps_of(checkpoint) if checkpoint else 0
     torch.set_float32_matmul_precision(config.trainer.float32_matmul_precision)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     built = build(config, chosen_on(checkpoint) if checkpoint else None)
     chosen = [logger for logger in config.logger.values() if logger and not ranks.rank()]
-    loggers = [made for logger in chosen if (made := instantiate(literal(logger))) is not None]  # W&B may be switched off
+    loggers = [
+        made for logger in chosen if (made := instantiate(literal(logger))) is not None
+    ]  # None if W&B is switched off
     trainer = build_trainer(config, loggers)
-    trainer.strategy.setup_environment()  # the processes of a run meet here
+    trainer.strategy.setup_environment()  # makes the process group
     if trainer.is_global_zero:
         run_folder.write_provenance(run_dir, config, trainer.strategy.root_device)
     open_loggers(loggers, config, steps)
@@ -87,8 +89,8 @@ def main(config: TrainConfig) -> float:
             by = next((each.asked for each in callbacks if isinstance(each, LastCheckpoint)), None) or signal.SIGTERM
             name = "Ctrl-C" if by == signal.SIGINT else by.name
             way_on = shlex.quote(f"resume={run_dir}")
-            log.warning("Stopped by %s after step %d. Continue with: %s", name, trainer.global_step, way_on)
-            sys.exit(128 + by)  # by which a scheduler knows a run that it may start again
+            log.warning("Stopped by %s after step %d. Resume with: %s", name, trainer.global_step, way_on)
+            sys.exit(128 + by)  # tells a scheduler that it may start the run again
         raise
     return dev_score(scores["after"])[1]
 
@@ -100,9 +102,9 @@ def fit_and_score(
 
     Args:
         config: the configuration.
-        trainer: Lightning's.
-        built: what is trained, on what.
-        checkpoint: where to continue from, or None. The first part of the run has then scored the untrained encoder.
+        trainer: Lightning's trainer.
+        built: the module, the data and the tasks.
+        checkpoint: checkpoint to resume from, or None. A resumed run does not score the untrained encoder again.
 
     Returns:
         The module with the best weights, and the scores.
@@ -129,26 +131,26 @@ def fit_and_score(
 
 
 def open_loggers(loggers: Sequence[Logger], config: TrainConfig, steps: int) -> None:
-    """Give loggers the configuration, and `metrics.csv` of a continued run what its first steps logged."""
+    """Give loggers the configuration; `metrics.csv` of a resumed run keeps the lines of its first `steps` steps."""
     for logger in loggers:
-        if isinstance(logger, CSVLogger):  # config.yaml is beside its metrics.csv
+        if isinstance(logger, CSVLogger):  # needs no hyperparameters: config.yaml is beside metrics.csv
             run_folder.keep_earlier_metrics(logger, steps)
         else:
             logger.log_hyperparams(asdict(config))
 
 
 def close_loggers(loggers: Sequence[Logger], config: TrainConfig, scores: Scores | None, digests: Mapping[str, str]) -> None:
-    """Give loggers what a finished run leaves, and close their runs.
+    """Give loggers the results of a finished run, and close their runs.
 
     Args:
-        loggers: of the run.
-        config: of the run.
-        scores: of the run; None if it failed.
-        digests: sha256 of the training files, by name.
+        loggers: loggers of the run.
+        config: configuration of the run.
+        scores: scores of the run; None if it failed.
+        digests: SHA-256 of the training files, by name.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            from simcse_lit.reporting.run import wandb  # a second of imports that most runs have no use for
+            from simcse_lit.reporting.run import wandb  # slow to import, and most runs do not need it
 
             if scores is not None:
                 wandb.log_end(logger, by_task(scores), Path(config.run_dir), asdict(config), digests)
@@ -156,7 +158,7 @@ def close_loggers(loggers: Sequence[Logger], config: TrainConfig, scores: Scores
 
 
 def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scores) -> None:
-    """Export the encoder, draw the training curve, and say what came of the run and where everything is."""
+    """Export the encoder, draw the training curve, and print the results and where everything is."""
     run_dir, tokenizer = Path(config.run_dir), built.data.tokenizer
     provenance = Provenance(
         base_model=config.model.name_or_path,

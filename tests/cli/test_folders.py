@@ -241,7 +241,7 @@ def test_ctrl_c_saves_and_names_the_way_on(warm_cli: Cli, tmp_path: Path, number
     stopped = interrupted(warm_cli, folder, 3, number, settings=LONGER)
     assert stopped.returncode == 128 + number
     name = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[number]
-    assert f"Stopped by {name} after step 3. Continue with: resume={folder}" in stopped.stdout
+    assert f"Stopped by {name} after step 3. Resume with: resume={folder}" in stopped.stdout
     assert "from step 3" in succeeded(run(warm_cli, folder, f"resume={folder}", "~callbacks.signal", settings=())).stdout
 
 

@@ -41,7 +41,7 @@ def test_a_file_is_indexed_changed_built_anew_and_searched(cli: Cli, warm_cli: C
     (tmp_path / "more.csv").write_text("id,text\n7,Snow.\n8,A dog barks.\n")
     done = cli("folder=ix", "input=texts.txt", "checkpoint=export", "index=hnsw", "index.links=8", command="index")
     assert done.returncode == 0, done.stderr
-    assert "ix: 4 sentences, 64 numbers a vector, hnsw" in done.stderr and "recall@10 1.000" in done.stderr
+    assert "ix: 4 sentences, vectors of 64 numbers, hnsw" in done.stderr and "recall@10 1.000" in done.stderr
     done = warm_cli("folder=ix", "add=more.csv", "column=text", "delete=1,2,99", command="index")
     assert done.returncode == 0, done.stderr
     assert "Deleted 2 of 3 ids" in done.stderr and "ix: 4 sentences" in done.stderr

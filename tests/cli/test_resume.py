@@ -125,7 +125,7 @@ def test_sigterm_saves_at_any_step_and_exits_as_schedulers_expect(
         assert stopped.returncode == 128 + signal.SIGTERM
         state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
         assert state["global_step"] == at
-        assert f"after step {at}. Continue with: resume={tmp_path / 'run'}" in stopped.stdout
+        assert f"after step {at}. Resume with: resume={tmp_path / 'run'}" in stopped.stdout
     # The folder alone is enough: it remembers what the run was started with.
     continued = run(cli, tmp_path / "run", f"resume={tmp_path / 'run'}", "~callbacks.signal", settings=())
     assert continued.returncode == 0, continued.stderr

@@ -87,7 +87,7 @@ def test_a_class_and_a_function_move_the_vectors(model: Path, tmp_path: Path) ->
     [
         (
             f"{{_target_: {__name__}.NotCallable}}",
-            r"postprocess\.transform\._target_=.*NotCallable: makes nothing that vectors",
+            r"postprocess\.transform\._target_=.*NotCallable: makes an object without __call__",
         ),
         ("{_target_: simcse_lit.evaluation.postprocess.Whitening}", r"postprocess\.transform\.dim: has no value"),
         ("{_target_: nowhere.Mine}", r"postprocess\.transform\._target_=nowhere\.Mine: cannot be imported"),
