@@ -151,7 +151,7 @@ def test_what_a_stopped_run_left_is_not_mixed_with_something_else(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(VectorFile, "finish", lambda *_: (_ for _ in ()).throw(Killed))
         encode(config(raw, f"input={file}", output))
-    with pytest.raises(UserError, match=r"\.out\.npy\.simcse_lit: is left by a run with another block, normalize"):
+    with pytest.raises(UserError, match=r"\.out\.npy\.simcse_lit: was left by a run with another block, normalize"):
         encode(config(raw, f"input={file}", output, "normalize=false", "block=5"))
     write(file, ["changed", *TEXTS[1:]])
     with pytest.raises(UserError, match=r"with another input\.\n.*remove \.out\.npy\.simcse_lit\*"):
@@ -179,8 +179,11 @@ def test_bad_rows_stop_the_run_before_it_encodes_or_are_left_out(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["input=in.csv", "output=o.npy"], r"column: .*in\.csv has several: number, text\.\nName one: column=number"),
-        (["input=in.csv", "output=o.npy", "column=txt"], "column=txt: .* has no such column; its columns are number, text"),
+        (
+            ["input=in.csv", "output=o.npy"],
+            r"column: .*in\.csv has several columns: number, text\.\nChoose one: column=number",
+        ),
+        (["input=in.csv", "output=o.npy", "column=txt"], "column=txt: .* has no such column. Its columns: number, text"),
         (["input=in.txt", "output=o.npy", "column=txt"], "column=txt: .* is plain text"),
         (
             ["input=no-header.csv", "output=o.npy"],

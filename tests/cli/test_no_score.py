@@ -61,7 +61,7 @@ def test_training_a_collapsed_encoder_stops_and_is_never_finished(
         assert done.returncode == 1, done.stdout
         for part in ("tasks.Pairs-dev: no score", "every sentence the same vector", "pooler=last_token"):
             assert part in done.stderr
-        assert ("The score after step 2" in done.stderr) == (stage == "training")
+        assert ("Validation after step 2" in done.stderr) == (stage == "training")
         assert ("No checkpoint had been written yet" in done.stderr) == (stage == "training")
         assert "Traceback" not in done.stderr and "is finished" not in done.stdout
         assert not (tmp_path / "run" / "scores.json").exists() and not (tmp_path / "run" / "export").exists()
@@ -84,7 +84,7 @@ def test_a_collapse_in_training_names_the_last_good_checkpoint(warm_cli: Cli, tm
     settings = ("model=tiny", "trainer.max_steps=6", "trainer.val_check_interval=2", "projection=none")
     done = warm_cli(*SHORT[:-1], *settings, callback, "hydra.run.dir=run", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1, done.stdout
-    assert "The score after step 6: tasks.Pairs-dev: no score" in done.stderr
+    assert "Validation after step 6: tasks.Pairs-dev: no score" in done.stderr
     assert f"Last good checkpoint: {Path('run', 'checkpoints', 'last.ckpt')}" in done.stderr.replace(f"{tmp_path}/", "")
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
     assert list(read_scores(tmp_path / "run")) == ["before"]

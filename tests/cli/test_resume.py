@@ -161,7 +161,7 @@ def test_a_run_whose_best_checkpoint_is_gone_is_answered_before_it_trains_on(war
     best.unlink()
     refused = run(warm_cli, folder, f"resume={folder}", "~callbacks.signal", settings=())
     assert refused.returncode == 1 and "Traceback" not in refused.stderr and "Corpus" not in refused.stdout
-    assert f"{best}: is gone" in refused.stderr
+    assert f"{best}: is missing" in refused.stderr
     way = refused.stderr[refused.stderr.index("checkpoint=") :].split()[0]
     assert warm_cli(way, f"output={tmp_path / 'saved'}", command="export").returncode == 0
 

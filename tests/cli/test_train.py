@@ -191,7 +191,7 @@ def test_arguments_that_a_library_refuses_are_said_before_any_work(
     ("changes", "expected"),
     [
         (("data.max_length=65",), "data.max_length=65: .* takes 64 tokens at most"),
-        (("data.drop_last=true", "data.batch_size=2000"), "data.drop_last: the 1296 examples are less than one batch"),
+        (("data.drop_last=true", "data.batch_size=2000"), "data.drop_last: 1296 examples do not fill one batch"),
         (("run_dir=/dev/null/run",), "run_dir: /dev/null/run cannot be made"),
     ],
 )

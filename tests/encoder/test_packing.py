@@ -130,10 +130,10 @@ def test_a_gpu_packs_where_the_backbone_allows_it_and_a_cpu_cuts_by_length() -> 
     assert chunking(auto, bert, on_cpu=True).how == "always"
     assert chunking(auto, bert, on_cpu=False).how == "packed"
     assert chunking(auto, other, on_cpu=False).how == "never"
-    with pytest.raises(UserError, match="length_chunks=packed: not for mpnet with eager attention"):
+    with pytest.raises(UserError, match="length_chunks=packed: does not support mpnet with eager attention"):
         chunking(train_config("trainer.length_chunks=packed").trainer, other, on_cpu=False)
     bert.backbone.set_attn_implementation("eager")
-    with pytest.raises(UserError, match="not for bert with eager attention"):
+    with pytest.raises(UserError, match="does not support bert with eager attention"):
         chunking(train_config("trainer.length_chunks=packed").trainer, bert, on_cpu=False)
 
 

@@ -70,11 +70,11 @@ def test_an_input_that_changes_while_it_is_encoded_stops_the_run(
 ) -> None:
     file = write(tmp_path / "in.txt", TEXTS)
     asked = config(raw, f"input={file}", f"output={tmp_path / f'out{suffix}'}")
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"input: .*in\.txt: has changed while it was"):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"input: .*in\.txt: changed while it was"):
         after_calls(patch, *when, lambda: change(file, texts))
         encode(asked)
     assert not (tmp_path / f"out{suffix}").exists()
-    with pytest.raises(UserError, match=r"is left by a run with another input"):
+    with pytest.raises(UserError, match=r"was left by a run with another input"):
         encode(asked)
     write(file, TEXTS)  # what is kept was made of these
     encode(asked)
@@ -104,7 +104,7 @@ def test_an_input_that_changes_before_it_is_encoded_stops_the_run(
         return digest(self)
 
     monkeypatch.setattr(TextFile, "digest", late)
-    with pytest.raises(UserError, match=r"in\.txt: has changed while it was"):
+    with pytest.raises(UserError, match=r"in\.txt: changed while it was"):
         encode(config(raw, f"input={file}", f"output={tmp_path / 'out.npy'}"))
     assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
 
@@ -212,7 +212,7 @@ def test_rows_that_were_changed_after_a_stop_are_encoded_again(
         data[{"first row": 256 if suffix != ".parquet" else 3, "last row": -1, "header": 20}[damage]] ^= 1
     partial.write_bytes(data)
     encode(asked)
-    assert f"{partial}: is not what was written to it; starting anew." in caplog.text
+    assert f"{partial}: was changed after it was written, so encoding starts again." in caplog.text
     encode(config(raw, f"input={file}", f"output={tmp_path / f'whole{suffix}'}"))
     assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 

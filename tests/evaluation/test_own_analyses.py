@@ -156,7 +156,7 @@ def test_training_logs_every_float_of_an_analysis() -> None:
 
 
 def test_a_number_that_another_analysis_logs_is_refused() -> None:
-    with pytest.raises(UserError, match="grouped measures alignment, which is logged already"):
+    with pytest.raises(UserError, match="grouped measures alignment, which is already logged"):
         scorer("SecondAlignment").dev(torch.device("cpu"))
 
 

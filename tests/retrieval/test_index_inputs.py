@@ -115,7 +115,7 @@ def test_texts_that_change_while_they_are_indexed_stop_the_command(
         return call(self, given)
 
     monkeypatch.setattr(IndexEncoder, "__call__", late)
-    with pytest.raises(UserError, match=rf"{key}: a\.txt: has changed while it was read"):
+    with pytest.raises(UserError, match=rf"{key}: a\.txt: changed while it was read"):
         command(*settings, *arguments)
     assert {name: (tmp_path / "ix" / name).read_bytes() for name in files(tmp_path / "ix")} == before
     assert not (tmp_path / "new").exists()

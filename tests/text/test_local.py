@@ -60,7 +60,7 @@ def test_a_folder_is_answered_with_patterns_for_what_is_in_it(folder: Path) -> N
 
 def test_a_pattern_for_one_text_is_read_if_it_is_one_file(folder: Path) -> None:
     assert list(TextFile(f"{folder}/c.*", None, key="input").texts()) == ["three"]
-    with pytest.raises(UserError, match=r"input: .*\*\.txt: is 2 files; name one of them"):
+    with pytest.raises(UserError, match=r"input: .*\*\.txt: is 2 files\. Give one of them"):
         TextFile(f"{folder}/*.txt", None, key="input")
 
 

@@ -124,7 +124,7 @@ def test_a_momentum_encoder_is_the_average_that_its_decay_says_and_never_trained
 
 
 def test_an_unknown_encoder_is_told_with_those_that_there_are() -> None:
-    with pytest.raises(UserError, match=r"loss\.beside\.slow: there is no such encoder\. It has: other"):
+    with pytest.raises(UserError, match=r"loss\.beside\.slow: there is no such encoder\. Known encoders: other"):
         _steps(partial(with_queue, 3, "slow"), beside=SECOND)
 
 
@@ -151,10 +151,10 @@ def test_a_frozen_encoder_gives_its_own_vectors_and_is_in_no_checkpoint(tmp_path
     [
         ({"slow": {"_target_": f"{TARGET}.Momentum", "decay": 1.0}}, False, "loss.beside.slow: .*decay=1.0: must be"),
         ({"slow": {"_target_": f"{TARGET}.Momentum"}}, False, "loss.beside.slow.decay: has no value"),
-        ({"slow": {"_target_": "torch.nn.Identity"}}, False, "loss.beside.slow._target_=torch.nn.Identity: is no"),
+        ({"slow": {"_target_": "torch.nn.Identity"}}, False, "loss.beside.slow._target_=torch.nn.Identity: is not a"),
         ({"slow": "momentum"}, False, "loss.beside.slow=momentum: must be a group"),
         ({"no name": MOMENTUM["slow"]}, False, "loss.beside.no name: an encoder cannot have this name"),
-        (MOMENTUM, True, r"loss.beside.slow: trainer=fsdp shards the parameters(.|\n)*trainer=ddp"),
+        (MOMENTUM, True, r"loss.beside.slow: Momentum needs whole parameters(.|\n)*trainer=ddp"),
     ],
 )
 def test_what_cannot_be_built_is_told_with_its_key(nodes: dict[str, Any], sharded: bool, message: str) -> None:
@@ -201,7 +201,7 @@ def test_the_command_line_takes_both_and_the_export_holds_neither(warm_cli: Cli,
 def test_a_missing_encoder_is_told_before_a_model_is_loaded(warm_cli: Cli) -> None:
     refused = warm_cli(*SMALL, *QUEUE[2:], "model.name_or_path=nowhere")
     assert refused.returncode == 1
-    assert "loss.terms.contrastive: needs the encoder loss.beside.slow, which is not there." in refused.stderr
+    assert "loss.terms.contrastive: needs the encoder loss.beside.slow, which is not configured." in refused.stderr
 
 
 def test_a_learning_rate_of_its_own_is_a_multiple_of_the_runs(warm_cli: Cli, tmp_path: Path) -> None:

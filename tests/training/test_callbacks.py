@@ -78,5 +78,5 @@ def test_with_a_scaler_the_step_is_left_out_and_training_goes_on(tmp_path: Path,
     with caplog.at_level(logging.WARNING):
         steps(FiniteLoss(), a_trainer(tmp_path, scaler=object()), "cuda", [1.0, float("inf"), 1.0, 1.0, 1.0, 1.0])
     assert [record.getMessage() for record in caplog.records] == [
-        "Step 2: the loss is inf in half precision; the step was left out."
+        "Step 2: the loss is inf in half precision, so the step was skipped."
     ]

@@ -114,7 +114,7 @@ def test_a_run_whose_best_weights_are_lost_is_not_continued(folder: Path, how: s
     best.unlink()
     if how == "cut":
         best.write_bytes(whole[:-100])
-    with pytest.raises(UserError, match=rf"best-step000002\.ckpt: (is gone|was cut)(.|\n)*export checkpoint={last} "):
+    with pytest.raises(UserError, match=rf"best-step000002\.ckpt: (is missing|was cut)(.|\n)*export checkpoint={last} "):
         steps_of(last)
 
 

@@ -116,9 +116,9 @@ def test_a_schedule_of_ones_own_is_given_the_optimiser_and_the_steps() -> None:
             "optimizer.schedule={_target_:torch.optim.lr_scheduler.StepLR,step_size:3}",
             r"StepLR: takes no argument steps and no argument warmup_steps, but is called with optimizer, steps",
         ),
-        (of("not_a_schedule"), r"not_a_schedule: makes no torch\.optim\.lr_scheduler\.LRScheduler, but a AdamW"),
+        (of("not_a_schedule"), r"not_a_schedule: must make a torch\.optim\.lr_scheduler\.LRScheduler, not a AdamW"),
         (of("Stumbling"), r"Stumbling: division by zero"),
-        (of("Unreadable"), r"Unreadable: its state_dict\(\) holds more than numbers"),
+        (of("Unreadable"), r"Unreadable: its state_dict\(\) may hold only numbers"),
     ],
 )
 def test_a_schedule_that_cannot_be_used_is_named_before_anything_is_loaded(node: str, message: str) -> None:

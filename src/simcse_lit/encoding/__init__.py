@@ -1,1 +1,1 @@
-"""Encodes sentences outside training: encoder passes, a pool of devices, files of vectors, a cache."""
+"""Encoding outside training: encoder passes, a pool of devices, files of vectors, a cache of vectors."""

@@ -27,13 +27,13 @@ class EmbeddingCache:
     """Vectors by sentence for one encoder.
 
     Args:
-        folder: the folder of the file; created if needed.
+        folder: folder of the file; created if needed.
         loaded: the encoder.
-        max_length: tokens after which a sentence is cut.
+        max_length: maximum tokens of a sentence.
         precision: precision of the encoder pass.
 
     Raises:
-        UserError: the folder cannot be made, or its file is damaged.
+        UserError: the folder cannot be created, or its file is damaged.
     """
 
     def __init__(self, folder: Path, loaded: LoadedEncoder, *, max_length: int, precision: str) -> None:
@@ -42,7 +42,7 @@ class EmbeddingCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"embedding_cache={folder}: cannot be made: {error.strerror or error}.") from error
+            raise UserError(f"embedding_cache={folder}: cannot be created: {error.strerror or error}.") from error
         try:
             if self._path.is_file():
                 saved = load_file(self._path)
@@ -83,8 +83,9 @@ def _digest(sentence: str) -> bytes:
 
 
 def fingerprint(loaded: LoadedEncoder, max_length: int, precision: str) -> str:
-    """Digest of everything that decides an encoder's vectors, except batches and devices: weights, pooler, projection,
-    prompt, tokenizer, length, precision.
+    """Return a digest of everything that decides an encoder's vectors, except batches and devices.
+
+    It covers weights, pooler, projection, prompt, tokenizer, length and precision.
     """
     # Every call of the tokenizer sets padding and truncation, so they hold the settings of the last call.
     tokenizer = {**json.loads(loaded.tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None}

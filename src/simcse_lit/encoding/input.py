@@ -1,6 +1,6 @@
 """The texts of a file: checked and counted in a first pass, then read row by row. Memory does not grow with the file.
 
-For training text use `text/examples.py`.
+`text/examples.py` reads training text.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ class TextFile:
 
     Args:
         location: a local file, `pkg://PACKAGE/FILE`, `hf://datasets/OWNER/NAME/FILE` or another URL.
-        column: of a table; None if it has only one, and for plain text.
-        key: the configuration key that names the file, for messages.
-        on_bad_row: `error` or `skip`; with `skip` they are reported.
-        name: what the user calls the file, if not by its location.
+        column: column of a table; None if it has only one, and for plain text.
+        key: configuration key that names the file, for messages.
+        on_bad_row: `error`; or `skip` to report bad rows and leave them out.
+        name: name of the file in messages, if not its location.
 
     Raises:
-        UserError: the file or its column is missing, it holds no usable row, or a bad one and `on_bad_row` is `error`.
+        UserError: the file or its column is missing, it has no usable row, or it has a bad row and `on_bad_row` is `error`.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class TextFile:
     ) -> None:
         sources = open_sources(location, None, key=key)
         if len(sources) > 1:
-            raise UserError(f"{key}: {location}: is {len(sources)} files; name one of them.")
+            raise UserError(f"{key}: {location}: is {len(sources)} files. Give one of them.")
         self._source = replace(sources[0], name=name or sources[0].name)
         self._state = _state(self._source.path)
         self._digest: str | None = None
@@ -42,21 +42,21 @@ class TextFile:
         self._count = sum(1 for _ in text_rows(self._source, [self._column], bad))
         bad.finish()
         if not self._count:
-            raise UserError(f"{key}: {self._source.name}: holds no usable rows.")
+            raise UserError(f"{key}: {self._source.name}: has no usable rows.")
 
     def __len__(self) -> int:
         return self._count
 
     def rows(self) -> Iterator[Row]:
-        """Every usable row: its line, and its text as the only field."""
+        """Return every usable row: its line, and its text as the only field."""
         return text_rows(self._source, [self._column], BadRows("skip", self._source.key))
 
     def texts(self) -> Iterator[str]:
-        """Every usable text."""
+        """Return every usable text."""
         return (row.fields[0] for row in self.rows())
 
     def blocks(self, size: int, start: int = 0) -> Iterator[list[Row]]:
-        """Every usable row from that place on, so many at a time, all of the file as `digest` read it.
+        """Yield the usable rows from place `start` on, `size` at a time, all from the file that `digest` read.
 
         Raises:
             UserError: the file has changed since it was opened.
@@ -69,7 +69,7 @@ class TextFile:
         self.check_unchanged()
 
     def digest(self) -> str:
-        """SHA-256 of the file and of which column is read.
+        """Return the SHA-256 of the file and of the name of its column.
 
         Raises:
             UserError: the file has changed since it was opened.
@@ -82,17 +82,17 @@ class TextFile:
         return self._digest
 
     def check_unchanged(self) -> None:
-        """Refuse a file that is not what `digest` read. What was read before this call was then of the same file.
+        """Check that the file is still the one that `digest` read, so that everything read before is from that file.
 
         Raises:
-            UserError: as above.
+            UserError: it has changed.
         """
         state = _state(self._source.path)
         if state == self._state:
             return
         if state is None or self._read_digest() != self.digest():
             raise self._changed()
-        self._state = state  # touched, or written anew as it was
+        self._state = state  # touched, or rewritten with the same content
 
     def _read_digest(self) -> str:
         digest = hashlib.sha256(f"{self._source.format}{self._source.packing}\0{self._column}\0".encode())
@@ -102,13 +102,13 @@ class TextFile:
 
     def _changed(self) -> UserError:
         return UserError(
-            f"{self._source.key}: {self._source.name}: has changed while it was read.\n"
-            "Run the command again once nobody writes to the file."
+            f"{self._source.key}: {self._source.name}: changed while it was read.\n"
+            "Run the command again when no process writes to the file."
         )
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
-    """What tells a changed file without reading it, or None if it is gone; mtime can be set back, ctime cannot."""
+    """Return what changes with a file, without reading it; None if it is gone. Unlike mtime, ctime cannot be set back."""
     try:
         about = path.stat()
     except FileNotFoundError:
@@ -120,15 +120,15 @@ def _column(source: Source, column: str | None) -> str:
     header = source.header
     if header is None:
         if column is not None:
-            raise UserError(f"column={column}: {source.name} is plain text, a text a line, without columns.")
+            raise UserError(f"column={column}: {source.name} is plain text and has no columns. Remove column.")
         return "text"
     if column is None and len(header) > 1:
-        raise UserError(f"column: {source.name} has several: {', '.join(header)}.\nName one: column={header[0]}")
+        raise UserError(f"column: {source.name} has several columns: {', '.join(header)}.\nChoose one: column={header[0]}")
     if column is None and " " in header[0] and source.format in (".csv", ".tsv"):
         raise UserError(
             f"column: {source.name}: line 1 is read as its header, {header[0]!r}.\n"
-            f"If that is a column's name: column='{header[0]}'. If it is a text, rename the file, so that it ends in .txt."
+            f"If that is the name of the column, add column='{header[0]}'. If it is a text, rename the file to end in .txt."
         )
     if column is not None and column not in header:
-        raise UserError(f"column={column}: {source.name} has no such column; its columns are {', '.join(header)}.")
+        raise UserError(f"column={column}: {source.name} has no such column. Its columns: {', '.join(header)}.")
     return column or header[0]

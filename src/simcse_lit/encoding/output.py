@@ -98,7 +98,7 @@ class VectorFile:
             if self._digest_of(self.done).digest() != self._digest.digest():
                 raise UserError(
                     f"output: {self._partial}: has been changed since it was written.\n"
-                    "Run the command again; it starts anew."
+                    "Run the command again; it starts from the beginning."
                 )
             if self.path.suffix == ".parquet":
                 whole = beside(self.path, "parquet")
@@ -114,12 +114,12 @@ class VectorFile:
             record = json.loads(self._record.read_text(encoding="utf-8"))
             made_of, width, done = record["made_of"], int(record["width"]), int(record["rows"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"output: {self._record}: is damaged. Remove it to start anew.") from error
+            raise UserError(f"output: {self._record}: is damaged. Remove it to start again.") from error
         differing = [key for key, value in self._made_of.items() if made_of.get(key) != value]
         if differing:
             raise UserError(
-                f"output: {self._partial}: is left by a run with another {', '.join(differing)}.\n"
-                f"Run that one again to go on with it, or remove {self._partial.name}* to start anew."
+                f"output: {self._partial}: was left by a run with another {', '.join(differing)}.\n"
+                f"Run that command again to resume it, or remove {self._partial.name}* to start again."
             )
         self._width = width
         digest = self._digest_of(done)
@@ -127,10 +127,10 @@ class VectorFile:
             self.done, self._digest = done, digest
         else:
             self._width = None
-            log.warning("%s: is not what was written to it; starting anew.", self._partial)
+            log.warning("%s: was changed after it was written, so encoding starts again.", self._partial)
 
     def _digest_of(self, rows: int) -> Any:
-        """The sha256 of the header and so many rows as they stand in the unfinished file."""
+        """Return the SHA-256 of the header and the first `rows` rows in the unfinished file."""
         digest, left = hashlib.sha256(), self._size(rows)
         with self._partial.open("rb") as file:
             while left and (part := file.read(min(left, 1 << 20))):
@@ -141,8 +141,8 @@ class VectorFile:
     def _check_size(self) -> None:
         if (size := self._partial.stat().st_size) < self._size():
             raise UserError(
-                f"output: {self._partial}: is shorter than what was written to it ({size:,} and {self._size():,} bytes).\n"
-                "Run the command again; it starts anew."
+                f"output: {self._partial}: is shorter than what was written to it ({size:,} of {self._size():,} bytes).\n"
+                "Run the command again; it starts from the beginning."
             )
 
     def _size(self, rows: int | None = None) -> int:
@@ -185,7 +185,7 @@ class VectorFile:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """A file that is kept beside an output until that is complete."""
+    """Return a file that is kept beside an output until the output is complete."""
     return unfinished(path).with_name(f"{unfinished(path).name}.{suffix}")
 
 
@@ -212,7 +212,7 @@ def _refuse_to_replace(path: Path) -> None:
         UserError: it exists.
     """
     if path.exists():
-        raise UserError(f"output: {path}: is there already. Remove it, or name another file: output=FILE")
+        raise UserError(f"output: {path}: already exists. Remove it, or use another file: output=FILE")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A pool of processes that encode in parallel, one a device; each loads the encoder itself.
+"""A pool of processes that encode in parallel, one for each device. Each loads the encoder itself.
 
 The processes start with the first texts, and end with the program or when the pool is garbage-collected.
 """
@@ -28,8 +28,8 @@ class Pool:
     Args:
         source: as for `load_encoder`.
         reads: the other arguments of `load_encoder`.
-        devices: the device of each process.
-        offline: whether the Hub is not to be asked.
+        devices: device of each process.
+        offline: whether to keep the Hub's client offline.
     """
 
     PART = 1024  # sentences that a process takes at a time
@@ -59,8 +59,8 @@ class Pool:
                     bar.update(len(part))
         except BrokenProcessPool as error:
             raise UserError(
-                "A process that encodes has died; what it said stands above. Use fewer devices, or a single one.\n"
-                'A script needs: if __name__ == "__main__": around what it runs.'
+                "An encoding process has died; its output is above. Use fewer devices, or only one.\n"
+                'In a script, put the code that runs under: if __name__ == "__main__":'
             ) from error
         vectors_NH = np.empty((len(sentences), found[0].shape[1]), dtype=np.float32)
         vectors_NH[order] = np.concatenate(found)

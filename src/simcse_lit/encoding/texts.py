@@ -59,7 +59,7 @@ def vectors(
 
 
 def unencodable(text: object) -> str | None:
-    """Say why an encoder cannot take a value as a text; None if it can."""
+    """Return why an encoder cannot encode a value as a text, or None if it can."""
     if not isinstance(text, str):
         return f"is a {type(text).__name__}, not a string"
     try:

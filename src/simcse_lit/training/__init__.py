@@ -1,1 +1,1 @@
-"""SimCSEModule, chunks and the gradient cache, callbacks, checkpoints, the trainer."""
+"""Training: the LightningModule, chunks and the gradient cache, the optimiser, callbacks, checkpoints and the trainer."""

@@ -1,4 +1,4 @@
-"""AdamW as the paper's code has it, for `optimizer=adamw_paper`; the default is torch's."""
+"""The AdamW of the paper's code, for `optimizer=adamw_paper`. The default is torch's."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,21 +12,23 @@ from torch.optim import Optimizer
 class AdamW(Optimizer):
     """AdamW of the transformers release of 2021, which adds eps outside the bias correction.
 
-    With m and v the running means of the gradient and of its square, step t takes
-    lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps) off each weight, and then lr * weight_decay of the weight.
-    `torch.optim.AdamW` adds eps to sqrt(v / (1 - beta2^t)) instead, so this eps acts there as eps / sqrt(1 - beta2^t):
-    with the paper's 1e-8 and 0.999, 3e-7 at step 1, 1e-7 at step 10, and 1e-8 from about step 15,000. Weights whose
-    gradient is near eps move less in the first steps; on all others the two agree.
+    Let m and v be the running means of the gradient and of its square. Step t subtracts
+    lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps) from each weight, and then lr * weight_decay times the
+    weight.
+
+    `torch.optim.AdamW` adds eps to sqrt(v / (1 - beta2^t)) instead. Compared with that, this eps acts as
+    eps / sqrt(1 - beta2^t): with the paper's 1e-8 and 0.999, 3e-7 at step 1, 1e-7 at step 10, and 1e-8 from about step
+    15,000. Weights whose gradient is near eps move less in the first steps; for all others the two agree.
 
     Args:
         params: parameters, or groups of them.
         lr: learning rate.
-        betas: decay of the two running means.
-        eps: added to the root of the mean square, as it stands.
-        weight_decay: share of a weight, times `lr`, that a step takes off.
+        betas: decay rates of the two running means.
+        eps: added to the root of the mean square, without bias correction.
+        weight_decay: share of a weight, times `lr`, that a step subtracts.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
 
     Source: transformers 4.2, `optimization.AdamW` with `correct_bias=True`; Loshchilov and Hutter 2019, algorithm 2.
     """
@@ -48,7 +50,7 @@ class AdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every weight that has a gradient; return what `closure` does."""
+        """Update every weight that has a gradient; return the result of `closure`."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -60,7 +62,7 @@ class AdamW(Optimizer):
         return loss
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """Take one step, with one kernel for all weights where the device has such kernels."""
+        """Take one step, with one kernel for all weights if the device has such kernels."""
         (beta1, beta2), lr, eps, weight_decay = (group[name] for name in ("betas", "lr", "eps", "weight_decay"))
         states = [self.state[weight] for weight in weights]
         for weight, state in zip(weights, states, strict=True):

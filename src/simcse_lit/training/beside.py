@@ -1,7 +1,7 @@
-"""Encoders beside the one that is trained, for terms that need more than one: `step.passes.encode(ids, mask, encoder=NAME)`.
+"""Encoders beside the trained one, for loss terms that need another: `step.passes.encode(ids, mask, encoder=NAME)`.
 
-`loss.beside` of `conf/` names them. Each is of one kind: a moving average of the encoder, a second one that is trained, or a
-frozen one (`methods/frozen.py`). What is evaluated and exported is never one of these.
+`loss.beside` names them. An encoder is a moving average of the trained one, a second trained one, or frozen
+(`methods/frozen.py`). Evaluation and export never use them.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from simcse_lit.training.optimisation import lr_scale
 
 
 class Beside(nn.Module):
-    """An encoder beside the one that is trained. A subclass sets `encoder` in `setup`.
+    """An encoder beside the trained one. A subclass sets `encoder` in `setup`.
 
     Attributes:
-        trained: it has gradients, and is in training mode.
-        lr_scale: multiplies the learning rate of its parameters; `lr_scale` of its node sets it.
-        sharded: it may be used with FSDP.
+        trained: whether it has gradients and is in training mode.
+        lr_scale: factor of the learning rate of its parameters, from the key `lr_scale` of its node.
+        sharded: whether it works with FSDP.
     """
 
     trained: ClassVar[bool] = False
@@ -33,31 +33,31 @@ class Beside(nn.Module):
     encoder: SentenceEncoder
 
     def setup(self, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Make the encoder, once, when the weights of the trained one are loaded.
+        """Create the encoder; called once, after the weights of the trained one are loaded.
 
         Args:
-            encoder: the one that is trained.
+            encoder: the trained encoder.
             tokenizer: its tokenizer.
 
         Raises:
-            UserError: it cannot be made.
+            UserError: it cannot be created.
         """
         raise NotImplementedError(f"{type(self).__name__} has no setup(encoder, tokenizer)")
 
     def after_step(self, encoder: SentenceEncoder) -> None:
-        """Follow the trained encoder once the optimiser has stepped. Gradients are off."""
+        """Follow the trained encoder after a step of the optimiser. Gradients are off."""
 
 
 class Momentum(Beside):
-    """A moving average of the trained encoder: each number becomes `decay` of itself and the rest of the trained one.
+    """A moving average of the trained encoder: each weight becomes decay * own + (1 - decay) * trained.
 
-    It has no dropout and no gradient, starts as the trained encoder does, and is in the run's checkpoints.
+    It has no dropout and no gradient, starts equal to the trained encoder, and is stored in the run's checkpoints.
 
     Args:
-        decay: share that stays at each step, from 0 to below 1.
+        decay: share of its own value that a weight keeps at each step, at least 0 and below 1.
 
     Raises:
-        ValueError: `decay` is no such share.
+        ValueError: `decay` is out of range.
 
     Source: He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning, equation 2.
     """
@@ -73,7 +73,7 @@ class Momentum(Beside):
         self.encoder = deepcopy(encoder).requires_grad_(False).eval()
 
     def after_step(self, encoder: SentenceEncoder) -> None:
-        """Move towards the encoder; buffers, as a head's running statistics, become its own."""
+        """Move towards the trained encoder; buffers, such as a head's running statistics, are copied."""
         for ours, theirs in zip(self.encoder.parameters(), encoder.parameters(), strict=True):
             ours.lerp_(theirs, 1 - self.decay)
         for copy, buffer in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
@@ -85,7 +85,7 @@ class Momentum(Beside):
 
 
 class Second(Beside):
-    """A copy of the encoder with a fresh head, which is trained too."""
+    """A copy of the encoder with a fresh head, trained as well."""
 
     trained = True
 
@@ -95,14 +95,17 @@ class Second(Beside):
 
 
 def build_beside(nodes: Mapping[str, Any], *, sharded: bool) -> dict[str, Beside]:
-    """The encoders of `loss.beside`, which are not set up yet.
+    """Build the encoders of `loss.beside`, without setting them up.
 
     Args:
-        nodes: by name; null for none of this name.
-        sharded: the run shards its parameters (FSDP).
+        nodes: nodes by name; null removes the encoder of this name.
+        sharded: whether the run shards its parameters (FSDP).
+
+    Returns:
+        The encoders by name.
 
     Raises:
-        UserError: one cannot be built, or not be used with FSDP.
+        UserError: one cannot be built, or does not work with FSDP.
     """
     found: dict[str, Beside] = {}
     for name, node in nodes.items():
@@ -110,18 +113,17 @@ def build_beside(nodes: Mapping[str, Any], *, sharded: bool) -> dict[str, Beside
         if node is None:
             continue
         if not name.isidentifier() or hasattr(nn.ModuleDict, name):
-            raise UserError(f"{key}: an encoder cannot have this name. Choose another of letters, digits and _.")
+            raise UserError(f"{key}: an encoder cannot have this name. Use another name of letters, digits and _.")
         if not isinstance(node, Mapping):
-            raise UserError(f"{key}={node}: must be a group with a _target_, or null for no such encoder.")
+            raise UserError(f"{key}={node}: must be a group with a _target_, or null to remove the encoder.")
         settings = dict(node)
         scale = lr_scale(settings, key)
         beside = build(settings, key)
         if not isinstance(beside, Beside):
-            raise UserError(f"{key}._target_={node['_target_']}: is no simcse_lit.training.beside.Beside.")
+            raise UserError(f"{key}._target_={node['_target_']}: is not a subclass of simcse_lit.training.beside.Beside.")
         if sharded and not beside.sharded:
             raise UserError(
-                f"{key}: trainer=fsdp shards the parameters, and {type(beside).__name__} copies whole ones.\n"
-                "Use trainer=ddp."
+                f"{key}: {type(beside).__name__} needs whole parameters, but trainer=fsdp shards them.\nUse trainer=ddp."
             )
         beside.lr_scale = scale
         found[name] = beside
@@ -130,6 +132,6 @@ def build_beside(nodes: Mapping[str, Any], *, sharded: bool) -> dict[str, Beside
 
 @torch.no_grad()
 def follow(beside: Mapping[str, Beside], encoder: SentenceEncoder) -> None:
-    """Let each follow the trained encoder, after a step of the optimiser."""
+    """Let each encoder follow the trained one after a step of the optimiser."""
     for one in beside.values():
         one.after_step(encoder)

@@ -1,4 +1,4 @@
-"""Builds what is trained and what it is trained on, from a checked configuration."""
+"""Builds the module, the data and the tasks of a run from a checked configuration."""
 
 import logging
 from dataclasses import asdict
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Built(NamedTuple):
-    """What a run trains, on what, and on what it is scored."""
+    """The module to train, its data, and the tasks to score it on."""
 
     module: SimCSEModule
     data: SimCSEDataModule
@@ -42,11 +42,11 @@ class Built(NamedTuple):
 
 
 def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
-    """Build encoder, data and module; nothing is tokenised yet.
+    """Build encoder, data and module. Nothing is tokenised yet.
 
     Args:
         config: the configuration.
-        chosen_on: the development task of a run that is continued (`evaluation/suite.py`).
+        chosen_on: development task of a resumed run (`evaluation/suite.py`).
 
     Raises:
         UserError: the optimiser, the adapter, the model, the text or the test sets cannot be used.
@@ -57,7 +57,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     for name, term in objective.terms.items():
         for absent in sorted(set(cast(Term, term).encoders) - beside.keys()):
             raise UserError(
-                f"loss.terms.{name}: needs the encoder loss.beside.{absent}, which is not there. For instance:\n"
+                f"loss.terms.{name}: needs the encoder loss.beside.{absent}, which is not configured. Add for instance:\n"
                 f"+loss.beside.{absent}._target_=simcse_lit.training.beside.Momentum +loss.beside.{absent}.decay=0.995"
             )
     views = resolve(config.data, config.augmentation.makers)
@@ -117,10 +117,10 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
 
 
 def build_objective(config: TrainConfig) -> Objective:
-    """The objective of `loss.terms`, without the terms whose weight is 0.
+    """Build the objective of `loss.terms`, without terms whose weight is 0.
 
     Raises:
-        UserError: a term cannot be built, or needs what the run has not.
+        UserError: a term cannot be built, or needs something that the run does not have.
     """
     terms: dict[str, Term] = {}
     weights: dict[str, Weight] = {}
@@ -129,20 +129,20 @@ def build_objective(config: TrainConfig) -> Objective:
         if node is None:
             continue
         if not isinstance(node, dict):
-            raise UserError(f"{key}={node}: must be a group with a _target_, or null for no such term.")
+            raise UserError(f"{key}={node}: must be a group with a _target_, or null to remove the term.")
         settings = dict(node)
         weight, scale = settings.pop("weight", 1.0), lr_scale(settings, key)
         if weight == 0:
             continue
         term = build_node(settings, key)
         if not isinstance(term, Term):
-            raise UserError(f"{key}._target_={node['_target_']}: is no simcse_lit.objective.term.Term.")
+            raise UserError(f"{key}._target_={node['_target_']}: is not a subclass of simcse_lit.objective.term.Term.")
         for role in ROLES:
             if role in term.needs and not has_role(config.data, role):
-                raise UserError(f"{key}: needs {role.replace('_', ' ')}s, and {_shown_views(config.data)} has none.")
+                raise UserError(f"{key}: needs {role.replace('_', ' ')}s, but {_shown_views(config.data)} has none.")
         for column in ("scores", "labels"):
             if column in term.needs and getattr(config.data, column) is None:
-                raise UserError(f"{key}: needs {column}. Name their column of data.train_file: data.{column}=COLUMN")
+                raise UserError(f"{key}: needs {column}. Name their column in data.train_file: data.{column}=COLUMN")
         term.lr_scale = scale
         terms[name] = term
         weights[name] = build_node(weight, f"{key}.weight") if isinstance(weight, dict) else weight

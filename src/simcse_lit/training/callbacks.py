@@ -22,23 +22,23 @@ SHOWN = 8  # examples that a message names
 
 
 class FinalValidation(Callback):
-    """Validates after the very last step, whatever `trainer.val_check_interval` divides.
+    """Validates after the last step, even if `trainer.val_check_interval` does not divide the number of steps.
 
-    Otherwise the end of training would be neither scored nor a candidate for the best checkpoint, and a run shorter than
-    the interval would never be scored at all.
+    Otherwise the last weights would not be scored and could not become the best checkpoint, and a run shorter than the
+    interval would never be scored.
     """
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Ask the trainer to stop, which makes it validate first, when the last planned step is done."""
+        """After the last planned step, ask the trainer to stop, which makes it validate first."""
         if trainer.global_step >= trainer.estimated_stepping_batches:
             trainer.should_stop = True
 
 
 class FiniteLoss(Callback):
-    """Stops a run whose loss is NaN or infinite, before anything of it is saved, and names the step and its examples.
+    """Stops a run whose loss is NaN or infinite before anything of it is saved, and names the step and its examples.
 
-    On a GPU losses are looked at when loggers are, before each validation and before each checkpoint, so that no other step
-    waits. Under 16-mixed the scaler leaves such a step out by itself and lowers its scale.
+    On a GPU, losses are checked when loggers read them, before each validation and before each checkpoint, so that other
+    steps need not wait. Under 16-mixed the scaler skips such a step and lowers its scale.
     """
 
     def __init__(self) -> None:
@@ -47,36 +47,36 @@ class FiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember a step's loss, and look when it costs nothing."""
+        """Remember a step's loss; check when that does not slow down training."""
         self._losses.append((trainer.global_step, batch_idx, outputs["loss"].detach()))
         logged = trainer.global_step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]  # set by a connector
         if logged or pl_module.device.type == "cpu":
             self.look(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look, before what may have diverged is scored."""
+        """Check before weights that may have diverged are scored."""
         self.look(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look, while batches still have the numbers of this epoch."""
+        """Check while batch numbers still belong to this epoch."""
         self.look(trainer)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Look, before any checkpoint is written: SIGTERM may ask for one at any step."""
+        """Check before any checkpoint is written, since SIGTERM may ask for one at any step."""
         self.look(trainer)
 
     def look(self, trainer: pl.Trainer) -> None:
-        """Wait for the losses that have not been looked at, and stop if one of them is not finite.
+        """Check the losses since the last check; this waits for the GPU.
 
         Raises:
-            UserError: one is not; it says which, and where its examples stand.
+            UserError: a loss is not finite; the message says which, and where its examples are.
         """
         losses, self._losses = self._losses, []
         if not losses or bool(torch.stack([loss for _, _, loss in losses]).isfinite().all()):
             return
         step, batch, loss = next(entry for entry in losses if not entry[2].isfinite())
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            log.warning("Step %d: the loss is %s in half precision; the step was left out.", step, float(loss))
+            log.warning("Step %d: the loss is %s in half precision, so the step was skipped.", step, float(loss))
             return
         data = trainer.datamodule  # type: ignore[attr-defined]  # a connector sets it
         rows = data.rows_of(batch)
@@ -87,28 +87,28 @@ class FiniteLoss(Callback):
             places = data.places_of(rows)
             found = {"step": step, "rows": rows, "places": places}
             (folder / "nonfinite_batch.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
-            shown = listed(places) if places else "the files have changed since, so where they stood is not known"
+            shown = listed(places) if places else "unknown, since the files have changed"
             examples = f"Its examples: {shown} (all in {folder / 'nonfinite_batch.json'}).\n"
         raise UserError(
             f"The loss of step {step} is {float(loss)}, so training has diverged.\n"
             + examples
             + f"{last_good(folder)}\n"
-            + "Train with a lower optimizer.lr, a higher loss.temperature, or trainer.precision=32-true."
+            + "Use a lower optimizer.lr, a higher loss.temperature, or trainer.precision=32-true."
         )
 
 
 def last_good(folder: Path) -> str:
-    """Say from which checkpoint a run that must stop can be continued.
+    """Say from which checkpoint a run that must stop can be resumed.
 
     Args:
-        folder: of the run.
+        folder: run folder.
     """
     last = folder / LAST
     return f"Last good checkpoint: {last}" if last.is_file() else "No checkpoint had been written yet."
 
 
 def listed(places: Sequence[tuple[str, int]]) -> str:
-    """The first of some places, file by file: `a.txt, lines 7, 2; b.txt, line 3 and 40 more`."""
+    """List the first of some places by file: `a.txt, lines 7, 2; b.txt, line 3 and 40 more`."""
     lines: dict[str, list[str]] = {}
     for file, line in places[:SHOWN]:
         lines.setdefault(file, []).append(str(line))
@@ -117,9 +117,9 @@ def listed(places: Sequence[tuple[str, int]]) -> str:
 
 
 class Throughput(Callback):
-    """Logs `train/sentences_per_second`: wall time between two logged steps, with loading and without validation.
+    """Logs `train/sentences_per_second` over the wall time between two logged steps, with loading, without validation.
 
-    Every view of an example is a sentence. A GPU is waited for at logged steps only, since it works behind the clock.
+    Every view of an example counts as a sentence. A GPU is waited for only at logged steps, since it runs asynchronously.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class Throughput(Callback):
         self._validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the clock go on where it stopped."""
+        """Continue the clock."""
         self._since += time.perf_counter() - self._validation_start
 
     def on_train_batch_end(
@@ -158,22 +158,22 @@ class Throughput(Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """One line of at most 80 columns with loss, learning rate, sentences a second and the last score."""
+    """One line of at most 80 columns with loss, learning rate, sentences per second and the last score."""
 
     BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} {remaining} left{postfix}"
 
     @property
     def total_train_batches(self) -> int | float:
-        """Of a stream, which has no length, the steps that are asked for."""
+        """The number of steps; for a stream, which has no length, `trainer.max_steps`."""
         total = super().total_train_batches
         return self.trainer.max_steps if total == float("inf") else total
 
     def init_validation_tqdm(self) -> Tqdm:
-        """No bar: scoring a development set is short, and a second line would break the training line."""
+        """Return a disabled bar: validation is short, and a second line would break the training line."""
         return Tqdm(disable=True)
 
     def init_test_tqdm(self) -> Tqdm:
-        """A bar that is gone when the scores are there."""
+        """Return a bar that disappears when the scores are there."""
         bar = super().init_test_tqdm()
         bar.leave = False
         return bar
@@ -181,13 +181,13 @@ class ProgressBar(TQDMProgressBar):
     def on_test_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Lightning's, without the number of the data loader: there is one."""
+        """Set up the bar without the number of the data loader, since there is only one."""
         if batch_idx == 0:
             self.test_progress_bar.reset(trainer.num_test_batches[0])
             self.test_progress_bar.set_description("Scoring")
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:
-        """What stands behind the bar."""
+        """Return what is shown after the bar."""
         metrics = trainer.callback_metrics
         shown = {}
         if "train/loss" in metrics:

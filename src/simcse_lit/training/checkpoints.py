@@ -1,7 +1,7 @@
-"""Checkpoints that a run can be resumed from, written after every score and when the run is stopped.
+"""Checkpoints for resuming a run, written after every validation and when the run is stopped.
 
-`config/resume.py` finds them again. The random state needs no place in them: each step's draws follow from seed, step and
-rank (`module.py`), the order of the examples from seed and epoch (`data/order.py`).
+`config/resume.py` finds them. They hold no random state: the draws of a step follow from seed, step and rank (`module.py`),
+the order of the examples from seed and epoch (`data/order.py`).
 """
 
 import logging
@@ -28,15 +28,15 @@ from simcse_lit.training.lightning_private import leave_after_this_step
 log = logging.getLogger(__name__)
 
 
-# Where Lightning's ModelCheckpoint keeps full paths in its state.
+# Keys with full paths in the state of Lightning's ModelCheckpoint.
 PATHS = ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path")
 
 
 class RunCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint durably, and keeps its paths relative to its folder, so that a run folder can be moved."""
+    """Replaces checkpoints durably, and stores paths relative to their folder, so that a run folder can be moved."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Save a checkpoint; a process killed at any moment leaves either the old file or the new one."""
+        """Save a checkpoint. A process killed at any moment leaves the old file or the new one."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
@@ -45,12 +45,12 @@ class RunCheckpointIO(TorchCheckpointIO):
                 torch.save(_with_paths(checkpoint, lambda name: os.path.relpath(name, path.parent)), file)
             durable_replace(partial, path)
         finally:
-            discard(partial)  # of a full disk
+            discard(partial)  # left by a full disk
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a checkpoint with the paths that it has where it lies now.
+        """Load a checkpoint, with paths that are right for its present folder.
 
-        Version 0.1 wrote full paths. Those that are no longer there are looked for beside the checkpoint.
+        Version 0.1 wrote absolute paths. Those that no longer exist are looked for beside the checkpoint.
         """
         folder = Path(path).parent
 
@@ -63,38 +63,42 @@ class RunCheckpointIO(TorchCheckpointIO):
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of training, with the paths that it has where it lies now.
+    """Load a training checkpoint, with paths that are right for its present folder.
 
     Raises:
-        UserError: it is gone or damaged, or holds what torch does not load safely.
+        UserError: it is missing or damaged, or holds something that torch does not load safely.
     """
     check_whole(path)
     try:
         return RunCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many classes for a file that is no checkpoint
+    except Exception as error:  # torch raises many classes for a file that is not a checkpoint
         raise UserError(f"{path}: cannot be read safely: {str(error).splitlines()[0]}{instead_of(path)}") from error
 
 
 def chosen_on(checkpoint: Path) -> str | None:
-    """The development task on which a run chose its best checkpoint so far; None if version 0.1 wrote it."""
+    """Return the development task that selects a run's best checkpoint; None if version 0.1 wrote it."""
     recorded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get(CHECKPOINT_SECTION, {})
     name: str | None = recorded.get("chosen_on")
     return name
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a checkpoint that is gone, or whose bytes are not those that were written."""
-    reason = damage(path) if path.is_file() else "is gone"
+    """Check that a checkpoint exists and has the bytes that were written.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    reason = damage(path) if path.is_file() else "is missing"
     if reason:
         raise UserError(f"{path}: {reason}.{instead_of(path)}")
 
 
 def steps_of(checkpoint: Path) -> int:
-    """Steps that were done when a checkpoint was written.
+    """Return the number of steps done when a checkpoint was written.
 
     Raises:
-        UserError: the run cannot be continued from it: it cannot be read, or the best weights so far, which are in a file
-            beside it, are gone or damaged.
+        UserError: the run cannot be resumed from it: it cannot be read, or the file of the best weights beside it is missing
+            or damaged.
     """
     state = read_state(checkpoint)
     for callback in state.get("callbacks", {}).values():
@@ -105,7 +109,7 @@ def steps_of(checkpoint: Path) -> int:
 
 
 def _with_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The same checkpoint with every path in the states of its callbacks changed."""
+    """Return the checkpoint with every path in the states of its callbacks changed."""
 
     def changed(state: Any) -> Any:
         if not isinstance(state, dict) or not set(PATHS) <= set(state):
@@ -117,30 +121,30 @@ def _with_paths(checkpoint: dict[str, Any], change: Callable[[str], str]) -> dic
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: after every score on the development set, and when SIGTERM or Ctrl-C asks the run to stop.
+    """Writes `last.ckpt` after every validation, and when SIGTERM or Ctrl-C stops the run.
 
-    It must stand behind the callback that keeps the best, so that what is best so far is in it. The step under way is
-    finished first; several processes agree on the step, at one that loggers see. A second Ctrl-C stops at once.
+    In `callbacks` it must follow the callback that keeps the best checkpoint, so that its state is saved too. A signal lets
+    the step under way finish; several processes agree on a logged step. A second Ctrl-C stops immediately.
 
     Args:
-        dirpath: the folder.
+        dirpath: folder of the checkpoint.
     """
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "last.ckpt"
-        self.asked: signal.Signals | None = None  # by which signal to stop
+        self.asked: signal.Signals | None = None  # signal that asked to stop
         self._stopping = False
         self._saved_at = -1
-        self._interrupt: Any = None  # what a second Ctrl-C does
+        self._interrupt: Any = None  # handler of a second Ctrl-C
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen for SIGTERM, whose handler Lightning puts back afterwards, and for Ctrl-C."""
+        """Handle SIGTERM, whose handler Lightning restores afterwards, and Ctrl-C."""
         self.asked, self._stopping = None, False
         signal.signal(signal.SIGTERM, self._notice)
         self._interrupt = signal.signal(signal.SIGINT, self._notice)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let Ctrl-C do again what it did before."""
+        """Restore the handler of Ctrl-C."""
         self._restore()
 
     def _notice(self, signum: int, frame: Any) -> None:
@@ -154,7 +158,7 @@ class LastCheckpoint(Checkpoint):
             self._interrupt = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Stop behind this step if this or another process was asked to."""
+        """Stop after this step if this or another process was asked to."""
         stop = self.asked is not None
         if world()[1] > 1:
             if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]  # set by a connector
@@ -163,26 +167,26 @@ class LastCheckpoint(Checkpoint):
         if stop:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
                 if isinstance(callback, FiniteLoss):
-                    callback.look(trainer)  # now, and not while what SIGTERM stopped is being saved
+                    callback.look(trainer)  # before the checkpoint is saved
             self._stopping = True
             leave_after_this_step(trainer, True)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A score that is due at the last step is waited for; Lightning would leave in the middle of it."""
+        """Postpone stopping until a validation at the last step is done; Lightning would stop in its middle."""
         leave_after_this_step(trainer, False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, if this was a validation of training."""
+        """Save, if this validation belongs to training."""
         if trainer.state.fn == "fit":
             trainer.save_checkpoint(self.path)
             self._saved_at = trainer.global_step
             for logger in trainer.loggers:
-                logger.save()  # what it holds back would be lost with a process that is killed
+                logger.save()  # a killed process would lose what is buffered
             leave_after_this_step(trainer, self._stopping)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save if a signal stops a training; after any other failure the finished checkpoints stay as they are."""
+        """Save if a signal stops training; after any other failure the checkpoints stay unchanged."""
         self._restore()
-        saved = self._saved_at == trainer.global_step  # after a score: what a later file would count twice is right in it
+        saved = self._saved_at == trainer.global_step  # then last.ckpt is right; a new one would count steps twice
         if isinstance(exception, SIGTERMException) and trainer.state.fn == "fit" and not saved:
             trainer.save_checkpoint(self.path)

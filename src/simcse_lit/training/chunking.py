@@ -1,7 +1,7 @@
-"""Cuts a step's sentences into chunks of like length and of bounded size, so that little of the work is padding.
+"""Splits the sentences of a step into chunks of similar length and limited size, to avoid padding.
 
-Loss and gradient stay the same: the vectors come back in their order, and one loss and one backward pass follow.
-The benchmark "levers" shows how much of a batch is padding if every sentence is padded to the longest.
+Loss and gradient stay the same: the vectors return in their order, followed by one loss and one backward pass. The benchmark
+"levers" measures how much padding this avoids.
 
 Shapes: B examples, V views, N = B x V sentences, L length, H hidden.
 """
@@ -23,11 +23,11 @@ from simcse_lit.training.gradient_cache import Chunk, in_chunks
 
 @dataclass(frozen=True)
 class Chunking:
-    """How the sentences of a step go through the encoder.
+    """How the sentences of a step are encoded.
 
     Args:
-        how: `always` in chunks of like length, `packed` several a row, or `never` cut but padded as they are.
-        overhead: what one more chunk costs, in tokens.
+        how: `always` in chunks of similar length, `packed` with several sentences in a row, or `never` for one padded batch.
+        overhead: cost of one more chunk, in tokens.
         micro_batch_size: examples whose activations are kept at a time (`gradient_cache.py`); None for all.
     """
 
@@ -36,21 +36,21 @@ class Chunking:
     micro_batch_size: int | None = None
 
     def plan(self, attention_mask_BVL: Tensor, *, can_pack: bool = True) -> list[Chunk]:
-        """Choose which sentences of a batch go through an encoder together, which perhaps cannot be packed for."""
+        """Plan the chunks of a batch for an encoder that may not support packing."""
         how = "always" if self.how == "packed" and not can_pack else self.how
         limit = None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL.shape[1]
         return plan(attention_mask_BVL.flatten(0, 1), how, limit=limit, overhead=self.overhead)
 
     def kept(self, attention_mask_BVL: Tensor) -> int | None:
-        """Tokens whose activations are kept; None for all."""
+        """Return the number of tokens whose activations are kept; None for all."""
         return None if self.micro_batch_size is None else self.micro_batch_size * attention_mask_BVL[0].numel()
 
 
 def chunking(trainer: TrainerConfig, encoder: SentenceEncoder, *, on_cpu: bool) -> Chunking:
-    """Decide what `trainer.length_chunks` means for this encoder on this device.
+    """Resolve `trainer.length_chunks` for this encoder and device.
 
     Raises:
-        UserError: the encoder cannot be packed for, or CUDA graphs are asked for where they cannot be.
+        UserError: the encoder does not support packing, or CUDA graphs are not possible.
     """
     how = trainer.length_chunks
     if how == "auto":
@@ -59,29 +59,30 @@ def chunking(trainer: TrainerConfig, encoder: SentenceEncoder, *, on_cpu: bool) 
         config = encoder.backbone.config
         known = ", ".join(name for name, kind in KINDS.items() if kind.first_position)
         raise UserError(
-            f"trainer.length_chunks=packed: not for {config.model_type} with {config._attn_implementation} attention.\n"
-            f"It takes model.attention=sdpa, and one of {known}.\nElsewhere: always, or never."
+            f"trainer.length_chunks=packed: does not support {config.model_type} with {config._attn_implementation} "
+            "attention.\n"
+            f"It needs model.attention=sdpa and one of {known}.\nOtherwise use always or never."
         )
     if trainer.compile == "cuda_graphs" and (on_cpu or how != "packed" or trainer.micro_batch_size is not None):
         raise UserError(
-            "trainer.compile=cuda_graphs: repeats one pass a step on a GPU.\n"
+            "trainer.compile=cuda_graphs: replays one encoder pass for each step, on a GPU only.\n"
             "It needs trainer.accelerator=gpu, trainer.length_chunks=packed and trainer.micro_batch_size=null."
         )
     return Chunking(how, trainer.chunk_overhead, trainer.micro_batch_size)
 
 
 def plan(attention_mask_NL: Tensor, how: str, *, limit: int | None = None, overhead: int = 0) -> list[Chunk]:
-    """Choose which sentences go through the encoder together; padding must stand on the right.
+    """Plan which sentences go through the encoder together. Padding must be on the right.
 
     Args:
         attention_mask_NL: 1 for real tokens, (N, L).
-        how: `always` sorts by length and cuts where that saves padding; `packed` and `never` keep the order, and `packed`
-            puts the sentences of a chunk several a row (`encoder/packing.py`).
-        limit: most sentences of a chunk, or None.
-        overhead: what one more forward and backward pass costs, in tokens.
+        how: `always` sorts by length and splits where that saves padding; `packed` and `never` keep the order, and `packed`
+            puts several sentences of a chunk in a row (`encoder/packing.py`).
+        limit: maximum sentences of a chunk, or None.
+        overhead: cost of one more forward and backward pass, in tokens.
 
     Returns:
-        Chunks that hold every row once.
+        Chunks that contain every row once.
     """
     rows, width = attention_mask_NL.shape
     limit = limit or rows
@@ -117,14 +118,14 @@ def encode_in_chunks(
     """Compute `encode(input_ids_NL, attention_mask_NL)` chunk by chunk.
 
     Args:
-        encode: (n, l) ids and mask, and a packing or None, to (n, H) vectors, each sentence on its own.
+        encode: maps (n, l) ids and mask, and a packing or None, to (n, H) vectors, each sentence independently.
         input_ids_NL: token ids, (N, L).
         attention_mask_NL: 1 for real tokens, (N, L).
         chunks: from `plan`.
         keep: tokens whose activations may be kept, for the gradient cache (`gradient_cache.py`); None for all.
 
     Returns:
-        (N, H), in the order of the rows given.
+        (N, H), in the order of the given rows.
     """
     vectors = in_chunks(encode, chunks, input_ids_NL, attention_mask_NL, keep=keep)
     return torch.cat(vectors)[torch.cat([chunk.rows_n for chunk in chunks]).argsort()]

@@ -1,12 +1,13 @@
-"""A step of any batch size in bounded memory: sentences go through the encoder in chunks, and a chunk's activations are
-computed again when its turn in the backward pass comes, with the dropout that it had. Gao et al. 2021, "Scaling Deep
-Contrastive Learning Batch Size under Memory Limited Setup" (gradient cache).
+"""The gradient cache: a step of any batch size in limited memory.
 
-The gradient is the full batch's own: one loss over all vectors, one backward pass, in which each parameter's gradient is
-finished, and under data parallelism reduced, once. Recomputing is PyTorch's activation checkpointing, which keeps each
-chunk's random state and autocast.
+Sentences go through the encoder in chunks. In the backward pass the activations of a chunk are computed again, with the same
+dropout. The gradient equals that of the full batch: there is one loss over all vectors and one backward pass, in which each
+parameter's gradient is completed, and under data parallelism reduced, once. PyTorch's activation checkpointing does the
+recomputation and restores each chunk's random state and autocast.
 
 Shapes: N sentences, L length; a chunk has n of the rows and l of the columns.
+
+Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,8 +26,8 @@ class Chunk:
 
     Args:
         rows_n: places of the rows, (n,).
-        longest: columns that they need.
-        packing: how they go through it several a row; None for one a row.
+        longest: number of columns that they need.
+        packing: how several sentences share a row; None for one sentence a row.
     """
 
     rows_n: Tensor
@@ -34,7 +35,7 @@ class Chunk:
     packing: Packing | None = None
 
     def to(self, device: torch.device) -> "Chunk":
-        """The same chunk with its rows on a device; the host does not wait for a GPU to have them."""
+        """Copy the chunk to a device; the host does not wait for a GPU."""
         on_cuda = device.type == "cuda"
         rows_n = self.rows_n.pin_memory() if on_cuda else self.rows_n
         packing = None if self.packing is None else self.packing.to(device)
@@ -48,18 +49,18 @@ def in_chunks(
     keep: int | None,
     rows: Sequence[Tensor] = (),
 ) -> list[Tensor]:
-    """`function` of each chunk's part of the tensors.
+    """Call `function` on each chunk's part of the tensors.
 
     Args:
-        function: (n, l) tensors, those of `rows`, and the chunk's packing or None, to a tensor.
-        chunks: which rows go together.
+        function: maps (n, l) tensors, those of `rows`, and the chunk's packing or None, to a tensor.
+        chunks: rows that go together.
         tensors_NL: ids, mask, ...; (N, L) each.
-        keep: tokens whose activations may be kept; None for all. Those of the last chunks are, since their gradient comes
-            first; a chunk before them is computed again when its gradient is due.
-        rows: further tensors, with one row a sentence, (N, ...).
+        keep: tokens whose activations may be kept; None for all. The last chunks keep theirs, since the backward pass needs
+            them first; earlier chunks are computed again.
+        rows: further tensors with one row for each sentence, (N, ...).
 
     Returns:
-        What `function` returned, chunk by chunk.
+        The results of `function`, chunk by chunk.
     """
     tokens = [len(chunk.rows_n) * chunk.longest for chunk in chunks]
     outputs = []

@@ -1,6 +1,6 @@
-"""SimCSEModule: the LightningModule that owns the contrastive objective and its optimisation.
+"""SimCSEModule: the LightningModule with the contrastive objective and its optimisation.
 
-Shapes: B examples, V views, L length, N = B x V sentences, H hidden.
+Shapes: B examples, V views, L length, N = B x V sentences, H hidden, D numbers of a vector after the head, C candidates.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,19 +38,19 @@ class SimCSEModule(pl.LightningModule):
 
     Args:
         encoder: the sentence encoder.
-        objective: what is minimised; set up for this encoder.
-        chunking: how a step's sentences go through the encoder.
+        objective: the loss, set up for this encoder.
+        chunking: how a step's sentences are encoded.
         optimisation: optimiser and schedule.
         scorer: validation and test tasks.
-        made_of: recorded in checkpoints: the group `model` of `conf/` and the adapter by which `encoder` was made, and the
-            development task on which the best is chosen.
-        seed: with the step and the rank, decides what a training step draws: dropout and MLM's masks.
-        roles: of the views of an example, in the order of a batch (`config/roles.py`).
-        fixed_dropout: one dropout mask for all views of a sentence (Table 3).
-        second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. What is scored is
-            `encoder`.
-        beside: encoders beside `encoder` that terms name.
-        makers: what changes tokens of views in the step, by the number of the view.
+        made_of: stored in checkpoints: the group `model` of `conf/`, the adapter, and the development task that selects the
+            best checkpoint.
+        seed: decides, with step and rank, the random draws of a training step: dropout and MLM masks.
+        roles: roles of the views of an example, in the order of a batch (`config/roles.py`).
+        fixed_dropout: use one dropout mask for all views of a sentence (Table 3).
+        second_encoder: encodes positives and hard negatives in training (Table 2); None for `encoder`. Only `encoder` is
+            scored.
+        beside: encoders beside `encoder`, by the names that terms use.
+        makers: makers that change tokens of a view in the step, by number of the view.
     """
 
     def __init__(
@@ -82,26 +82,34 @@ class SimCSEModule(pl.LightningModule):
         self.made_of = made_of
         self.seed = seed
         self.roles = roles
-        self.untrained = False  # set while the encoder is scored before training: then without its random projection
+        self.untrained = False  # True while the untrained encoder is scored, without its random projection
         self.test_scores: dict[str, float] = {}
-        self._step: Step | None = None  # under way, until the optimiser has stepped
+        self._step: Step | None = None  # the current step, until the optimiser has stepped
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record how the encoder was made and is read, so that a checkpoint can be scored wherever it lies."""
+        """Record how to rebuild and use the encoder, so that the checkpoint can be scored anywhere."""
         checkpoint[CHECKPOINT_SECTION] = {**self.made_of, **self.encoder.record()}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Let seed, step and rank decide what the step draws: a resumed run draws the same, every rank something else."""
+        """Seed the step by seed, step and rank: a resumed run draws the same numbers, every rank different ones."""
         torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Plan a training batch's chunks while its lengths are in this machine's memory: a GPU is never waited for."""
+        """Plan the chunks of a training batch while it is in host memory, so that no GPU is waited for."""
         if batch["input_ids"].ndim == 2:  # sentences to score
             return batch
         return batch | {"chunks": self.chunking.plan(batch["attention_mask"])}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of this process's rows of one batch: `input_ids` and `attention_mask`, (B, V, L), and its `chunks`."""
+        """Compute the loss of this process's rows of a batch.
+
+        Args:
+            batch: `input_ids` and `attention_mask`, (B, V, L), and `chunks`.
+            batch_idx: number of the batch in the epoch.
+
+        Returns:
+            Scalar, in nats.
+        """
         mask_BVL = batch["attention_mask"]
         ids_BVL = on_device(self.makers, batch["input_ids"], mask_BVL)
         pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
@@ -122,7 +130,7 @@ class SimCSEModule(pl.LightningModule):
         return loss
 
     def _passes(self, mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Passes:
-        """The encoder as the terms see it, under the autocast of this moment, which the objective switches off."""
+        """Return the encoder for the terms, under the current autocast, which the objective switches off."""
         device = mask_BVL.device.type
         precision = partial(torch.autocast, device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         keep = self.chunking.kept(mask_BVL)
@@ -152,25 +160,27 @@ class SimCSEModule(pl.LightningModule):
         return Passes(encode, parts, token_scores)
 
     def _called(self, name: str | None) -> tuple[SentenceEncoder, bool]:
-        """The encoder of a name of `loss.beside`, or the trained one; and whether it has a gradient.
+        """Return the trained encoder or one of `loss.beside`, and whether it has a gradient.
 
         Raises:
-            UserError: there is none of this name.
+            UserError: there is no encoder of this name.
         """
         if name is None:
             return self.encoder, True
         if name not in self.beside:
-            raise UserError(f"loss.beside.{name}: there is no such encoder. It has: {', '.join(self.beside) or 'none'}.")
+            raise UserError(
+                f"loss.beside.{name}: there is no such encoder. Known encoders: {', '.join(self.beside) or 'none'}."
+            )
         beside = cast(Beside, self.beside[name])
         return beside.encoder, beside.trained
 
     @cached_property
     def _total_steps(self) -> int:
-        """Of the run; 0 without a trainer."""
+        """Steps of the run; 0 without a trainer."""
         return 0 if self._trainer is None else int(self.trainer.estimated_stepping_batches)
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
-        """Step, and then let the terms change what they hold; not if a step was skipped, since its gradient overflowed."""
+        """Take a step, then call `after_step` unless the scaler skipped the step because its gradient overflowed."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = scaler and scaler.get_scale()
         super().optimizer_step(*arguments, **more)
@@ -179,23 +189,23 @@ class SimCSEModule(pl.LightningModule):
         self._step = None
 
     def after_step(self) -> None:
-        """Let the encoders beside the trained one follow it, and then the terms change what they hold."""
+        """Let the encoders beside the trained one follow it, then let the terms update their state."""
         if self._step is not None:
             follow(cast(Any, self.beside), self.encoder)
             self.objective.after_step(self._step)
 
     @property
     def _is_logged(self) -> bool:
-        """Whether loggers see the step under way; there are none without a trainer."""
+        """Whether loggers see the current step; False without a trainer."""
         if self._trainer is None:
             return False
         return (self.global_step + 1) % self._trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
 
     @torch.no_grad()
     def _log_cosines(self, anchor_BD: Tensor, candidates: Sequence[Tensor], present_C: Tensor, first: int) -> None:
-        """Log the mean cosine of the positives and of all negatives, hard ones too, over the anchors of all processes.
+        """Log the mean cosine of the positives and of all negatives, hard negatives included, over all processes.
 
-        Candidates whose text is missing, false in `present_C`, are no negatives.
+        Candidates without text (false in `present_C`) are not negatives.
         """
         cosines_BC = similarities(anchor_BD, *candidates, similarity="cosine")
         positives = cosines_BC.diagonal(first)
@@ -205,16 +215,15 @@ class SimCSEModule(pl.LightningModule):
         self._log_loss("train/negative_cosine", negatives)
 
     def _log_loss(self, name: str, loss: Tensor) -> None:
-        """Log the loss of the whole batch at the steps that loggers see; between them the bar shows this process's part."""
+        """Log the loss of the global batch at logged steps; at other steps the bar shows this process's part."""
         if self._is_logged:
             loss = mean_over_ranks(loss)
         self.log(name, loss, prog_bar=name == "train/loss")
 
     def _views(self, input_ids_BVL: Tensor, attention_mask_BVL: Tensor, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
-        """The vectors of all views before and behind the head, (B, V, H) and (B, V, D): of one encoder or two, under dropout
-        masks of their own or one.
+        """Return the vectors of all views before and after the head, (B, V, H) and (B, V, D).
 
-        Two passes over a text with the same dropout mask give the same vector, so with `fixed_dropout` one pass is made.
+        With `fixed_dropout` the text is encoded once, since two passes with the same dropout mask give the same vector.
         """
         if not self.fixed_dropout and self.second_encoder is None:
             return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL, chunks)
@@ -234,9 +243,9 @@ class SimCSEModule(pl.LightningModule):
         *,
         dropout: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """The vectors of some views before and behind the head, (B, V, H) and (B, V, D). The head sees all rows at once.
+        """Return the vectors of some views before and after the head, (B, V, H) and (B, V, D).
 
-        Without `chunks` they are planned here.
+        The head sees all rows together. Without `chunks` they are planned here.
         """
         chunks = self.chunking.plan(mask_BVL, can_pack=encoder.can_pack) if chunks is None else chunks
         ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
@@ -246,7 +255,7 @@ class SimCSEModule(pl.LightningModule):
         return pooled_NH.unflatten(0, views), vectors_ND.unflatten(0, views)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over every trainable parameter, and the schedule over all steps."""
+        """Return the optimiser over every trainable parameter, and the schedule over all steps."""
         others = cast(Any, [*self.objective.terms.values(), *self.beside.values()])
         scales = {parameter: other.lr_scale for other in others for parameter in other.parameters()}
         by_scale: dict[float, list[Tensor]] = {}
@@ -258,18 +267,18 @@ class SimCSEModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the gradient, and log the norm that it had before as `train/gradient_norm`."""
+        """Clip the gradient, and log its norm before clipping as `train/gradient_norm`."""
         by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
         norm = clip_gradient(self.trainer, optimizer, gradient_clip_val, by_value=by_value, measure=self._is_logged)
         if self._is_logged:
             self.log("train/gradient_norm", norm)
 
     def on_validation_epoch_start(self) -> None:
-        """Make room for the vectors of the development sentences."""
+        """Prepare for the vectors of the development sentences."""
         self.scorer.start(self.scorer.dev_sentences)
 
     def on_test_epoch_start(self) -> None:
-        """Make room for the vectors of all test sentences."""
+        """Prepare for the vectors of all test sentences."""
         self.scorer.start(self.scorer.test_sentences)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -278,39 +287,40 @@ class SimCSEModule(pl.LightningModule):
         self.scorer.add(batch["index"], embed(batch["input_ids"], batch["attention_mask"]))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """As in validation."""
+        """Encode a batch of unique sentences, (N, L)."""
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the development score as `val/sts`, on which the best checkpoint is chosen, and what the analyses measure.
+        """Log the development score as `val/sts`, which selects the best checkpoint, and the analyses.
 
         Raises:
-            UserError: the encoder has no score, since it has collapsed or diverged; in training it names a checkpoint.
+            UserError: the encoder has no score, because it collapsed or diverged; in training the message names a
+                checkpoint.
         """
         try:
             measured = self.scorer.dev(self.device)
         except UserError as error:
             if self.trainer.state.fn != "fit":
                 raise
-            said = f"The score after step {self.global_step}: {error}\n{last_good(Path(self.trainer.default_root_dir))}"
+            said = f"Validation after step {self.global_step}: {error}\n{last_good(Path(self.trainer.default_root_dir))}"
             raise UserError(said) from error
         self.log("val/sts", measured.pop("sts"), prog_bar=True)
         self.log_dict({f"val/{name}": value for name, value in measured.items()})
 
     def on_test_epoch_end(self) -> None:
-        """Score the test tasks; log each, and the averages, under `test/` (or `before/`)."""
+        """Score the test tasks; log each task and the averages under `test/` or `before/`."""
         self.test_scores = self.scorer.test(self.device)
         stage = "before" if self.untrained else "test"
         self.log_dict({f"{stage}/{name}": score for name, score in self.test_scores.items()})
 
 
 def _exact(vectors: Tensor) -> Tensor:
-    """In float32 or better."""
+    """Convert to float32 or better."""
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
 
 
 def _without_dropout(encoder: SentenceEncoder, *inputs: Any) -> Tensor:
-    """Pooled vectors of a backbone in evaluation mode; also when a chunk of them is computed again."""
+    """Compute pooled vectors with the backbone in evaluation mode; works when a chunk is computed again, too."""
     training = encoder.backbone.training
     encoder.backbone.eval()
     try:

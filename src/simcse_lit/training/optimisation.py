@@ -1,4 +1,4 @@
-"""The optimiser, its schedule, and the clipping of the gradient."""
+"""The optimiser, its schedule, and gradient clipping."""
 
 import math
 import warnings
@@ -26,7 +26,7 @@ from simcse_lit.errors import UserError
 
 SCHEDULE = "optimizer.schedule"
 GIVEN = ("optimizer", "steps", "warmup_steps")
-TRIED = 20  # steps of a schedule that are tried
+TRIED = 20  # steps of a schedule in its trial
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Optimisation:
 
     Args:
         optimizer: makes an optimiser from parameters.
-        schedule: makes a schedule from `optimizer`, `steps` of the run, and `warmup_steps`, those in which the rate rises.
+        schedule: makes a schedule from `optimizer`, `steps` of the run and `warmup_steps`, in which the rate rises.
         warmup_ratio: share of the steps in which the rate rises.
         lr: the learning rate.
     """
@@ -46,11 +46,11 @@ class Optimisation:
     lr: float
 
     def configured(self, parameters: Mapping[float, Sequence[Tensor]], steps: int) -> dict[str, Any]:
-        """What a LightningModule's `configure_optimizers` returns for a run of so many steps.
+        """Return the value of a LightningModule's `configure_optimizers`.
 
         Args:
-            parameters: by what multiplies their learning rate.
-            steps: of the run.
+            parameters: parameters by the factor of their learning rate.
+            steps: steps of the run.
         """
         groups = [{"params": group, "lr": scale * self.lr} for scale, group in parameters.items()]
         optimizer = self.optimizer(groups if len(groups) > 1 else groups[0]["params"])  # type: ignore[arg-type]
@@ -59,10 +59,10 @@ class Optimisation:
 
 
 def optimisation(config: OptimizerConfig) -> Optimisation:
-    """Build what `config` says, and try it on one parameter.
+    """Build the optimiser and schedule of `config`, and try them on one parameter.
 
     Raises:
-        UserError: the optimiser or the schedule refuses an argument, or the schedule is none; said now, and not after the
+        UserError: the optimiser or the schedule refuses an argument, or the schedule is not one. This fails before the
             corpus is tokenised.
     """
     optimizer = instantiate(
@@ -93,13 +93,13 @@ def _named(name: str, *, optimizer: Optimizer, steps: int, warmup_steps: int) ->
 
 
 def _try_schedule(optimisation: Optimisation, what: str) -> None:
-    """Take a short run of one parameter along a schedule, and look that a checkpoint can hold it."""
+    """Run a schedule for a few steps on one parameter, and check that a checkpoint can hold its state."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # the optimiser takes none here
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # the optimiser takes no steps here
         try:
             made = optimisation.configured({1.0: [nn.Parameter(torch.zeros(1))]}, TRIED)["lr_scheduler"]["scheduler"]
             if not isinstance(made, LRScheduler):
-                raise UserError(f"{what}: makes no torch.optim.lr_scheduler.LRScheduler, but a {type(made).__name__}.")
+                raise UserError(f"{what}: must make a torch.optim.lr_scheduler.LRScheduler, not a {type(made).__name__}.")
             for _ in range(TRIED):
                 made.step()
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:
@@ -111,16 +111,16 @@ def _try_schedule(optimisation: Optimisation, what: str) -> None:
         torch.load(file, weights_only=True)
     except UnpicklingError as error:
         raise UserError(
-            f"{what}: its state_dict() holds more than numbers, texts, tensors and containers of them, so no checkpoint\n"
-            "of it could be read safely."
+            f"{what}: its state_dict() may hold only numbers, texts, tensors and containers of them, since a\n"
+            "checkpoint with anything else cannot be read safely."
         ) from error
 
 
 def lr_scale(node: MutableMapping[str, Any], key: str) -> float:
-    """Take `lr_scale` out of a node of the configuration: what multiplies the learning rate of what the node names.
+    """Remove `lr_scale`, a factor of the learning rate, from a node of the configuration and return it; 1 if absent.
 
     Raises:
-        UserError: it is no positive number.
+        UserError: it is not a finite positive number.
     """
     scale = node.pop("lr_scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not (math.isfinite(scale) and scale > 0):
@@ -129,25 +129,25 @@ def lr_scale(node: MutableMapping[str, Any], key: str) -> float:
 
 
 def clip_gradient(trainer: pl.Trainer, optimizer: Optimizer, limit: float | None, *, by_value: bool, measure: bool) -> Any:
-    """Clip the gradient of a step, unscaled under 16-mixed.
+    """Clip the gradient of a step, after unscaling it under 16-mixed.
 
     Args:
-        trainer: of the run.
+        trainer: the run's trainer.
         optimizer: holds the parameters.
-        limit: of the norm of the whole gradient, or of each number; None or 0 clips nothing.
+        limit: maximum norm of the whole gradient, or maximum of each number; None or 0 for no clipping.
         by_value: clip each number instead of the norm.
-        measure: also when nothing is clipped, return the norm.
+        measure: return the norm even if nothing is clipped.
 
     Returns:
-        The norm that the gradient had, or None if it was not worked out.
+        The norm before clipping, or None if it was not computed.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-        scaler.unscale_(optimizer)  # a fused optimiser would do it in its step, which is after clipping
+        scaler.unscale_(optimizer)  # a fused optimiser unscales in its step, after clipping
     by_norm = bool(limit) and not by_value
     norm = None
     if by_norm or measure:
-        most = float(limit or 0) if by_norm else math.inf  # of infinity nothing is clipped
+        most = float(limit or 0) if by_norm else math.inf  # infinity clips nothing
         if isinstance(trainer.strategy, FSDPStrategy):  # each process holds a part of the gradient
             norm = cast(FullyShardedDataParallel, trainer.strategy.model).clip_grad_norm_(most)
         else:

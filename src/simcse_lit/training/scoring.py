@@ -1,4 +1,4 @@
-"""Scores an encoder while it is trained: collects the vectors of a pass over sentences, then scores the tasks on them."""
+"""Scores an encoder during training: collects the vectors of a pass over sentences, then scores the tasks with them."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,11 +15,11 @@ from simcse_lit.launch.meeting import shared
 
 
 class Scorer:
-    """The tasks of a run, and the vectors of the pass under way.
+    """The tasks of a run, and the vectors of the current pass.
 
     Args:
         suite: validation and test tasks; the data module serves `dev_sentences` and `test_sentences` in their order.
-        analyses: what is measured on the development set beside its score.
+        analyses: further measurements on the development set.
     """
 
     def __init__(self, suite: Suite, analyses: Sequence[Analysis]) -> None:
@@ -30,23 +30,24 @@ class Scorer:
         self._embeddings = Embeddings([])
 
     def start(self, sentences: Sequence[str]) -> None:
-        """Make room for the vectors of one pass over these sentences."""
+        """Prepare for the vectors of one pass over these sentences."""
         self._embeddings = Embeddings(sentences)
 
     def add(self, index_N: Tensor, vectors_NH: Tensor) -> None:
-        """Take the vectors, (N, H), of the sentences at these places, (N,)."""
+        """Store vectors, (N, H), of the sentences at these places, (N,)."""
         self._embeddings.add(index_N, vectors_NH)
 
     def dev(self, device: torch.device) -> dict[str, float]:
-        """Score the development set, with the vectors of all processes: `sts`, and every float that an analysis measures.
-
-        The processes of a run share the work.
+        """Score the development set with the vectors of all processes, which share the work.
 
         Args:
-            device: where processes can talk to each other.
+            device: device over which processes communicate.
+
+        Returns:
+            `sts`, and every float that an analysis measures.
 
         Raises:
-            UserError: as `task.score`, or two analyses give a number the same name.
+            UserError: as for `task.score`, or two analyses give a number the same name.
         """
         embed, task = self._finished(device), self.suite.dev
 
@@ -62,13 +63,13 @@ class Scorer:
         for analysis, measured in zip(self._analyses, found, strict=True):
             if taken := sorted(dev.keys() & measured.keys()):
                 raise UserError(
-                    f"analyses: {analysis.name} measures {taken[0]}, which is logged already. Rename the number."
+                    f"analyses: {analysis.name} measures {taken[0]}, which is already logged. Rename that number."
                 )
             dev |= measured
         return dev
 
     def test(self, device: torch.device) -> dict[str, float]:
-        """Score the test tasks, as `dev` does: by task, and the averages of their families."""
+        """Score the test tasks in the same way; return the score of each task and the averages of their families."""
         embed, tasks = self._finished(device), self.suite.test
 
         def scored(task: Task) -> float:

@@ -1,4 +1,4 @@
-"""The stages of a training run: corpus, scores of the untrained encoder, training, scores of the best weights."""
+"""The stages of a training run: corpus, scores of the untrained encoder, resuming, scores of the best weights."""
 
 import logging
 from copy import deepcopy
@@ -22,13 +22,13 @@ Row = dict[str, dict[str, float]]  # "dev" and "test" to task to score
 
 
 def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> dict[str, Any] | None:
-    """Tokenise the corpus once a machine, or find it in the cache.
+    """Tokenise the corpus once on each machine, or find it in the cache.
 
     Returns:
         What was read (`SimCSEDataModule.summary`); None for a stream.
 
     Raises:
-        UserError: the text cannot be used, does not fill a batch, or holds nothing to learn.
+        UserError: the text cannot be used, does not fill a batch, or has nothing to learn from.
     """
     made = together(lambda: built.data.prepare_corpus() if trainer.local_rank == 0 else None)[0]
     if made is None:
@@ -38,14 +38,14 @@ def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> di
     examples = len(built.data.corpus)
     if config.data.drop_last and examples < config.data.batch_size:
         raise UserError(
-            f"data.drop_last: the {examples} examples are less than one batch of {config.data.batch_size}.\n"
+            f"data.drop_last: {examples} examples do not fill one batch of {config.data.batch_size}.\n"
             "Lower data.batch_size, or set data.drop_last=false."
         )
     return built.data.summary()
 
 
 def go_on(config: TrainConfig, trainer: pl.Trainer, built: Built, steps: int) -> None:
-    """Let training start behind so many steps, which an earlier part of the run has done."""
+    """Make training start after `steps` steps, which an earlier part of the run has done."""
     built.data.done = steps
     log.info("Resume   from step %d of the run in %s", steps, config.run_dir)
     if config.data.streaming:
@@ -64,25 +64,25 @@ def score_untrained(trainer: pl.Trainer, built: Built) -> Row:
 
 
 def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[SimCSEModule, Row]:
-    """Load the best weights of a training that has ended, and score them.
+    """Load the best weights of a finished training, and score them.
 
     Returns:
         The module with these weights, and its scores.
 
     Raises:
-        UserError: they are gone or damaged.
+        UserError: the weights are missing or damaged.
     """
     module = built.module
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
     sharded = isinstance(trainer.strategy, FSDPStrategy)
-    if sharded:  # what was trained is in pieces
+    if sharded:  # the trained module is sharded
         module = build(config, built.suite.dev.name).module
     if path:
         module.load_state_dict(read_state(Path(path))["state_dict"])
-    if best is None or not best.isfinite():  # no checkpoint was kept, or version 0.1 had no score to choose it by
+    if best is None or not best.isfinite():  # no checkpoint was kept, or version 0.1 had no score
         best = trainer.validate(module, built.data, verbose=False)[0]["val/sts"]
-    scored = deepcopy(module) if sharded else module  # scoring would take it to pieces again
+    scored = deepcopy(module) if sharded else module  # scoring would shard it again
     return module, _row(trainer, built, scored, float(best))
 
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`."""
+"""Builds Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from simcse_lit.training.checkpoints import RunCheckpointIO
 
 
 def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
-    """Lightning's Trainer as `conf/trainer/` and `conf/callbacks/` say.
+    """Build Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`.
 
     Raises:
         UserError: the Trainer refuses an argument.
@@ -28,7 +28,7 @@ def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
         "devices": config.trainer.devices,
         "num_nodes": config.trainer.num_nodes,
         "strategy": "auto" if config.trainer.strategy == "auto" else instantiate(literal(config.trainer.strategy)),
-        "use_distributed_sampler": False,  # the data module gives each process its part
+        "use_distributed_sampler": False,  # the data module distributes the batches
         "precision": config.trainer.precision,
         "max_epochs": config.trainer.max_epochs,
         "max_steps": config.trainer.max_steps,
