@@ -75,7 +75,7 @@ def prepare(batch_size: int, length_chunks: str) -> tuple[Any, dict[str, Tensor]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         settings = ["experiment=quickstart", *text, "senteval.dir=null", "run_dir=unused", "data.batch_size=128"]
         config = validate(compose("train", [*settings, f"trainer.length_chunks={length_chunks}"]))
-    module, data, _ = build(config)
+    module, data = build(config)
     module._log_loss = lambda name, loss: None  # type: ignore[method-assign]  # there is no trainer
     rows = [row % len(data.corpus) for row in range(batch_size)]
     return module, next(

@@ -54,7 +54,7 @@ def main() -> None:
 
 def training(rounds: int, compiled: bool) -> list[list[Any]]:
     triplets = ("data=file", f"data.train_file={real_data('nli/snli_triplets.csv')}", "pooler=cls", "projection=none")
-    module, data, _ = build(train_config("loss=sup", "data.batch_size=64", *triplets))
+    module, data = build(train_config("loss=sup", "data.batch_size=64", *triplets))
     batch = next(iter(data.train_dataloader()))
     encoder = module.encoder
 
@@ -131,7 +131,7 @@ def memory(encoder: SentenceEncoder, encode: Encode, batch: Any) -> list[list[An
 @torch.inference_mode()
 def encoding(rounds: int) -> list[list[Any]]:
     config = train_config("loss=unsup", "tasks=sts", f"senteval.dir={real_data('SentEval')}")
-    module, data, _ = build(config)
+    module, data = build(config)
     encoder: SentenceEncoder = module.encoder.eval()
     pairs = [pair for task in load_suite(config).test for pair in zip(*[iter(task.sentences())] * 2, strict=True)]
     stands = [sentence for pair in pairs[:: len(pairs) // PAIRS] for sentence in pair]

@@ -91,7 +91,7 @@ class Clock(pl.Callback):
 
 def bare(config: TrainConfig, steps: int) -> float:
     """Run a loop of `steps` steps that does nothing else, and return its seconds."""
-    module, data, _ = build(config)
+    module, data = build(config)
     data.prepare_corpus()
     encoder = module.encoder
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.optimizer.lr, weight_decay=0.0, fused=True)

@@ -141,7 +141,7 @@ class PeerClock(TrainerCallback):
 
 
 def ours(config: TrainConfig, steps: int) -> Way:
-    module, data, _ = build(config)
+    module, data = build(config)
     data.prepare_corpus()
 
     def run() -> float:
@@ -167,7 +167,7 @@ def ours(config: TrainConfig, steps: int) -> Way:
 
 def reference(config: TrainConfig, steps: int) -> Way:
     """The plain loop: pad all views to the longest, one forward pass, one backward pass, clip, AdamW."""
-    module, data, _ = build(config)
+    module, data = build(config)
     encoder = module.encoder
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.optimizer.lr, weight_decay=0.0)
     half = config.trainer.precision == "bf16-mixed"

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simcse_lit.formats.export import load_export
+    from simcse_lit.from_python import build, compose, save_export
     from simcse_lit.retrieval.index import Index
     from simcse_lit.simcse import SimCSE
 
 __version__ = "0.1.0"
-__all__ = ["Index", "SimCSE", "load_export"]
+__all__ = ["Index", "SimCSE", "build", "compose", "load_export", "save_export"]
 
 _HOMES = {
     "Index": "simcse_lit.retrieval.index",
     "SimCSE": "simcse_lit.simcse",
+    "build": "simcse_lit.from_python",
+    "compose": "simcse_lit.from_python",
     "load_export": "simcse_lit.formats.export",
+    "save_export": "simcse_lit.from_python",
 }
 
 

@@ -113,7 +113,7 @@ def fit_and_score(
         UserError: the text cannot be used, or training diverged.
     """
     run_dir = Path(config.run_dir)
-    read = prepare_corpus(config, trainer, built)
+    read = prepare_corpus(trainer, built)
     console.announce(config, built.module, read, trainer.strategy.root_device)
     if trainer.is_global_zero:
         run_folder.record_corpus(run_dir, read)

@@ -46,11 +46,7 @@ def run(verb: str, task: Task | None = None) -> None:
         verb: name of the verb.
         task: function to call with the composed configuration; None for the verb's own.
     """
-    schema.register()
-    resolvers.register()
-    for name in VARIABLES:
-        if not os.environ.get(name):
-            os.environ.pop(name, None)  # an empty variable counts as not set, in jobs of a sweep too
+    make_ready()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of print
     ending = Ending(verb, ranks.rank() if verb == "train" else None, handover.take())
     if ending.parent:
@@ -69,6 +65,15 @@ def run(verb: str, task: Task | None = None) -> None:
         ending.stopped(stop)
     except Exception as error:
         ending.failed(error)
+
+
+def make_ready() -> None:
+    """Make what `conf/` needs known to Hydra and OmegaConf, and forget variables that are set and empty."""
+    schema.register()
+    resolvers.register()
+    for name in VARIABLES:
+        if not os.environ.get(name):
+            os.environ.pop(name, None)  # for the jobs of a sweep, too
 
 
 def _arguments(verb: str, ending: "Ending") -> list[str]:

@@ -73,6 +73,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.done = 0  # batches that a run to be continued has behind it
         self._views, self._needs = views, needs
         self._corpus: Corpus | None = None
+        self._summary: dict[str, Any] | None = None
 
     @property
     def prompts(self) -> Prompts:
@@ -90,6 +91,20 @@ class SimCSEDataModule(pl.LightningDataModule):
             self.prepare_corpus()
         assert self._corpus is not None
         return self._corpus
+
+    def prepare_data(self) -> None:
+        """Make the corpus before a Trainer trains on it. Lightning calls this in one process of a machine."""
+        if self.trainer and self.trainer.state.fn == "fit" and self._corpus is None:
+            self.prepare_corpus()
+
+    def setup(self, stage: str) -> None:
+        """See that something can be learnt from the corpus, before training.
+
+        Raises:
+            UserError: the text cannot be used, or nothing can be learnt from it.
+        """
+        if stage == "fit" and not self.config.streaming:
+            self.summary()
 
     def prepare_corpus(self) -> dict[str, Any] | None:
         """Make the tokenised corpus, or find it in the cache; one process of a machine does it for all.
@@ -125,10 +140,17 @@ class SimCSEDataModule(pl.LightningDataModule):
         """What was read of the corpus (`what_was_read.py`), the shortest batch, and texts that the augmentation left alone.
 
         Raises:
-            UserError: nothing can be learnt from the corpus.
+            UserError: nothing can be learnt from the corpus, or it does not fill a batch.
         """
+        if self._summary is not None:
+            return self._summary
         read, examples = summary_of(self.corpus.dataset), len(self.corpus)
         check(read, examples)
+        if self.config.drop_last and examples < self.config.batch_size:
+            raise UserError(
+                f"data.drop_last: the {examples} examples are less than one batch of {self.config.batch_size}.\n"
+                "Lower data.batch_size, or set data.drop_last=false."
+            )
         rest = self._batches().rest
         found = {**asdict(read), "examples": examples, "shortest_batch": rest or self.config.batch_size}
         if rest == 1 and not has_role(self.config, "hard_negative"):
@@ -140,6 +162,7 @@ class SimCSEDataModule(pl.LightningDataModule):
             found["unchanged"], found["compared"] = self.corpus.unchanged()
             if found["unchanged"] == found["compared"] and len(self.config.columns) == 1:
                 log.warning("The augmentation changes none of the texts: anchor and positive are the same text.")
+        self._summary = found
         return found
 
     def digests(self) -> dict[str, str]:

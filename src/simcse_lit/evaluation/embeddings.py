@@ -57,7 +57,8 @@ class Embeddings:
             raise UserError(
                 f"{len(left_out)} of {len(self._sentences)} sentences to score were not encoded, "
                 f"the first: {self._sentences[int(left_out[0])]!r}\n"
-                "A callback or a setting skips evaluation batches. Remove it: a score needs all sentences."
+                "A callback, or limit_val_batches or limit_test_batches of the Trainer, skips evaluation batches.\n"
+                "Remove it: a score needs all sentences."
             )
         if processes == 1:
             return

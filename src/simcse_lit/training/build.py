@@ -34,11 +34,15 @@ log = logging.getLogger(__name__)
 
 
 class Built(NamedTuple):
-    """The module to train, its data, and the tasks to score it on."""
+    """The module to train and its data: `module, data = build(config)`."""
 
     module: SimCSEModule
     data: SimCSEDataModule
-    suite: Suite
+
+    @property
+    def suite(self) -> Suite:
+        """On what it is scored."""
+        return self.module.scorer.suite
 
 
 def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
@@ -113,7 +117,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         beside=beside,
         makers={number: view.on_device for number, view in enumerate(views) if view.on_device},
     )
-    return Built(module, data, suite)
+    return Built(module, data)
 
 
 def build_objective(config: TrainConfig) -> Objective:

@@ -26,3 +26,8 @@ def end_after(trainer: pl.Trainer, steps: int) -> None:
     validation.
     """
     trainer.fit_loop.epoch_loop.max_steps = steps
+
+
+def deals_out_batches(trainer: pl.Trainer) -> bool:
+    """Whether a trainer would put a sampler of its own into the loaders of several processes."""
+    return bool(trainer._accelerator_connector.use_distributed_sampler)

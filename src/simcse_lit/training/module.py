@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.distributed import mean_over_ranks
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.encoder.packing import Packing
@@ -28,6 +29,7 @@ from simcse_lit.training.chunking import Chunking, encode_in_chunks
 from simcse_lit.training.gradient_cache import Chunk, in_chunks
 from simcse_lit.training.optimisation import Optimisation, clip_gradient
 from simcse_lit.training.scoring import Scorer
+from simcse_lit.training.trainer import check_trainer
 from simcse_lit.views.makers import DeviceMaker, on_device
 
 Batch = dict[str, Any]  # tensors, and a training batch's chunks
@@ -85,6 +87,22 @@ class SimCSEModule(pl.LightningModule):
         self.untrained = False  # True while the untrained encoder is scored, without its random projection
         self.test_scores: dict[str, float] = {}
         self._step: Step | None = None  # the current step, until the optimiser has stepped
+
+    def setup(self, stage: str) -> None:
+        """See that the trainer, which may be the user's own, can be used.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if stage == "fit":
+            data = getattr(self.trainer, "datamodule", None)
+            check_trainer(self.trainer, data.config if isinstance(data, SimCSEDataModule) else None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the batches of a training that is continued start behind those that the checkpoint has seen."""
+        data = getattr(self._trainer, "datamodule", None)
+        if isinstance(data, SimCSEDataModule) and self.trainer.state.fn == "fit":
+            data.done = checkpoint["global_step"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how to rebuild and use the encoder, so that the checkpoint can be scored anywhere."""
@@ -297,6 +315,8 @@ class SimCSEModule(pl.LightningModule):
             UserError: the encoder has no score, because it collapsed or diverged; in training the message names a
                 checkpoint.
         """
+        if self._tries_out:
+            return
         try:
             measured = self.scorer.dev(self.device)
         except UserError as error:
@@ -309,9 +329,16 @@ class SimCSEModule(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Score the test tasks; log each task and the averages under `test/` or `before/`."""
+        if self._tries_out:
+            return
         self.test_scores = self.scorer.test(self.device)
         stage = "before" if self.untrained else "test"
         self.log_dict({f"{stage}/{name}": score for name, score in self.test_scores.items()})
+
+    @property
+    def _tries_out(self) -> bool:
+        """Whether the trainer takes a few batches to see that they can be taken, which give no score."""
+        return bool(self.trainer.sanity_checking or self.trainer.fast_dev_run)  # type: ignore[attr-defined]  # a connector's
 
 
 def _exact(vectors: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import FSDPStrategy
 
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.errors import UserError
 from simcse_lit.launch.meeting import together
 from simcse_lit.training.build import Built, build
 from simcse_lit.training.checkpoints import read_state
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 Row = dict[str, dict[str, float]]  # "dev" and "test" to task to score
 
 
-def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> dict[str, Any] | None:
+def prepare_corpus(trainer: pl.Trainer, built: Built) -> dict[str, Any] | None:
     """Tokenise the corpus once on each machine, or find it in the cache.
 
     Returns:
@@ -35,12 +34,6 @@ def prepare_corpus(config: TrainConfig, trainer: pl.Trainer, built: Built) -> di
         return None
     if trainer.local_rank:
         built.data.open_corpus(**made)
-    examples = len(built.data.corpus)
-    if config.data.drop_last and examples < config.data.batch_size:
-        raise UserError(
-            f"data.drop_last: {examples} examples do not fill one batch of {config.data.batch_size}.\n"
-            "Lower data.batch_size, or set data.drop_last=false."
-        )
     return built.data.summary()
 
 

@@ -1,4 +1,4 @@
-"""Builds Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`."""
+"""Builds Lightning's Trainer from `conf/trainer/` and `conf/callbacks/`, and checks a Trainer that the user built."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from simcse_lit.config.as_typed import literal
-from simcse_lit.config.schema import TrainConfig
+from simcse_lit.config.schema import DataConfig, TrainConfig
 from simcse_lit.errors import UserError
 from simcse_lit.training.checkpoints import RunCheckpointIO
+from simcse_lit.training.lightning_private import deals_out_batches
 
 
 def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
@@ -51,3 +52,35 @@ def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
         return pl.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def check_trainer(trainer: pl.Trainer, data: DataConfig | None) -> None:
+    """See that a Trainer trains as the configuration means it, which `conf/` guarantees of ours.
+
+    Args:
+        trainer: any.
+        data: the group `data` of the run; None if the loaders are the user's own.
+
+    Raises:
+        UserError: it does not; the message names the argument.
+    """
+    if trainer.accumulate_grad_batches != 1:
+        raise UserError(
+            "Trainer(accumulate_grad_batches): accumulating gradients is not a larger batch for a contrastive loss: each\n"
+            "part sees only its own in-batch negatives. Leave it out, and set data.batch_size; trainer.micro_batch_size=N\n"
+            "computes a large batch in little memory."
+        )
+    if data is None:
+        return
+    if data.streaming and trainer.max_steps < 1:
+        raise UserError("Trainer(max_steps): a stream has no length, so it must say when training ends: max_steps=10000.")
+    if trainer.world_size > 1 and deals_out_batches(trainer):
+        raise UserError(
+            "Trainer(use_distributed_sampler): the data module gives each process its part of a batch, and Lightning's\n"
+            "sampler would divide it again. Switch it off: Trainer(use_distributed_sampler=False)."
+        )
+    if data.batch_size % trainer.world_size:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: is the batch of all {trainer.world_size} devices together, and must be a "
+            f"multiple of {trainer.world_size}."
+        )
