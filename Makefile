@@ -10,7 +10,7 @@ COMPARES = $(wildcard conf/comparison/$(NAME).yaml)
 PUBLISHED = $(wildcard experiments/$(NAME)/paper.csv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs reference pictures lock clean
+.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs reference pictures notebooks lock clean
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # bytecode is kept, a core each
 
 help:  ## this list
@@ -78,6 +78,9 @@ docs: setup  ## build the site into build/docs; a warning is an error
 
 reference: setup  ## write the pages of docs/reference/ that are made from conf/, its schema and the verbs
 	$(BIN)/python docs/reference/generate.py
+
+notebooks: setup  ## execute the tutorials anew, each in an empty folder, and store their outputs in them
+	$(BIN)/python docs/tutorials/run.py
 
 lock:  ## resolve constraints.txt anew; needs uv
 	echo 'torch==2.13.0' | uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
