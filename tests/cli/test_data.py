@@ -64,8 +64,8 @@ def test_of_a_corpus_without_anything_unusual_only_the_examples_are_said(warm_cl
 @pytest.mark.parametrize(
     ("name", "content", "settings", "message"),
     [
-        ("one.txt", "alone\n", (), "holds one example"),
-        ("same.txt", "the same\n" * 64, (), "all 64 texts are one text"),
+        ("one.txt", "alone\n", (), "has one example"),
+        ("same.txt", "the same\n" * 64, (), "all 64 texts are the same text"),
         ("pairs.csv", "sent0,sent1\na,b\nc,d\n", ("loss=sup",), "data.columns=[sent0,sent1]"),
         ("corpus.gz", "text\n", (), "corpus.txt.gz"),
         ("gbk.txt", "这是一个中文句子。\n".encode("gbk"), (), "GB18030 (GBK)"),

@@ -189,7 +189,7 @@ def test_bad_rows_stop_the_run_before_it_encodes_or_are_left_out(
             ["input=no-header.csv", "output=o.npy"],
             r"line 1 is read as its header, 'A man plays\.'\.\n.*rename the file.*\.txt",
         ),
-        (["input=empty.txt", "output=o.npy"], r"empty\.txt: holds no usable rows"),
+        (["input=empty.txt", "output=o.npy"], r"empty\.txt: has no usable rows"),
         (["input=none.txt", "output=o.npy"], r"input: none\.txt: there is no such file"),
         (["input=in.txt", "output=o.csv"], r"output=o\.csv: unknown format '\.csv'; known are \.npy"),
         (["input=in.txt"], "output: has no value"),

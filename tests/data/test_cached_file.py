@@ -99,7 +99,7 @@ def test_a_damaged_file_is_made_again_with_one_line(
     caplog.clear()
     assert tokenised_corpus(config, tokenizer)["view0"][:] == ids and len(ids) == len(LINES)
     warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warned == [f"The tokenised corpus {path.name} in the cache is damaged; it is made again."]
+    assert warned == [f"The tokenised corpus {path.name} in the cache is damaged, so it is made again."]
     assert only_file(config).read_bytes() == content
     caplog.clear()
     tokenised_corpus(config, tokenizer)

@@ -187,8 +187,8 @@ def test_bad_rows_that_are_skipped_are_reported_once(
     skipping = (f"data.train_file={tmp_path}/bad.txt", "data.on_bad_row=skip")
     list(islice(stream(tokenizer, *skipping), 4))  # four passes
     lines = [record.getMessage() for record in caplog.records]
-    assert [line for line in lines if "text is blank; left out" in line] == lines and len(lines) == 5
-    assert "bad.txt, line 2:" in lines[0] and "the next ones are left out silently" in lines[4]
+    assert [line for line in lines if "text is blank; skipped" in line] == lines and len(lines) == 5
+    assert "bad.txt, line 2:" in lines[0] and "further ones are not reported" in lines[4]
     caplog.clear()
     next(stream(tokenizer, *skipping, rank=1, processes=2))
     assert not caplog.records
@@ -198,7 +198,7 @@ def test_a_stream_that_fills_no_batch_is_refused_instead_of_read_for_ever(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     (tmp_path / "few.txt").write_text("one\ntwo\n\n")
-    with pytest.raises(UserError, match=r"few\.txt: 2 usable rows are less than one batch of 8"):
+    with pytest.raises(UserError, match=r"few\.txt: 2 usable rows do not fill one batch of 8"):
         next(stream(tokenizer, f"data.train_file={tmp_path}/few.txt", "data.on_bad_row=skip"))
 
 
@@ -213,7 +213,9 @@ def test_a_stream_of_labelled_nli_is_of_its_entailments(
     batch = next(stream(tokenizer, *given))
     said = [tokenizer.batch_decode(views, skip_special_tokens=True) for views in batch["input_ids"]]
     assert sorted(said) == sorted([f"the {n}", f"of {n}"] for n in range(0, 24, 3))
-    with pytest.raises(UserError, match=r"a\.jsonl: triplets of labelled NLI .*\n.*data\.columns=\[sent0,sent1\]"):
+    with pytest.raises(
+        UserError, match=r"a\.jsonl: building triplets from labelled NLI .*\n.*data\.columns=\[sent0,sent1\]"
+    ):
         next(stream(tokenizer, *given[:2]))
 
 

@@ -303,7 +303,7 @@ def test_failing_corpus_names_its_file_and_leaves_nothing_in_the_cache(
 
 def test_nli_without_an_example_is_told_which_labels_one_needs(make_config: MakeConfig, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "premise,hypothesis,label\nP,n,neutral\n")
-    with pytest.raises(UserError, match="a hypothesis of each of: entailment, contradiction"):
+    with pytest.raises(UserError, match="a hypothesis for each of: entailment, contradiction"):
         tokenised_corpus(make_config(path, columns=["sent0", "sent1", "hard_neg"]), load())
 
 

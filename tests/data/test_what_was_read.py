@@ -139,13 +139,13 @@ def test_only_what_is_unusual_is_said(changes: dict[str, Any], said: list[str]) 
 
 
 REFUSED = {
-    "one line": (["alone"], (), "holds one example"),
-    "equal lines": (["the same"] * 64, (), "all 64 texts are one text"),
-    "one positive for all": (["sent0,sent1", *(f"a {n},b" for n in range(9))], (), "all 9 positives are one text"),
-    "one anchor for all": (["sent0,sent1", *(f"a,b {n}" for n in range(9))], (), "all 9 anchors are one text"),
-    "nothing for the tokenizer": (["\u200b" * n for n in range(1, 9)], (), "leaves nothing of any text"),
-    "unknown to the tokenizer": (["คนเล่น", "ในสวน สวย", "ฝนตก"], (), "leaves nothing of any text but unknown tokens"),
-    "one followed sentence": (["one", "two", "", "three"], ("data.next_sentences=1",), "holds one example"),
+    "one line": (["alone"], (), "has one example"),
+    "equal lines": (["the same"] * 64, (), "all 64 texts are the same text"),
+    "one positive for all": (["sent0,sent1", *(f"a {n},b" for n in range(9))], (), "all 9 positives are the same text"),
+    "one anchor for all": (["sent0,sent1", *(f"a,b {n}" for n in range(9))], (), "all 9 anchors are the same text"),
+    "nothing for the tokenizer": (["\u200b" * n for n in range(1, 9)], (), "turns every text into unknown tokens only"),
+    "unknown to the tokenizer": (["คนเล่น", "ในสวน สวย", "ฝนตก"], (), "turns every text into unknown tokens only"),
+    "one followed sentence": (["one", "two", "", "three"], ("data.next_sentences=1",), "has one example"),
 }
 
 
@@ -174,9 +174,9 @@ def test_a_corpus_from_which_nothing_can_be_learnt_is_refused(
         ([f"line {n}" for n in range(9)], ("data.drop_last=true",), None),
         ([f"line {n}" for n in range(10)], (), None),
         (["sent0,sent1,hard_neg", "a,b,c"], ("loss=sup",), "There is one example, so its hard negative"),
-        (["one", "two", "three"], ("augmentation=crop",), "The augmentation changes none of the texts"),
+        (["one", "two", "three"], ("augmentation=crop",), "The augmentation changes no text"),
         (["one two", "two", "three"], ("augmentation=crop",), None),
-        (["คนเล่น", "ในสวน", "ฝนตก", "one"], (), "nothing of 3 of 4 texts but unknown tokens"),
+        (["คนเล่น", "ในสวน", "ฝนตก", "one"], (), "turns 3 of 4 texts into unknown tokens only"),
         (["คนเล่น", "ในสวน", "two", "one"], (), None),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_stream_of_one_text_is_refused_with_its_first_batch(
     (tmp_path / name).write_text(content)
     given = ("data=stream", "trainer.max_steps=9", "data.batch_size=8", f"data.train_file={tmp_path}/{name}")
     config = train_config("model=tiny", *given, *overrides).data
-    with pytest.raises(UserError, match="all 8 rows of the first batch hold one text"):
+    with pytest.raises(UserError, match="all 8 rows of the first batch have the same text"):
         next(iter(StreamedBatches(config, encoded(config, tokenizer), seed=1)))
 
 

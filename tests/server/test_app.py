@@ -89,13 +89,13 @@ def test_health_says_what_is_served(client: TestClient) -> None:
     [
         ("encode", {"sentences": []}, 422, "sentences: is empty"),
         ("encode", {"sentences": ["fine", "  "]}, 422, r"sentences\.1: is blank"),
-        ("encode", {"sentences": ["fine"] * 9}, 413, "9 sentences; at most 8"),
-        ("encode", {"sentences": ["a" * 51]}, 413, r"sentences\.0: 51 characters; at most 50"),
+        ("encode", {"sentences": ["fine"] * 9}, 413, "9 sentences, but at most 8"),
+        ("encode", {"sentences": ["a" * 51]}, 413, r"sentences\.0: 51 characters, but at most 50"),
         ("encode", {"sentences": "fine"}, 422, "sentences: Input should be a valid list"),
         ("encode", {"sentences": ["fine", 5]}, 422, r"sentences\.1: Input should be a valid string"),
         ("encode", {}, 422, "sentences: Field required"),
         ("encode", [], 422, "The body: Input should be a valid dict"),
-        ("similarity", {"sentences": ["fine"] * 5}, 413, "5 sentences; at most 4"),
+        ("similarity", {"sentences": ["fine"] * 5}, 413, "5 sentences, but at most 4"),
         ("similarity", {"sentences": ["fine"], "others": []}, 422, "others: is empty"),
         ("search", {"queries": ["fine"], "top_k": 0}, 422, "top_k: Input should be greater"),
         ("search", {"queries": ["fine"], "top_k": 1000}, 422, "top_k: Input should be less"),
@@ -135,7 +135,10 @@ def test_other_sites_and_other_names_are_refused(client: TestClient) -> None:
         assert client.get("/health", headers={"Host": host}).status_code == 200, host
     for host in ("rebound.example", "rebound.example:8000", "127.0.0.1.rebound.example", "[::2]:8000", ""):
         answer = client.get("/health", headers={"Host": host})
-        assert (answer.status_code, answer.json()) == (400, {"error": f"This server does not answer to the name {host!r}."})
+        assert (answer.status_code, answer.json()) == (
+            400,
+            {"error": f"This server does not accept the host name {host!r}."},
+        )
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in client.get("/").headers["Content-Security-Policy"]
     assert "default-src 'none'" in client.get("/nowhere").headers["Content-Security-Policy"]

@@ -33,7 +33,7 @@ def test_an_uploaded_corpus_is_searched_once_it_is_ready(loaded: LoadedEncoder) 
     client = client_of(service, served)
     assert client.get("/health").json()["corpus"]["state"] == "empty"
     nothing = client.post("/api/search", json={"queries": ["A dog."]})
-    assert (nothing.status_code, "upload a corpus" in nothing.json()["error"]) == (409, True)
+    assert (nothing.status_code, "Upload a corpus" in nothing.json()["error"]) == (409, True)
     for name, content, asked in (
         ("one.txt", "\r\n".join(CORPUS).encode(), ""),
         ("two.csv", b"number,text\n" + b"".join(b'1,"%s"\n' % text.encode() for text in CORPUS), "&column=text"),
@@ -48,15 +48,15 @@ def test_an_uploaded_corpus_is_searched_once_it_is_ready(loaded: LoadedEncoder) 
         (hits,) = client.post("/api/search", json={"queries": [CORPUS[2]], "top_k": 1}).json()["results"]
         assert hits == [{"id": 2, "text": CORPUS[2], "score": pytest.approx(1, abs=1e-5)}]
     for name, content, status, message in (
-        ("a.exe", b"x", 415, "a.exe: unknown format '.exe'; known are .txt"),
+        ("a.exe", b"x", 415, "a.exe: unknown format '.exe'. Known formats: .txt"),
         ("a.txt", b" \n ", 400, "a.txt: the file is empty"),
-        ("a.txt", b"\x00\x01", 400, "a.txt: holds zero bytes, so it is no text file"),
+        ("a.txt", b"\x00\x01", 400, "a.txt: has zero bytes, so it is not a text file"),
         ("a.txt", b"caf\xe9", 400, "corpus: a.txt, line 1: not UTF-8"),
         ("a.txt", b"fine\n\nfine\n", 400, "corpus: 1 row cannot be used:\n  a.txt, line 2: text is blank"),
-        ("a.txt", b"fine\n" * 6, 413, "a.txt: 6 sentences; at most 5"),
-        ("a.txt", b"fine\n" + b"a" * 51, 400, "line 2: 51 characters; at most 50"),
+        ("a.txt", b"fine\n" * 6, 413, "a.txt: 6 sentences, but at most 5"),
+        ("a.txt", b"fine\n" + b"a" * 51, 400, "line 2: 51 characters, but at most 50"),
         ("a.txt", b"a\n" * 6000, 413, "longer than 0.01 MB"),
-        ("a.csv", b"one,two\n1,2\n", 400, "column: a.csv has several: one, two"),
+        ("a.csv", b"one,two\n1,2\n", 400, "column: a.csv has several columns: one, two"),
         ("a.csv", b'text\n"unclosed\n', 400, "malformed CSV"),
         ("a.jsonl", b"nonsense\n", 400, "not JSON"),
         ("a.parquet", b"nonsense", 400, "not a Parquet file"),
@@ -104,13 +104,13 @@ def test_an_upload_that_is_more_than_it_seems_or_broken_is_refused_before_it_is_
     long = bomb(pa.array(["fine", "x" * 20_000_000]))
     assert max(map(len, (many, repeated, long))) < 100_000
     for name, content, status, message in (
-        ("a.parquet", many, 413, "a.parquet: 5,000,000 sentences; at most 500 are taken"),
-        ("a.parquet", repeated, 400, "line 1: 90,000 characters; at most 50 are taken"),
-        ("a.parquet", long, 413, "a.parquet: is 20.0 MB, unpacked; at most 0.1 are taken"),
+        ("a.parquet", many, 413, "a.parquet: 5,000,000 sentences, but at most 500 are allowed"),
+        ("a.parquet", repeated, 400, "line 1: 90,000 characters, but at most 50 are allowed"),
+        ("a.parquet", long, 413, "a.parquet: 20.0 MB uncompressed, but at most 0.1 MB are allowed"),
         ("a.parquet", damaged_table(), 400, "a.parquet"),
         ("a.parquet", table_bytes()[:-30] + table_bytes()[-8:], 400, "a.parquet: not a Parquet file"),
         ("a.parquet", table_bytes()[:-8], 400, "a.parquet: not a Parquet file"),
-        ("a.parquet", bomb(pa.array([[1], [2]])), 400, "column text is no text (list<element: int64>)"),
+        ("a.parquet", bomb(pa.array([[1], [2]])), 400, "column text is not text (list<element: int64>)"),
         ("a.jsonl", b'{"text": "half \\ud83d"}\n', 400, "a.jsonl, line 1: text holds half of a surrogate pair"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": "\\udc00"}\n', 400, "line 2: text holds half of a surrogate pair"),
         ("a.jsonl", b'{"\\ud83d": "fine", "b": "fine"}\n', 400, "column: a.jsonl has several"),

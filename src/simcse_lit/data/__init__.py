@@ -1,1 +1,1 @@
-"""The tokenised corpus, its order, collation, streams, and the DataModule."""
+"""Training data: the tokenised corpus, its order, collation, streams, and the DataModule."""

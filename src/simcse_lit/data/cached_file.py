@@ -1,7 +1,7 @@
-"""A file of the cache that is there in full or not at all: behind its content stand a record about it, and a digest.
+"""A cache file that is either complete or absent: its content is followed by a record about it and a digest.
 
 Layout: content, record (JSON), length of the record (8 bytes, little-endian), SHA-256 of everything before (32 bytes). A
-reader of Arrow streams stops at the stream's end, so it does not see what stands behind it.
+reader of Arrow streams stops at the end of the stream and ignores the rest.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ def partial_name(path: Path) -> Path:
 
 
 def seal(path: Path, record: Mapping[str, Any]) -> None:
-    """Append a record and the digest to a file whose content is written.
+    """Append a record and the digest to a file with complete content.
 
     Raises:
-        OSError: the disk cannot hold it.
+        OSError: the disk is full or fails.
     """
     text = json.dumps(record).encode()
     with path.open("ab") as file:
@@ -43,7 +43,7 @@ def seal(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def is_intact(path: Path) -> bool:
-    """Read a whole file, and tell whether it is as it was sealed."""
+    """Read a whole file and return whether it is unchanged since it was sealed."""
     size = path.stat().st_size - DIGEST
     return size >= LENGTH and _digest(path, size) == _tail(path, size, DIGEST)
 
@@ -57,7 +57,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder: of this machine, and older than a day of others."""
+    """Remove unfinished files of killed processes: those of this machine, and those of others if older than a day."""
     for path in folder.glob("*.partial"):
         match = PARTIAL.search(path.name)
         if match is None:

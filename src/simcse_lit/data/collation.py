@@ -1,4 +1,4 @@
-"""Pads rows of token ids to tensors: training batches of views, and evaluation batches of like length.
+"""Pads rows of token ids to tensors: training batches of views, and evaluation batches of similar length.
 
 Shapes: B examples, V views, L longest of the batch, N sentences.
 """
@@ -20,17 +20,17 @@ from simcse_lit.text.template import Template
 from simcse_lit.text.tokens import token_ids
 from simcse_lit.views.encoded import IDS
 
-EXTRA_TYPES = {"scores": pa.float32(), "labels": pa.int64(), "rows": pa.int64()}  # columns of a batch beside the views
-EVALUATION_LENGTH = 512  # tokens; no sentence of the STS sets is longer, so nothing is cut there
+EXTRA_TYPES = {"scores": pa.float32(), "labels": pa.int64(), "rows": pa.int64()}  # columns besides the views
+EVALUATION_LENGTH = 512  # tokens; no STS sentence is longer
 
 
 def pad(values: np.ndarray, lengths: np.ndarray, pad_id: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lay rows that stand end to end side by side.
+    """Turn concatenated rows into a padded matrix.
 
     Args:
         values: all token ids, row after row, (sum of lengths,).
         lengths: tokens of each row, (N,).
-        pad_id: what fills the rest.
+        pad_id: id of the padding.
         width: columns of the result, at least the longest length.
 
     Returns:
@@ -47,10 +47,9 @@ class ViewCollator:
 
     Args:
         pad_id: id of the padding token.
-        places: which column each view reads, V numbers. In (0, 0) the sentence stands in both views, and dropout makes them
-            differ.
-        hashes: add a number for each view's token ids, by which equal texts are known.
-        empty: token ids of columns in which they stand for a text that is missing.
+        places: column of each view, V numbers. With (0, 0) both views are the same sentence, and dropout makes them differ.
+        hashes: add a number for each view's token ids, equal for equal texts.
+        empty: for columns with optional texts, the token ids that stand for a missing text.
     """
 
     def __init__(
@@ -67,10 +66,12 @@ class ViewCollator:
         self.empty = dict(empty)
 
     def __call__(self, table: pa.Table) -> dict[str, Any]:
-        """Columns view0, view1, ... of B rows to `input_ids` and `attention_mask`, both (B, V, L), int64.
+        """Collate the columns view0, view1, ... of B rows.
 
-        Other columns, and hashes, are in `extras`, if there are any: `scores` (B,) float32, `labels` and `rows` (B,) int64,
-        `hashes` (B, V) int64, `present` (B, V) bool, false where a text is missing.
+        Returns:
+            `input_ids` and `attention_mask`, both (B, V, L) int64. If there are other columns or hashes, `extras` holds
+            them: `scores` (B,) float32, `labels` and `rows` (B,) int64, `hashes` (B, V) int64, `present` (B, V) bool, false
+            for a missing text.
         """
         columns = [table[f"{IDS}{place}"].combine_chunks() for place in range(max(self.places) + 1)]
         lengths = [column.value_lengths().to_numpy() for column in columns]
@@ -98,19 +99,19 @@ class ViewCollator:
 
 
 def hashes(ids: pa.ListArray) -> list[int]:
-    """A number for each row of token ids; equal ids have equal numbers, in every process and run."""
+    """Return a number for each row of token ids, equal for equal ids in every process and run."""
     return [stable_hash(np.array(row.values, dtype=np.int32).tobytes()) for row in ids]
 
 
 class SentenceBatches(TorchDataset[dict[str, Tensor]]):
-    """Sentences tokenised once, sorted by length and cut into batches of at most `token_budget` padded tokens.
+    """Sentences tokenised once, sorted by length and split into batches of at most `token_budget` padded tokens.
 
     Args:
-        sentences: the texts; each once.
-        tokenizer: the model's.
-        max_length: tokens after which a sentence is cut, with special tokens and template.
-        template: what stands around each sentence; None for nothing.
-        token_budget: rows times columns of a batch; a single longer sentence makes a batch of its own.
+        sentences: unique texts.
+        tokenizer: the model's tokenizer.
+        max_length: maximum tokens of a sentence, with special tokens and template.
+        template: template around each sentence; None for none.
+        token_budget: maximum rows times columns of a batch; a longer sentence gets a batch alone.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class SentenceBatches(TorchDataset[dict[str, Tensor]]):
     ) -> None:
         encoded = template.encode(sentences, max_length) if template else token_ids(sentences, tokenizer, max_length)
         self._pad_id = int(tokenizer.pad_token_id)
-        # A decoder's tokenizer makes nothing of an empty text; its padding is the end-of-text token.
+        # A decoder's tokenizer gives no token for an empty text; its padding is the end-of-text token.
         self._ids = [np.asarray(ids or [self._pad_id], dtype=np.int64) for ids in encoded]
         self._batches = list(length_sorted([len(ids) for ids in self._ids], token_budget))
 
@@ -132,7 +133,7 @@ class SentenceBatches(TorchDataset[dict[str, Tensor]]):
         return len(self._batches)
 
     def __getitem__(self, batch: int) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask`, (N, L), and `index`, (N,): the sentences' places."""
+        """Return `input_ids` and `attention_mask`, (N, L), and the sentences' places `index`, (N,)."""
         index = self._batches[batch]
         rows = [self._ids[place] for place in index]
         lengths = np.array([len(row) for row in rows])
@@ -145,8 +146,10 @@ class SentenceBatches(TorchDataset[dict[str, Tensor]]):
 
 
 def length_sorted(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Places in order of falling length, cut where that saves padding, and so that (longest of the batch) x (size of the
-    batch) stays in the budget."""
+    """Yield places in order of falling length, split where that saves padding.
+
+    Longest length times size of a batch stays within the budget.
+    """
     places = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     first = end = 0
     for size in length_chunks(lengths, OVERHEAD):

@@ -1,6 +1,6 @@
 """SimCSEDataModule: the training corpus, and the sentences of the validation and test tasks.
 
-Every stage is prepared on its own, so that a wrong STS folder shows before a corpus of a million lines is tokenised.
+Each stage is prepared separately, so that a wrong STS folder is reported before a corpus of a million lines is tokenised.
 """
 
 import logging
@@ -36,20 +36,20 @@ log = logging.getLogger(__name__)
 
 
 class SimCSEDataModule(pl.LightningDataModule):
-    """Serves batches for training and for scoring.
+    """Serves batches for training and scoring.
 
-    A training batch is `{input_ids, attention_mask}`, each (batch, views, length), and perhaps `extras` (`collation.py`). A
-    batch to score holds unique sentences, (batch, length), and their places, `index`.
+    A training batch is `{input_ids, attention_mask}`, each (batch, views, length), and sometimes `extras` (`collation.py`).
+    A batch to score has unique sentences, (batch, length), and their places, `index`.
 
     Args:
-        config: the group `data` of `conf/`.
-        tokenizer: the model's.
-        dev: the unique sentences that validation scores.
-        test: the unique sentences that testing scores.
+        config: group `data` of `conf/`.
+        tokenizer: the model's tokenizer.
+        dev: unique sentences of validation.
+        test: unique sentences of testing.
         token_budget: padded tokens of an evaluation batch.
-        seed: decides the order of the training examples and how they are changed, and nothing else.
-        views: of a training example, their makers set up.
-        needs: what terms ask for, of which `rows` and `hashes` are made here.
+        seed: decides the order of the training examples and their augmentation, and nothing else.
+        views: views of a training example, with their makers set up.
+        needs: needs of the loss terms; `rows` and `hashes` are provided here.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class SimCSEDataModule(pl.LightningDataModule):
         self._dev, self._test = dev, test
         self.token_budget = token_budget
         self.seed = seed
-        self.done = 0  # batches that a run to be continued has behind it
+        self.done = 0  # batches that a resumed run has already seen
         self._views, self._needs = views, needs
         self._corpus: Corpus | None = None
         self._summary: dict[str, Any] | None = None
 
     @property
     def prompts(self) -> Prompts:
-        """The templates of anchors and positives, as what uses the encoder takes them."""
+        """The templates of anchors and positives, as prompts of the encoder."""
         return self._views.prompts
 
     @property
     def corpus(self) -> Corpus:
-        """The tokenised training corpus; made or opened on first use.
+        """The tokenised training corpus, made or opened on first use.
 
         Raises:
             UserError: the text cannot be used.
@@ -109,7 +109,7 @@ class SimCSEDataModule(pl.LightningDataModule):
     def prepare_corpus(self) -> dict[str, Any] | None:
         """Make the tokenised corpus, or find it in the cache; one process of a machine does it for all.
 
-        Of a stream only see that it can be opened.
+        For a stream, only check that it can be opened.
 
         Returns:
             The arguments of `open_corpus` for the other processes; None for a stream.
@@ -124,7 +124,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         return {"name": Path(self.corpus.dataset.cache_files[0]["filename"]).name, "digests": self.digests()}
 
     def open_corpus(self, name: str, digests: dict[str, str]) -> None:
-        """Open the tokenised corpus that another process of this machine has prepared, without reading its files again."""
+        """Open the tokenised corpus that another process of this machine has prepared, without reading its files."""
         path = Path(self.config.cache_dir).expanduser() / name
         self._use(Dataset.from_file(str(path), info=DatasetInfo(download_checksums=digests)))
 
@@ -137,7 +137,7 @@ class SimCSEDataModule(pl.LightningDataModule):
             self._corpus = Corpus(dataset, self.seed)
 
     def summary(self) -> dict[str, Any]:
-        """What was read of the corpus (`what_was_read.py`), the shortest batch, and texts that the augmentation left alone.
+        """Return what was read (`what_was_read.py`), the smallest batch, and how many texts the augmentation left unchanged.
 
         Raises:
             UserError: nothing can be learnt from the corpus, or it does not fill a batch.
@@ -148,30 +148,32 @@ class SimCSEDataModule(pl.LightningDataModule):
         check(read, examples)
         if self.config.drop_last and examples < self.config.batch_size:
             raise UserError(
-                f"data.drop_last: the {examples} examples are less than one batch of {self.config.batch_size}.\n"
+                f"data.drop_last: {examples} examples do not fill one batch of {self.config.batch_size}.\n"
                 "Lower data.batch_size, or set data.drop_last=false."
             )
         rest = self._batches().rest
         found = {**asdict(read), "examples": examples, "shortest_batch": rest or self.config.batch_size}
         if rest == 1 and not has_role(self.config, "hard_negative"):
             log.warning(
-                "The last batch of an epoch has one example, so no in-batch negatives: its loss is 0.\n"
-                "data.drop_last=true leaves it out."
+                "The last batch of an epoch has one example and no in-batch negatives, so its loss is 0.\n"
+                "Leave it out with data.drop_last=true."
             )
         if isinstance(self.corpus, ChangingCorpus):
             found["unchanged"], found["compared"] = self.corpus.unchanged()
             if found["unchanged"] == found["compared"] and len(self.config.columns) == 1:
-                log.warning("The augmentation changes none of the texts: anchor and positive are the same text.")
+                log.warning("The augmentation changes no text, so anchor and positive are always the same.")
         self._summary = found
         return found
 
     def digests(self) -> dict[str, str]:
-        """The sha256 of each file of the corpus, by the name that the user gave it; nothing of a stream."""
+        """Return the SHA-256 of each file of the corpus, by the user's name of the file; empty for a stream."""
         return {} if self.config.streaming else dict(self.corpus.dataset.info.download_checksums)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the corpus: digests of its files, its length, and the examples of an epoch's last batch
-        if that is not full. Nothing of a stream.
+        """Return what a checkpoint stores of the corpus; empty for a stream.
+
+        These are the digests of its files, its length, and the number of examples in an epoch's last batch if that is not
+        full.
         """
         if self.config.streaming:
             return {}
@@ -181,33 +183,32 @@ class SimCSEDataModule(pl.LightningDataModule):
         return {"files": self.digests(), "examples": len(self.corpus), "rest": batches.rest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See that a run goes on with the corpus that it began with. Lightning calls this if the checkpoint keeps one.
+        """Check that a run resumes with the corpus that it started with; called if the checkpoint has one.
 
         Raises:
-            UserError: it is another one, whose batches would be others; or as many processes as now cut an epoch's last
-                batch otherwise.
+            UserError: the corpus differs; or another number of processes would change an epoch's last batch.
         """
         now = self.state_dict()
-        state_dict = {**now, **state_dict}  # version 0.1 kept no rest
+        state_dict = {**now, **state_dict}  # version 0.1 stored no rest
         if now == state_dict:
             return
         if {**state_dict, "rest": now["rest"]} == now:
             raise UserError(
-                f"trainer.devices: the last batch of an epoch had {state_dict['rest']} examples when the run began, and "
+                f"trainer.devices: the last batch of an epoch had {state_dict['rest']} examples when the run started, but "
                 f"would have {now['rest']} with {world()[1]} processes.\n"
-                "Continue it with as many devices as it began with."
+                "Resume with as many devices as the run started with."
             )
         before, after = state_dict["files"], now["files"]
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         raise UserError(
-            f"data.train_file: the run began with another corpus: {state_dict['examples']:,} examples then, "
-            f"{now['examples']:,} now.\nWhat has changed: {', '.join(changed) or 'how this version reads the files'}.\n"
-            "Put that back as it was (files of the Hub: data.revision=COMMIT), or start a new run in another\n"
+            f"data.train_file: the run started with another corpus: {state_dict['examples']:,} examples then, "
+            f"{now['examples']:,} now.\nChanged: {', '.join(changed) or 'how this version reads the files'}.\n"
+            "Restore the old corpus (files of the Hub: data.revision=COMMIT), or start a new run in another\n"
             "folder: hydra.run.dir=DIR."
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """This process's part of the training batches, from where a resumed run left off (`order.py`)."""
+        """Return this process's part of the training batches, from where a resumed run stopped (`order.py`)."""
         if self.config.streaming:
             rank, processes = world()
             share = {"rank": rank, "processes": processes, "done": self.done}
@@ -217,7 +218,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         if batches.rest:
             log.info(
                 "The last batch of an epoch has %d instead of %d examples, so fewer in-batch\n"
-                "negatives; data.drop_last=true leaves it out.",
+                "negatives. Leave it out with data.drop_last=true.",
                 batches.rest,
                 self.config.batch_size,
             )
@@ -234,18 +235,18 @@ class SimCSEDataModule(pl.LightningDataModule):
         return RankBatches(self.corpus.order, size, drop_last=drop_last, rank=rank, processes=processes, done=self.done)
 
     def _loader(self, dataset: Any, **batches: Any) -> DataLoader[Any]:
-        changes = isinstance(self._corpus, (ChangingCorpus, NextSentenceCorpus))  # with the epoch
+        changes = isinstance(self._corpus, (ChangingCorpus, NextSentenceCorpus))  # in each epoch
         return DataLoader(
             dataset,
             **batches,
-            generator=torch.Generator(),  # a loader draws from it: not from the random state of training
+            generator=torch.Generator(),  # so that a loader does not draw from training's random state
             num_workers=self.config.num_workers,
-            persistent_workers=self.config.num_workers > 0 and not changes,  # a worker knows the epoch that it started in
+            persistent_workers=self.config.num_workers > 0 and not changes,  # a worker keeps the epoch in which it started
             pin_memory=torch.cuda.is_available(),
         )
 
     def rows_of(self, batch: int) -> list[int] | None:
-        """The rows of the tokenised corpus in a batch of the current epoch, of all processes together; None for a stream."""
+        """Return the rows of the tokenised corpus in a batch of the current epoch, over all processes; None for a stream."""
         if self.config.streaming:
             return None
         order = EpochOrder(len(self.corpus), self.seed, self.trainer.current_epoch if self.trainer else 0).permutation()
@@ -253,15 +254,15 @@ class SimCSEDataModule(pl.LightningDataModule):
         return [self.corpus.row(int(example)) for example in order[batch * size : (batch + 1) * size]]
 
     def places_of(self, rows: Sequence[int]) -> list[tuple[str, int]] | None:
-        """File and line of rows of the tokenised corpus; None if the files have changed since it was made."""
+        """Return file and line of rows of the tokenised corpus; None if the files have changed since it was made."""
         return places(self.corpus.dataset, rows, self.config, self._views)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Batches of the sentences that validation scores."""
+        """Return batches of the sentences of validation."""
         return self._sentences(self._dev)
 
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Batches of the sentences that testing scores."""
+        """Return batches of the sentences of testing."""
         return self._sentences(self._test)
 
     def _sentences(self, sentences: Sequence[str]) -> DataLoader[dict[str, Tensor]]:
@@ -270,14 +271,14 @@ class SimCSEDataModule(pl.LightningDataModule):
         batches = SentenceBatches(
             sentences, self.tokenizer, max_length=length, token_budget=self.token_budget, template=template
         )
-        # A generator of its own: scoring must not move the random state that dropout draws from.
+        # A separate generator: scoring must not change the random state that dropout uses.
         return DataLoader(batches, batch_size=None, sampler=dealt(len(batches), *world()), generator=torch.Generator())
 
 
 def dealt(batches: int, rank: int, processes: int) -> list[int]:
-    """The batches that a process scores: dealt out in turn, and again from the first until all have as many.
+    """Return the batches that a process scores: every W-th one; some are scored twice so that all have equally many.
 
-    A process without a batch would end the run, and one that waits while another encodes can encode as well.
+    A process without a batch would end the run, and one that waits for the others can encode as well.
     """
     rounds = -(-batches // processes)
     return [(rank + turn * processes) % batches for turn in range(rounds)]

@@ -1,4 +1,4 @@
-"""Cuts sentences of many lengths into groups that are each padded to their longest, at the least cost.
+"""Splits sentences of many lengths into groups that are each padded to their longest, at the lowest cost.
 
 Used for the chunks of a training step (`training/chunking.py`) and for batches of sentences to encode (`collation.py`).
 """
@@ -6,26 +6,25 @@ Used for the chunks of a training step (`training/chunking.py`) and for batches 
 from collections import Counter
 from collections.abc import Sequence
 
-# What one more pass of the encoder costs, in tokens, where only sentences are encoded. benchmarks/levers.py compares values
-# for a training step; a token budget bounds the cost on other machines.
+# Cost of one more encoder pass, in tokens, when only encoding. benchmarks/levers.py compares values for a training step.
 OVERHEAD = 96
 
 
 def length_chunks(lengths: Sequence[int], overhead: int) -> list[int]:
-    """The cheapest cut of sentences, sorted by falling length, into chunks that are each padded to their longest.
+    """Find the cheapest split of sentences, sorted by falling length, into chunks that are each padded to their longest.
 
-    The cost of a chunk is its sentences times its longest length, plus `overhead`. The optimum is exact: a cut never pays
-    between two sentences of one length, so dynamic programming runs over the distinct lengths.
+    The cost of a chunk is its number of sentences times its longest length, plus `overhead`. The result is optimal:
+    splitting between sentences of equal length never helps, so dynamic programming over the distinct lengths finds it.
 
     Args:
         lengths: tokens of each sentence, in any order, at least one.
-        overhead: what one more pass of the encoder costs, in tokens.
+        overhead: cost of one more encoder pass, in tokens.
 
     Returns:
         Sizes of the chunks, longest sentences first.
     """
     counts = sorted(Counter(lengths).items(), reverse=True)
-    best: list[tuple[int, int]] = [(0, 0)]  # cost of the first i lengths, and where their last chunk starts
+    best: list[tuple[int, int]] = [(0, 0)]  # cost of the first i lengths, and start of their last chunk
     for end in range(1, len(counts) + 1):
         options = []
         size = 0

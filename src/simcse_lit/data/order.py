@@ -1,6 +1,6 @@
-"""Cuts the order of an epoch into global batches, and each batch into the parts of the processes.
+"""Splits the order of an epoch into global batches, and each batch into the parts of the processes.
 
-Rank 0's rows come first. One process or many see the same batches, and so does a resumed run.
+Rank 0's rows come first. The batches are the same for any number of processes, and in a resumed run.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ class RankBatches(Sampler[list[int]]):
 
     Args:
         order: gives each epoch's permutation.
-        batch_size: of the global batch; `processes` divides it.
-        drop_last: leave out a last batch that is not full; else it is cut to what `processes` divides.
-        rank: of this process.
-        processes: how many share a batch.
-        done: batches that a resumed run had already seen, over all epochs.
+        batch_size: size of the global batch; a multiple of `processes`.
+        drop_last: leave out an incomplete last batch; otherwise it is cut to a multiple of `processes`.
+        rank: rank of this process.
+        processes: number of processes that share a batch.
+        done: batches, over all epochs, that a resumed run has already seen.
     """
 
     def __init__(self, order: EpochOrder, batch_size: int, *, drop_last: bool, rank: int, processes: int, done: int) -> None:
-        self.sampler = order  # the name under which Lightning looks for set_epoch
+        self.sampler = order  # Lightning looks for set_epoch under this name
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.rank = rank
@@ -34,7 +34,7 @@ class RankBatches(Sampler[list[int]]):
 
     @property
     def rest(self) -> int:
-        """Examples of the last batch if it is trained on but not full, else 0."""
+        """Examples of an incomplete last batch that is trained on, else 0."""
         rest = 0 if self.drop_last else self.sampler.examples % self.batch_size
         return rest - rest % self.processes
 

@@ -1,6 +1,6 @@
-"""Training batches from a corpus that is never stored: read, checked, shuffled in a buffer and tokenised on the fly.
+"""Training batches from a corpus that is never stored: read, checked, shuffled in a buffer and tokenised while training.
 
-Files are read by `text/sources.py`, those behind URLs through fsspec, so rows and messages are those of an ordinary run.
+`text/sources.py` reads the files, those behind URLs through fsspec, so rows and messages are the same as without a stream.
 Every rank reads the same rows in the same order and keeps its share.
 """
 
@@ -40,17 +40,17 @@ KEY = "data.train_file"
 class StreamedBatches(IterableDataset[dict[str, Tensor]]):
     """One rank's training batches, without end: after the last row another pass begins, in another order.
 
-    The rows of a pass are read file by file, the files in an order of their own, through a buffer out of which one row at a
-    time is drawn. A rest that fills no global batch is left out.
+    A pass reads the files in random order, row by row, through a buffer from which rows are drawn at random. Rows at the end
+    that fill no global batch are left out.
 
     Args:
-        config: the group `data` of `conf/`; its batch size is the global one.
-        views: of an example.
-        seed: decides the order and how texts are changed, and nothing else.
-        needs: `rows` and `hashes` come with a batch if they are among these; a row is then numbered as it comes.
-        rank: which share of each global batch of B rows this is: rows rank * B / processes and on.
-        processes: how many shares there are; divides the batch size.
-        done: global batches that an interrupted run has trained on already. They are read again, but not tokenised.
+        config: group `data` of `conf/`; its batch size is the global one.
+        views: views of an example.
+        seed: decides the order and the augmentation, and nothing else.
+        needs: if it has `rows` or `hashes`, batches contain them; rows are then numbered as they come.
+        rank: share of each global batch of B rows: rows from rank * B / processes on.
+        processes: number of shares; divides the batch size.
+        done: global batches that an interrupted run has trained on. They are read again, but not tokenised.
 
     Raises:
         UserError: a file or repository cannot be opened.
@@ -81,7 +81,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         self._files = [file for name in names for file in open_stream(name, config.revision)]
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """Batches `{input_ids, attention_mask}` of shape (B / processes, views, length), as `ViewCollator` makes them.
+        """Yield batches `{input_ids, attention_mask}` of shape (B / processes, views, length), as `ViewCollator` makes them.
 
         Raises:
             UserError: a row is bad and `data.on_bad_row` is `error`, the usable rows fill no batch, or the stream breaks.
@@ -116,7 +116,7 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
                 yield batch
             if not full:
                 raise UserError(
-                    f"{KEY}: {self.config.train_file}: {len(batch):,} usable rows are less than one batch of {size:,}.\n"
+                    f"{KEY}: {self.config.train_file}: {len(batch):,} usable rows do not fill one batch of {size:,}.\n"
                     "Lower data.batch_size."
                 )
             number += 1
@@ -125,8 +125,9 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         contrasted = {view.column for view in self.views.views if view.role in ("anchor", "positive")}
         if len(batch) > 1 and any(len({row.fields[column] for row in batch}) == 1 for column in contrasted):
             raise UserError(
-                f"{KEY}: all {len(batch):,} rows of the first batch hold one text, and the other rows are the negatives:\n"
-                "nothing can be learnt. Give different texts, or a larger data.shuffle_buffer."
+                f"{KEY}: all {len(batch):,} rows of the first batch have the same text, but the other rows are the "
+                "negatives,\n"
+                "so nothing can be learnt. Use different texts, or a larger data.shuffle_buffer."
             )
 
     def _one_pass(self, number: int) -> Iterator[Row]:
@@ -141,17 +142,17 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         extras = extras_of(self.config)
         if len(columns) > 2 and not extras and labelled_columns(file.header):
             raise UserError(
-                f"{KEY}: {file.name}: triplets of labelled NLI are paired over the whole corpus, so they cannot be\n"
-                f"streamed. Use data=file, or train on the entailments alone: data.columns=[{','.join(columns[:2])}]"
+                f"{KEY}: {file.name}: building triplets from labelled NLI needs the whole corpus, so it cannot be\n"
+                f"streamed. Use data=file, or train on entailments only: data.columns=[{','.join(columns[:2])}]"
             )
         return read_examples([file], columns, bad, self.config.nli_labels, extras, self.config.optional or ())
 
 
 def open_stream(location: str, revision: str | None) -> list[Source]:
-    """The files that a location stands for, in the order of their names; those behind URLs are not stored.
+    """Return the files of a location, sorted by name; those behind URLs are not stored.
 
     Args:
-        location: a local file, a URL, perhaps a pattern, or hf://datasets/OWNER/NAME for the train split of a data set.
+        location: a local file, a URL or a pattern of URLs, or hf://datasets/OWNER/NAME for the train split of a data set.
         revision: branch, tag or commit of files of the Hub.
 
     Raises:
@@ -164,7 +165,7 @@ def open_stream(location: str, revision: str | None) -> list[Source]:
 
 
 def _hub_files(location: str, revision: str | None) -> list[str]:
-    """URLs of the files of one commit, so that every pass reads the same text."""
+    """Return URLs of the files of one commit, so that every pass reads the same text."""
     repository, file = hub.parts(location, KEY)
     with hub.explained(location, f"data set {repository}", revision, KEY):
         commit, names = find_files(location, repository, file, revision, key=KEY)
@@ -172,7 +173,7 @@ def _hub_files(location: str, revision: str | None) -> list[str]:
 
 
 def shuffled(rows: Iterator[Row], size: int, generator: random.Random) -> Iterator[Row]:
-    """Every row once: a buffer of `size` rows is filled, then each row takes the place of one that is drawn from it."""
+    """Yield every row once: fill a buffer of `size` rows, then each new row replaces one drawn from it at random."""
     buffer = list(islice(rows, size))
     for row in rows:
         place = generator.randrange(size)
@@ -183,7 +184,7 @@ def shuffled(rows: Iterator[Row], size: int, generator: random.Random) -> Iterat
 
 
 class _BadRowsNow(BadRows):
-    """Acts on a bad row when it comes, for a stream may have no last row: the first one stops, or a handful is reported."""
+    """Acts on a bad row immediately, since a stream may have no last row: it stops, or reports the first few."""
 
     def __init__(self, policy: str, *, silent: bool) -> None:
         super().__init__(policy, KEY, "data.on_bad_row")
@@ -194,5 +195,5 @@ class _BadRowsNow(BadRows):
         if self.policy == "error":
             self.finish()
         if not self.silent and self.count <= SHOWN:
-            more = "; the next ones are left out silently" if self.count == SHOWN else ""
-            log.warning("%s, line %d: %s; left out (data.on_bad_row=skip)%s.", file, line, reason, more)
+            more = "; further ones are not reported" if self.count == SHOWN else ""
+            log.warning("%s, line %d: %s; skipped (data.on_bad_row=skip)%s.", file, line, reason, more)

@@ -1,10 +1,8 @@
-"""Tokenises a training corpus once and keeps it as a memory-mapped Arrow file, named by what it was made from.
+"""Tokenises a training corpus once and keeps it as a memory-mapped Arrow file, named by everything that it was made from.
 
-The file is checked whenever it is opened, and made again if it is damaged (`cached_file.py`).
-
-It holds a column of token ids for each text that views read as it stands, with special tokens and without padding, and the
-texts that makers change. Memory stays bounded: rows are read, checked, tokenised (in parallel, by the Rust tokenizer) and
-written in blocks. To tokenise on the fly use `streaming.py`.
+The file is checked whenever it is opened, and made again if it is damaged (`cached_file.py`). It has a column of token ids,
+with special tokens and without padding, for each text that views read unchanged, and the texts that makers change. Memory
+stays bounded: rows are read, checked, tokenised and written in blocks. To tokenise while training use `streaming.py`.
 """
 
 import hashlib
@@ -36,25 +34,25 @@ from simcse_lit.views.view import column_names
 
 log = logging.getLogger(__name__)
 
-FORMAT = "5"  # raise it when the same inputs would give another file
-BLOCK = 4096  # rows a record batch
-NAMED = 32  # characters of a file's name in that of its corpus: a file system takes 255 bytes, and some characters are 4
+FORMAT = "5"  # increase it when the same inputs give another file
+BLOCK = 4096  # rows in a record batch
+NAMED = 32  # characters of a file's name in the name of its corpus; file systems allow 255 bytes
 
 
 def tokenised_corpus(config: DataConfig, views: EncodedViews) -> Dataset:
-    """The corpus of `config` as token ids, from the cache or made now.
+    """Return the corpus of `config` as token ids, from the cache or newly made.
 
     Args:
-        config: the group `data` of `conf/`.
-        views: of an example.
+        config: group `data` of `conf/`.
+        views: views of an example.
 
     Returns:
-        A memory-mapped data set with the columns view0 [, view1 [, view2 ...]], lists of int32, and perhaps texts
+        A memory-mapped data set with the columns view0 [, view1 [, view2 ...]], lists of int32, and where needed texts
         (text0, ...), `scores`, `labels` and `followers` (`documents.py`). Its `info.download_checksums` are the digests of
         the files, by name.
 
     Raises:
-        UserError: the text cannot be used (see `sources.py`), is empty, or the cache cannot be written.
+        UserError: the text cannot be used (see `sources.py`) or is empty, or the cache cannot be written.
     """
     sources = open_sources(config.train_file, config.revision, key="data.train_file")
     digest, checksums, lines = _fingerprint(sources, config, views)
@@ -65,14 +63,14 @@ def tokenised_corpus(config: DataConfig, views: EncodedViews) -> Dataset:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"data.cache_dir: {folder} cannot be made: {error.strerror or error}.") from error
+        raise UserError(f"data.cache_dir: {folder} cannot be created: {error.strerror or error}.") from error
     try:
         sweep(folder)
         if path.is_file():
             if is_intact(path):
                 log.info("Tokenised corpus from the cache, %s", path.name)
                 return Dataset.from_file(str(path), info=info)
-            log.warning("The tokenised corpus %s in the cache is damaged; it is made again.", path.name)
+            log.warning("The tokenised corpus %s in the cache is damaged, so it is made again.", path.name)
         summary = _write(partial, sources, config, views, lines)
         seal(partial, asdict(summary))
         durable_replace(partial, path)
@@ -90,16 +88,16 @@ def summary_of(dataset: Dataset) -> Summary:
 
 
 def places(dataset: Dataset, rows: Sequence[int], config: DataConfig, views: EncodedViews) -> list[tuple[str, int]] | None:
-    """Where some rows of a tokenised corpus came from, found by reading its files once more.
+    """Find where rows of a tokenised corpus came from, by reading its files again.
 
     Args:
-        dataset: what `tokenised_corpus` made of `config` and `views`.
+        dataset: result of `tokenised_corpus` for `config` and `views`.
         rows: their numbers, from 0.
-        config: the group `data` of `conf/`.
-        views: of an example.
+        config: group `data` of `conf/`.
+        views: views of an example.
 
     Returns:
-        File and line of each; None if the files are no longer what the corpus was made from.
+        File and line of each row; None if the files have changed since the corpus was made.
     """
     try:
         sources = open_sources(config.train_file, config.revision, key="data.train_file")
@@ -119,7 +117,7 @@ def places(dataset: Dataset, rows: Sequence[int], config: DataConfig, views: Enc
 
 
 def _rows(sources: Sequence[Source], config: DataConfig, bad: BadRows) -> Iterator[Row]:
-    """The rows of the tokenised corpus, in its order; with `next_sentences` the last field counts those that follow."""
+    """Return the rows of the corpus, in order; with `next_sentences` the last field counts the sentences that follow."""
     if not config.next_sentences:
         return read_examples(sources, config.columns, bad, config.nli_labels, extras_of(config), config.optional or ())
     sentences = chain.from_iterable(sentences_of_documents(source) for source in sources)
@@ -161,9 +159,9 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
         pairing = ""
         if len(config.columns) > 1 and labelled_columns(sources[0].header):
             labels = config.nli_labels[: len(config.columns) - 1]
-            pairing = f"\nOf labelled NLI an example needs a premise with a hypothesis of each of: {', '.join(labels)}."
+            pairing = f"\nAn example of labelled NLI needs a premise with a hypothesis for each of: {', '.join(labels)}."
         files = ", ".join(source.name for source in sources)
-        raise UserError(f"data.train_file: {files}: holds no usable rows.{pairing}")
+        raise UserError(f"data.train_file: {files}: has no usable rows.{pairing}")
     log.info("Tokenised %s rows.", f"{written:,}")
     rows_read = written if config.next_sentences else bad.rows
     left_out = bad.count + bad.unlabelled
@@ -171,9 +169,9 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
 
 
 def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedViews) -> tuple[str, dict[str, str], int]:
-    """Digest of everything that decides the token ids, that of each file, and the number of lines for the progress bar."""
+    """Return a digest of everything that decides the token ids, the digests of the files, and the number of lines."""
     digest, tokenizer = hashlib.sha256(), views.tokenizer
-    # Without padding and truncation: every call of a tokenizer sets them anew, and the ids do not depend on them.
+    # Without padding and truncation: every call of a tokenizer sets them, and the ids do not depend on them.
     backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
     kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
     layout = (views.stored, views.kept, config.template_in_length, config.scores, config.labels, config.optional)
@@ -188,6 +186,6 @@ def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedVi
             content.update(block)
             lines += block.count(b"\n")
         digest.update(f"{source.format}{source.packing}\0{content.hexdigest()}\0".encode())
-        # Two files of a data set of the Hub may have one name.
+        # Two files of a data set on the Hub may have the same name.
         checksums[source.name] = checksums.get(source.name, "") + content.hexdigest()
     return digest.hexdigest(), checksums, lines

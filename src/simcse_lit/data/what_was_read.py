@@ -1,6 +1,6 @@
-"""What was read of a training corpus: rows, duplicates, texts that were cut; and whether anything can be learnt from it.
+"""Counts what was read of a training corpus (rows, duplicates, truncated texts), and checks that it can be learnt from.
 
-Identical texts of a batch are each other's false negatives: the loss pushes apart what is the same.
+Identical texts of a batch are false negatives of each other: the loss pushes equal texts apart.
 """
 
 import logging
@@ -15,7 +15,7 @@ from simcse_lit.text.tokens import TokenCounts
 
 log = logging.getLogger(__name__)
 
-CONTRASTED = ("texts", "anchors", "positives")  # of other examples these are the negatives
+CONTRASTED = ("texts", "anchors", "positives")  # those of other examples are the negatives
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Summary:
     """What was read of a corpus.
 
     Args:
-        rows: of the files, or sentences of documents.
-        left_out: bad rows, and those of NLI without a gold label.
-        unlabelled: the latter.
-        examples: that were made of the others.
-        duplicates: for each column, examples whose text an earlier example has.
-        cut: texts that are longer than `max_length` tokens.
-        blank: texts of which the tokenizer leaves nothing, or unknown tokens only.
-        max_length: tokens of a text, with special tokens.
+        rows: rows of the files, or sentences of documents.
+        left_out: bad rows, and NLI rows without a gold label.
+        unlabelled: NLI rows without a gold label.
+        examples: examples made of the other rows.
+        duplicates: for each column, examples whose text occurs in an earlier example.
+        cut: texts longer than `max_length` tokens.
+        blank: texts for which the tokenizer gives nothing but unknown tokens.
+        max_length: maximum tokens of a text, with special tokens.
     """
 
     rows: int
@@ -45,10 +45,10 @@ class Summary:
 
 @dataclass
 class Counting:
-    """Counts what a summary says while a corpus is tokenised, in 8 bytes a text.
+    """Counts the numbers of a summary while a corpus is tokenised, in 8 bytes for each text.
 
     Args:
-        names: of the texts of a row, in the plural.
+        names: names of the texts of a row, in the plural.
     """
 
     names: Sequence[str]
@@ -58,12 +58,12 @@ class Counting:
         self._hashes = [array("q") for _ in self.names]
 
     def add(self, rows: Iterable[Sequence[str]]) -> None:
-        """Count the texts of some examples; "" is a text that is missing."""
+        """Count the texts of some examples; "" is a missing text."""
         for hashes, texts in zip(self._hashes, zip(*rows, strict=True), strict=False):
             hashes.extend(map(hash, filter(None, texts)))
 
     def summary(self, *, rows: int, left_out: int, unlabelled: int, max_length: int) -> Summary:
-        """Return what was counted."""
+        """Return the counts."""
         examples = max(map(len, self._hashes))
         duplicates = {
             name: len(hashes) - np.unique(np.asarray(hashes)).size
@@ -73,20 +73,20 @@ class Counting:
 
 
 def check(summary: Summary, examples: int) -> None:
-    """Refuse a corpus from which nothing can be learnt, and warn of one from which little can.
+    """Refuse a corpus from which nothing can be learnt, and warn if little can be learnt.
 
     Args:
-        summary: of the corpus.
-        examples: that an epoch has.
+        summary: summary of the corpus.
+        examples: examples of an epoch.
 
     Raises:
-        UserError: it has one example, one text for all, or nothing but blank texts.
+        UserError: it has one example, one text for all examples, or only blank texts.
     """
     key, total = "data.train_file", summary.examples
     if examples < 2 and "hard negatives" not in summary.duplicates:
         raise UserError(
-            f"{key}: holds one example. Its negatives are the other examples of the batch, and there are none:\n"
-            "nothing can be learnt. Give two or more."
+            f"{key}: has one example. The other examples of a batch are its negatives, and there are none,\n"
+            "so nothing can be learnt. Give two examples or more."
         )
     if examples < 2:
         log.warning("There is one example, so its hard negative is the only negative.")
@@ -95,13 +95,13 @@ def check(summary: Summary, examples: int) -> None:
             continue
         if count == total - 1 > 0:
             raise UserError(
-                f"{key}: all {total:,} {name} are one text, and the other examples of a batch are the negatives:\n"
-                "nothing can be learnt. Give different ones."
+                f"{key}: all {total:,} {name} are the same text, but the other examples of a batch are the negatives,\n"
+                "so nothing can be learnt. Give different texts."
             )
         if 2 * count > total:
             log.warning(
-                "%s of %s %s repeat an earlier one. In a batch they are each other's false negatives;\n"
-                "leave the repeated ones out of data.train_file if that is not meant.",
+                "%s of %s %s repeat an earlier one. In a batch they are false negatives of each other.\n"
+                "Remove the repeated ones from data.train_file unless they are intended.",
                 f"{count:,}",
                 f"{total:,}",
                 name,
@@ -109,18 +109,18 @@ def check(summary: Summary, examples: int) -> None:
     texts = total * len(summary.duplicates)
     if summary.blank == texts:
         raise UserError(
-            f"{key}: the tokenizer leaves nothing of any text but unknown tokens.\n"
-            "Choose a model for the language of the texts."
+            f"{key}: the tokenizer turns every text into unknown tokens only.\nChoose a model for the language of the texts."
         )
     if 2 * summary.blank > texts:
         log.warning(
-            "The tokenizer leaves nothing of %s of %s texts but unknown tokens: to the model they are one text.\n"
+            "The tokenizer turns %s of %s texts into unknown tokens only, so the model cannot tell them apart.\n"
             "Choose a model for their language.",
             f"{summary.blank:,}",
             f"{texts:,}",
         )
     if summary.cut == texts:
         log.warning(
-            "Every text is longer than data.max_length=%d tokens, and cut there. Set it higher, or give a\nsentence a line.",
+            "Every text is longer than data.max_length=%d tokens and is cut there. Increase it, or give\none sentence "
+            "a line.",
             summary.max_length,
         )

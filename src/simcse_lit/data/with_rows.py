@@ -1,4 +1,4 @@
-"""A corpus whose batches name the rows that they hold."""
+"""A corpus that adds the row numbers to its batches."""
 
 import pyarrow as pa
 from torch.utils.data import Dataset as TorchDataset
@@ -10,7 +10,7 @@ class WithRows(TorchDataset[pa.Table]):
     """Adds the column `rows`: numbers of the rows of the tokenised corpus.
 
     Args:
-        corpus: of which.
+        corpus: the corpus.
     """
 
     def __init__(self, corpus: Corpus) -> None:

@@ -1,7 +1,7 @@
 """The web application over a `Service`: the page, the JSON API and its documentation.
 
-Every refusal is {"error": MESSAGE} with a 4xx status, or 503 when too many requests wait. The page loads nothing from
-other servers: all its files are in static/.
+A refused request gets {"error": MESSAGE} with a 4xx status, or 503 when too many requests wait. The page loads only the
+files in static/, nothing from other servers.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ MAX_HITS = 100
 
 
 class EncodeRequest(BaseModel):
-    """Sentences to be encoded."""
+    """Sentences to encode."""
 
     sentences: list[str] = Field(examples=[["A man is cycling.", "Someone rides a bike."]])
     normalize: bool = Field(True, description="vectors of length 1")
@@ -47,24 +47,24 @@ class Vectors(BaseModel):
 
 
 class SimilarityRequest(BaseModel):
-    """Sentences to be compared with each other, or with others."""
+    """Sentences to compare with each other, or with others."""
 
     sentences: list[str] = Field(examples=[["A man is cycling.", "Someone rides a bike.", "It is raining."]])
-    others: list[str] | None = Field(None, description="compare with these; left out, with each other")
+    others: list[str] | None = Field(None, description="compare with these; without it, with each other")
 
 
 class Similarities(BaseModel):
-    """Cosines: a row for each of `sentences`, a column for each of `others`."""
+    """Cosine similarities: a row for each of `sentences`, a column for each of `others`."""
 
     similarities: list[list[float]]
 
 
 class SearchRequest(BaseModel):
-    """What to search for."""
+    """Queries to search for."""
 
     queries: list[str] = Field(examples=[["Someone rides a bike."]])
-    top_k: int = Field(10, ge=1, le=MAX_HITS, description="hits of a query, at most")
-    threshold: float = Field(-1, ge=-1, le=1, description="least cosine of a hit")
+    top_k: int = Field(10, ge=1, le=MAX_HITS, description="maximum number of hits for each query")
+    threshold: float = Field(-1, ge=-1, le=1, description="lowest cosine similarity of a hit")
 
 
 class FoundSentence(BaseModel):
@@ -76,7 +76,7 @@ class FoundSentence(BaseModel):
 
 
 class Found(BaseModel):
-    """For each query its hits, the most similar first."""
+    """The hits of each query, most similar first."""
 
     results: list[list[FoundSentence]]
 
@@ -92,14 +92,14 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
 
     Args:
         service: encoder and index.
-        config: composed from `conf/serve.yaml`.
+        config: checked configuration of `conf/serve.yaml`.
     """
     limits = config.limits
     app = FastAPI(
         title="simcse-lit",
         version=__version__,
         description="Sentence vectors, similarities and search.",
-        docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is static/docs.html
+        docs_url=None,  # FastAPI's page loads scripts from another server; ours is static/docs.html
         redoc_url=None,
         responses={"4XX": {"model": Refusal}, "503": {"model": Refusal}},
         exception_handlers={RequestValidationError: _invalid, StarletteHTTPException: _refused, UserError: _mistaken},
@@ -143,35 +143,36 @@ def _add_encoder(app: FastAPI, service: Service, limits: LimitsConfig) -> None:
         check("queries", request.queries, limits, limits.sentences)
         index = service.index
         if index is None:
-            raise HTTPException(409, "There is nothing to search yet: upload a corpus, or wait until it is encoded.")
+            raise HTTPException(409, "There is nothing to search yet. Upload a corpus, or wait until it is encoded.")
         hits = await run_in_threadpool(index.search, await _encoded(service, request.queries, "query"), request.top_k)
         kept = [[hit for hit in row if hit.score >= request.threshold] for row in hits]
         return {"results": [[hit._asdict() for hit in row] for row in kept]}
 
 
 def _add_corpus(app: FastAPI, service: Service, config: ServeConfig) -> None:
-    """Add the endpoints that replace the corpus and report how far it is."""
+    """Add the endpoints that replace the corpus and report its progress."""
     file = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
     if config.upload:
 
         @app.put(
             "/api/corpus",
-            summary="Replace the corpus that is searched",
+            summary="Replace the searched corpus",
             status_code=202,
             openapi_extra={"requestBody": {"required": True, "content": file}},
         )
         async def upload(request: Request, name: str, column: str | None = None) -> dict[str, Any]:
-            """The body is the file. `name` is its name, whose ending says its format: txt (a sentence a line), csv, tsv,
-            jsonl or parquet; `column` is the one to read of a table that has several. It is encoded in the background;
-            GET /health tells how far it is.
+            """Replace the corpus by the file in the body and encode it in the background; GET /health shows the progress.
+
+            `name` is the file's name, whose ending gives the format: txt (a sentence a line), csv, tsv, jsonl or parquet.
+            `column` is the column to read of a table with several.
             """
             texts = await run_in_threadpool(uploaded, await request.body(), name, column, config.limits)
             if not service.use_corpus(texts, Path(name).name):
-                raise HTTPException(409, "Another corpus is being encoded; try again when it is ready.")
+                raise HTTPException(409, "Another corpus is being encoded. Try again when it is ready.")
             return {"sentences": len(texts)}
 
-    @app.get("/health", summary="Whether the server works, and with what")
+    @app.get("/health", summary="State of the server, its encoder and its corpus")
     async def health() -> dict[str, Any]:
         return {
             "status": "ok",
@@ -200,7 +201,7 @@ async def _encoded(service: Service, sentences: list[str], use: str = "text") ->
     try:
         return await asyncio.wrap_future(service.batcher.submit(sentences, use))
     except Busy:
-        raise HTTPException(503, "Too many requests are waiting; try again.", {"Retry-After": "1"}) from None
+        raise HTTPException(503, "Too many requests are waiting. Try again later.", {"Retry-After": "1"}) from None
 
 
 async def _invalid(_: Request, raised: RequestValidationError) -> JSONResponse:
@@ -220,25 +221,25 @@ async def _mistaken(_: Request, raised: UserError) -> JSONResponse:
 
 
 def check(key: str, sentences: list[str], limits: LimitsConfig, most: int) -> None:
-    """Refuse sentences that cannot be encoded, and too many or too long ones.
+    """Refuse sentences that cannot be encoded, or that are too many or too long.
 
     Args:
         key: name of the field, for messages.
-        sentences: its value.
-        limits: of a sentence's length.
-        most: sentences allowed.
+        sentences: value of the field.
+        limits: limits of a sentence's length.
+        most: maximum number of sentences.
 
     Raises:
-        HTTPException: 413 if they are too many or too long, 422 for anything else.
+        HTTPException: 413 if they are too many or too long, otherwise 422.
     """
     if not sentences:
-        raise HTTPException(422, f"{key}: is empty; give it one sentence or more.")
+        raise HTTPException(422, f"{key}: is empty. Give at least one sentence.")
     if len(sentences) > most:
-        raise HTTPException(413, f"{key}: {len(sentences):,} sentences; at most {most:,} are taken.")
+        raise HTTPException(413, f"{key}: {len(sentences):,} sentences, but at most {most:,} are allowed.")
     for place, sentence in enumerate(sentences):
         if len(sentence) > limits.characters:
             raise HTTPException(
-                413, f"{key}.{place}: {len(sentence):,} characters; at most {limits.characters:,} are taken."
+                413, f"{key}.{place}: {len(sentence):,} characters, but at most {limits.characters:,} are allowed."
             )
         reason = "is blank" if not sentence.strip() else unencodable(sentence)
         if reason:

@@ -12,7 +12,7 @@ from threading import Lock, Thread
 
 from torch import Tensor
 
-Text = tuple[str, str]  # and what it is for (`text/prompts.py`)
+Text = tuple[str, str]  # text and its use (`text/prompts.py`)
 Request = tuple[list[Text], "Future[Tensor]"]
 
 
@@ -24,8 +24,8 @@ class Batcher:
     """A thread that encodes submitted texts.
 
     Args:
-        encode: maps N texts, each with what it is for, to vectors, (N, H).
-        max_waiting: most texts that may wait. A request that would exceed it is refused, unless nothing else waits.
+        encode: maps N texts, each with its use, to vectors, (N, H).
+        max_waiting: maximum number of texts that may wait. A request beyond it is refused, unless nothing else waits.
     """
 
     BATCH = 256  # texts in a call after which no further request joins

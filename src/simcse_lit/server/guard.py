@@ -20,17 +20,17 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware that refuses requests from other sites' pages, and bodies that are too long.
+    """ASGI middleware that refuses requests from pages of other sites, and bodies that are too long.
 
-    Its headers let the page load only files of this server. Starlette's TrustedHostMiddleware does not replace the check
-    of the host: it answers in plain text, and before starlette 1.7 it refuses `[::1]`.
+    Its headers let the page load only files of this server. Starlette's TrustedHostMiddleware cannot replace the check of
+    the host: it answers in plain text, and before starlette 1.7 it refuses `[::1]`.
 
     Args:
         app: the application to protect.
-        hosts: names that a request's Host may have; empty allows any. Without this check, another site could point its
-            own name at 127.0.0.1 and read the answers.
-        body: most bytes of a body.
-        uploads: most bytes of a body by path, for paths that allow more.
+        hosts: allowed names in a request's Host; empty allows any. Without this check, another site could point its name at
+            127.0.0.1 and read the answers.
+        body: maximum bytes of a body.
+        uploads: maximum bytes of a body by path, for paths that allow more.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], body: int, uploads: dict[str, int]) -> None:
@@ -71,13 +71,13 @@ class Guard:
     def _refusal(self, headers: Headers, limit: int) -> JSONResponse | None:
         host = headers.get("host", "")
         if self._hosts and host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
-            return error(400, f"This server does not answer to the name {host[:100]!r}.")
+            return error(400, f"This server does not accept the host name {host[:100]!r}.")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
-            return error(403, "Requests of other sites' pages are not answered.")
+            return error(403, "Requests from pages of other sites are not allowed.")
         length = headers.get("content-length", "0")
         if not length.isdigit():
-            return error(400, "Content-Length is no number.")
+            return error(400, "Content-Length is not a number.")
         return error(413, too_long(limit)) if int(length) > limit else None
 
 

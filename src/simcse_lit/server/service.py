@@ -1,7 +1,4 @@
-"""Holds what the server serves: an encoder behind its batcher, and an index, which an upload replaces once it is ready.
-
-HTTP is not handled here.
-"""
+"""Holds what the server serves: an encoder behind its batcher, and an index that an upload replaces. HTTP is in `app.py`."""
 
 import logging
 import time
@@ -28,11 +25,11 @@ BLOCK = 64  # texts of a corpus that are encoded at a time; searches run in betw
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the corpus is.
+    """Progress of the corpus.
 
     Args:
         state: empty, encoding, ready or failed.
-        name: the corpus's file or folder.
+        name: file or folder of the corpus.
         done: number of encoded sentences.
         total: number of all sentences.
         error: why encoding failed.
@@ -51,7 +48,7 @@ class Service:
     Args:
         loaded: the encoder, on its device.
         settings: how to encode, with `normalize=False`.
-        max_waiting: most texts that may wait for the encoder.
+        max_waiting: maximum number of texts that may wait for the encoder.
     """
 
     def __init__(self, loaded: LoadedEncoder, settings: Settings, max_waiting: int) -> None:
@@ -116,7 +113,7 @@ class Service:
         self.progress = Progress("ready", name, done, done)
 
     def _patiently(self, texts: list[str], use: str) -> Tensor:
-        """Encode texts for the server itself. Wait where a request would be refused as `Busy`."""
+        """Encode texts for the server itself, waiting where a request would be refused as `Busy`."""
         while True:
             try:
                 return self.batcher.submit(texts, use).result()
@@ -124,7 +121,7 @@ class Service:
                 time.sleep(0.05)
 
     def _vectors(self, texts: Sequence[Text]) -> Tensor:
-        """Vectors, (N, H), of texts for several uses."""
+        """Return the vectors, (N, H), of texts for several uses."""
         places = {use: [place for place, (_, each) in enumerate(texts) if each == use] for use in {use for _, use in texts}}
         with torch.inference_mode():
             found = {

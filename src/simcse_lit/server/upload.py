@@ -1,6 +1,6 @@
 """Reads the sentences of an uploaded file, within the limits.
 
-A few kilobytes of Parquet may hold millions of rows or characters, so the file's own figures are checked before it is read.
+A few kilobytes of Parquet can hold millions of rows or characters, so the sizes that the file declares are checked first.
 """
 
 import tempfile
@@ -20,30 +20,30 @@ from simcse_lit.text.parquet_rows import open_parquet
 from simcse_lit.text.sources import FORMATS, Source
 
 BATCH = 1024  # rows of Parquet whose lengths are checked at a time
-BYTES = 4  # most bytes of a character in UTF-8
+BYTES = 4  # maximum bytes of a character in UTF-8
 
 
 def uploaded(body: bytes, name: str, column: str | None, limits: LimitsConfig) -> list[str]:
     """Read the sentences of an uploaded file.
 
     Args:
-        body: the file's bytes.
-        name: the file's name; its ending says its format.
-        column: the column to read, of a table with several.
-        limits: most sentences, and most characters of each.
+        body: bytes of the file.
+        name: name of the file; its ending gives the format.
+        column: column to read, of a table with several.
+        limits: limits of the sentences and their characters.
 
     Raises:
-        HTTPException: the file is empty, is no text, has an unknown format, or holds too many sentences.
+        HTTPException: the file is empty, not text, of an unknown format, or has too many sentences.
         UserError: a row cannot be used, or the file is damaged.
     """
     name = Path(name).name
     suffix = Path(name).suffix.lower()
     if suffix not in FORMATS:
-        raise HTTPException(415, f"{name}: unknown format {suffix!r}; known are {', '.join(FORMATS)}.")
+        raise HTTPException(415, f"{name}: unknown format {suffix!r}. Known formats: {', '.join(FORMATS)}.")
     if not body.strip():
         raise HTTPException(400, f"{name}: the file is empty.")
     if suffix != ".parquet" and b"\0" in body and not body.startswith(tuple(MARKS)):
-        raise HTTPException(400, f"{name}: holds zero bytes, so it is no text file.")
+        raise HTTPException(400, f"{name}: has zero bytes, so it is not a text file.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"corpus{suffix}")
         path.write_bytes(body)
@@ -60,12 +60,12 @@ def uploaded(body: bytes, name: str, column: str | None, limits: LimitsConfig) -
 
 def _check_count(name: str, count: int, limits: LimitsConfig) -> None:
     if count > limits.corpus:
-        raise HTTPException(413, f"{name}: {count:,} sentences; at most {limits.corpus:,} are taken.")
+        raise HTTPException(413, f"{name}: {count:,} sentences, but at most {limits.corpus:,} are allowed.")
 
 
 def _check_length(line: int, characters: int, limits: LimitsConfig) -> None:
     if characters > limits.characters:
-        raise UserError(f"corpus: line {line}: {characters:,} characters; at most {limits.characters:,} are taken.")
+        raise UserError(f"corpus: line {line}: {characters:,} characters, but at most {limits.characters:,} are allowed.")
 
 
 def _check_parquet(source: Source, column: str | None, limits: LimitsConfig) -> None:
@@ -82,8 +82,8 @@ def _check_parquet(source: Source, column: str | None, limits: LimitsConfig) -> 
     if size > most:
         raise HTTPException(
             413,
-            f"{source.name}: is {size / 1e6:,.1f} MB, unpacked; at most {most / 1e6:,.1f} are taken: "
-            f"{limits.corpus:,} sentences of {limits.characters:,} characters. Leave other columns out.",
+            f"{source.name}: {size / 1e6:,.1f} MB uncompressed, but at most {most / 1e6:,.1f} MB are allowed "
+            f"({limits.corpus:,} sentences of {limits.characters:,} characters). Remove other columns.",
         )
     if column is None and len(names) == 1:
         column = names[0]
@@ -92,7 +92,7 @@ def _check_parquet(source: Source, column: str | None, limits: LimitsConfig) -> 
     kind = file.schema_arrow.field(column).type
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_text(plain) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
-        raise UserError(f"corpus: {source.name}: column {column} is no text ({kind}).")
+        raise UserError(f"corpus: {source.name}: column {column} is not text ({kind}).")
     seen = 0
     for lengths in _lengths(source, column):
         for line, characters in enumerate(lengths, start=seen + 1):
