@@ -91,5 +91,5 @@ def test_pairs_a_pattern_and_an_ending_in_capitals_train(warm_cli: Cli, tmp_path
     done = warm_cli(*RUN, *given, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "12 examples, batch 4" in done.stdout and "2 views" in done.stdout
-    with pytest.raises(UserError, match="is a folder; name its files"):
+    with pytest.raises(UserError, match=r"is a folder\. Name its files"):
         open_sources(str(tmp_path / "data"), None, key="data.train_file")

@@ -170,7 +170,7 @@ def test_bad_rows_stop_the_run_before_it_encodes_or_are_left_out(
     with pytest.raises(UserError, match=r"in\.txt, line 2: text is blank\n.*line 4: text is blank\n.*on_bad_row=skip"):
         encode(config(raw, f"input={file}", f"output={output}"))
     encode(config(raw, f"input={file}", f"output={output}", "on_bad_row=skip"))
-    assert "Going on without 2 unusable rows" in caplog.text and "line 4" in caplog.text
+    assert "Skipped 2 unusable rows" in caplog.text and "line 4" in caplog.text
     rows = parquet.read_table(output).to_pydict()
     assert rows["line"] == [1, 3, 5]
     np.testing.assert_allclose(np.array(rows["vector"]), expected[:3], atol=1e-5)
@@ -191,7 +191,7 @@ def test_bad_rows_stop_the_run_before_it_encodes_or_are_left_out(
         ),
         (["input=empty.txt", "output=o.npy"], r"empty\.txt: has no usable rows"),
         (["input=none.txt", "output=o.npy"], r"input: none\.txt: there is no such file"),
-        (["input=in.txt", "output=o.csv"], r"output=o\.csv: unknown format '\.csv'; known are \.npy"),
+        (["input=in.txt", "output=o.csv"], r"output=o\.csv: unknown format '\.csv'\. Use one of \.npy"),
         (["input=in.txt"], "output: has no value"),
         (["output=o.npy"], "input: has no value"),
         (["input=in.txt", "output=in.txt/o.npy"], r"output: in\.txt/o\.npy: cannot be written: File exists .in.txt."),

@@ -76,10 +76,10 @@ def test_no_other_verb_writes_into_the_folder_of_a_run(warm_cli: Cli, finished: 
     (tmp_path / "x.txt").write_text("a\nb\n")
     before = contents(finished)
     scored = ("checkpoint=r/export", "tasks=samples", "hydra.run.dir=r")
-    refused(warm_cli(*scored, command="evaluate"), "hydra.run.dir=r: holds a finished training", "hydra.run.dir=DIR")
+    refused(warm_cli(*scored, command="evaluate"), "hydra.run.dir=r: already holds a finished training", "hydra.run.dir=DIR")
     indexed = ("checkpoint=r/export", "input=x.txt", "folder=r")
     refused(warm_cli(*indexed, command="index"), "folder: r: holds other files, e.g. .hydra", "folder=DIR")
-    refused(warm_cli("r", "out=r", command="report"), "out=r: holds a finished training")
+    refused(warm_cli("r", "out=r", command="report"), "out=r: already holds a finished training")
     refused(warm_cli("checkpoint=r/export", "output=r", command="export"), "output: r: is there already", "output=FOLDER")
     refused(warm_cli("r/export", "out=r/export", command="report"), "no run of simcse_lit.train")
     assert contents(finished) == before
@@ -90,9 +90,9 @@ def test_an_evaluation_is_not_replaced(warm_cli: Cli, finished: Path, tmp_path: 
     succeeded(warm_cli(*scored, command="evaluate"))
     before = contents(tmp_path / "e")
     other = (*scored, "bootstrap.samples=9")
-    refused(warm_cli(*other, command="evaluate"), "hydra.run.dir=e: holds the results of an evaluation")
-    refused(train(warm_cli, "hydra.run.dir=e"), "hydra.run.dir=e: holds the results of an evaluation")
-    refused(train(warm_cli, "hydra.run.dir=e", "resume=auto"), "/e: holds the results of an evaluation")
+    refused(warm_cli(*other, command="evaluate"), "hydra.run.dir=e: already holds the results of an evaluation")
+    refused(train(warm_cli, "hydra.run.dir=e"), "hydra.run.dir=e: already holds the results of an evaluation")
+    refused(train(warm_cli, "hydra.run.dir=e", "resume=auto"), "/e: already holds the results of an evaluation")
     assert contents(tmp_path / "e") == before
     succeeded(warm_cli(*scored, command="evaluate"))  # the same one may be made again
 
@@ -104,9 +104,12 @@ def test_an_index_is_not_replaced_but_built_anew_from_itself(warm_cli: Cli, fini
     succeeded(warm_cli(model, "folder=i", "input=x.txt", command="index"))
     before = contents(tmp_path / "i")
     refused(
-        warm_cli(model, "folder=i", "input=y.txt", command="index"), "folder=i: holds an index", "add=FILE", "folder=DIR"
+        warm_cli(model, "folder=i", "input=y.txt", command="index"),
+        "folder=i: already holds an index",
+        "add=FILE",
+        "folder=DIR",
     )
-    refused(train(warm_cli, "hydra.run.dir=i"), "hydra.run.dir=i: holds an index")
+    refused(train(warm_cli, "hydra.run.dir=i"), "hydra.run.dir=i: already holds an index")
     assert contents(tmp_path / "i") == before
     succeeded(warm_cli("folder=i", "input=i", command="index"))
     succeeded(warm_cli("folder=i", "add=y.txt", command="index"))
@@ -352,7 +355,7 @@ def test_files_of_the_users_own_are_not_written_over(tmp_path: Path, verb: str, 
     """Nor a folder `export/`, which the end of a training would replace."""
     (tmp_path / theirs).mkdir() if "." not in theirs else (tmp_path / theirs).write_text("three years")
     (tmp_path / "notes.txt").write_text("no verb writes this")
-    with pytest.raises(UserError, match=f"out=.*: holds {theirs} already"):
+    with pytest.raises(UserError, match=f"out=.*: already holds {theirs}"):
         folders.check_free(tmp_path, "out", verb)
     if (tmp_path / theirs).is_file():
         (tmp_path / theirs).unlink()

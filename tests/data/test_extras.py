@@ -101,7 +101,7 @@ def test_extras_come_with_changed_views_too(file: Path, tokenizer: PreTrainedTok
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("much", "score is no number: 'much'"), ("", "score is missing"), ("nan", "score is no number: 'nan'")],
+    [("much", "score is not a number: 'much'"), ("", "score is missing"), ("nan", "score is not a number: 'nan'")],
 )
 def test_a_row_without_a_number_is_named_with_file_and_line(
     file: Path, tokenizer: PreTrainedTokenizerFast, value: str, said: str
@@ -132,7 +132,7 @@ def test_labelled_nli_is_read_as_a_table_where_its_label_is_asked_for(
 def test_a_column_that_is_not_there_is_named_with_its_key(file: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(UserError, match=r"data\.scores=scor: .*scored\.csv: has no such column\. Did you mean score\?"):
         batches_of(config_of(file, "data.scores=scor"), tokenizer)
-    with pytest.raises(UserError, match=r"data\.labels=two: is one of the texts"):
+    with pytest.raises(UserError, match=r"data\.labels=two: is already a text column"):
         config_of(file, "data.labels=two")
     with pytest.raises(UserError, match=r"data\.labels=kind: a \.txt file has no columns"):
         train_config("model=tiny", "data=file", "data.train_file=a.txt", "data.labels=kind")

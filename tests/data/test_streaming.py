@@ -360,11 +360,11 @@ def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(h
     assert said["numbers"] == [["2020", "na"], ["a, b", "null"]]  # texts, though another reader would take them for numbers
     assert said["skip"] == [["first", "first"], ["third", "third"]]
     assert "text.txt, line 2: text is blank" in said["blank"]
-    assert "has no column hard_neg; its columns are sent0, sent1, other" in said["column"]
+    assert "has no column hard_neg. Its columns: sent0, sent1, other" in said["column"]
     assert f"{repository}/broken.jsonl, line 2: not JSON" in said["broken"]
-    assert "hf://datasets/some/unsplit: has no train split, but test." in said["no split"]
+    assert "hf://datasets/some/unsplit: has no train split. Its splits: test." in said["no split"]
     assert said["configurations"].endswith(
-        "holds several data sets, in the configurations a, b.\nName the files of one:\n"
+        "has several data sets, in the configurations a, b.\nName the files of one:\n"
         "  hf://datasets/some/several/a.jsonl\n  hf://datasets/some/several/b.jsonl"
     )
     for name, key in (("unsplit", "no split"), ("empty", "nothing")):

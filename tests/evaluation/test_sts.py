@@ -201,7 +201,7 @@ def test_a_set_of_ones_own_is_a_file_with_two_sentences_and_a_score(tmp_path: Pa
     task = make_task("Own", entry, None)
     assert isinstance(task, STSTask)
     assert (task.name, task.pairs, task.gold.tolist()) == ("Own", [("one sentence", "another"), ("x", "y")], [0.5, 1.0])
-    with pytest.raises(UserError, match=r"tasks\.Own\.columns: .*no column score; its columns are a, b, gold"):
+    with pytest.raises(UserError, match=r"tasks\.Own\.columns: .*no column score. Its columns: a, b, gold"):
         make_task("Own", {**entry, "columns": ["a", "b", "score"]}, None)
     with pytest.raises(UserError, match=r"tasks\.Own\.path: .*no such file"):
         make_task("Own", {**entry, "path": "nowhere.csv"}, None)

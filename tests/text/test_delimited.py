@@ -48,7 +48,7 @@ def test_an_unclosed_quote_costs_its_line_and_no_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, opened: str
 ) -> None:
     path = table(tmp_path, 512, {12: opened})
-    reason = "a.csv, line 12: malformed CSV: the quote that opens here is never closed; it took 501 lines, to line 512"
+    reason = "a.csv, line 12: malformed CSV: the quote that opens here is never closed; it includes 501 lines, to line 512"
     assert reason in refused(path) and "1 row cannot" in refused(path)
     assert read(path, on_bad_row="skip") == [row(line) for line in range(2, 513) if line != 12]
     assert reason in caplog.text
@@ -59,7 +59,9 @@ def test_an_unclosed_quote_that_the_next_quoted_field_seems_to_close_costs_one_l
     tmp_path: Path, next_quoted: str
 ) -> None:
     path = table(tmp_path, 60, {12: 'a12,"b12,c12', 40: next_quoted})
-    assert "line 12: malformed CSV: the quote that opens here is never closed; it took 29 lines, to line 40" in refused(path)
+    assert "line 12: malformed CSV: the quote that opens here is never closed; it includes 29 lines, to line 40" in refused(
+        path
+    )
     fields = tuple(next(csv.reader([next_quoted])))
     expected = [row(line) if line != 40 else (40, fields) for line in range(2, 61) if line != 12]
     assert read(path, on_bad_row="skip") == expected
@@ -78,13 +80,15 @@ def test_two_unclosed_quotes_are_named_one_by_one(tmp_path: Path) -> None:
 
 def test_a_quote_in_a_later_line_of_a_record_is_named_where_it_opens(tmp_path: Path) -> None:
     path = table(tmp_path, 9, {3: '"two', 4: 'lines","unclosed,c'})
-    assert "line 4: malformed CSV: the quote that opens here is never closed; it took 6 lines, to line 9" in refused(path)
+    assert "line 4: malformed CSV: the quote that opens here is never closed; it includes 6 lines, to line 9" in refused(
+        path
+    )
     assert read(path, on_bad_row="skip") == [row(2), *(row(line) for line in range(5, 10))]
 
 
 def test_a_bad_record_of_several_lines_is_named_by_its_first_line(tmp_path: Path) -> None:
     path = table(tmp_path, 6, {3: '"one', 4: 'record",b'})
-    assert "line 3: 2 fields, expected 3 (sent0,sent1,hard_neg); it takes 2 lines, to line 4" in refused(path)
+    assert "line 3: 2 fields, expected 3 (sent0,sent1,hard_neg); it includes 2 lines, to line 4" in refused(path)
     path = table(tmp_path, 6, {3: '"one', 4: 'record" of two,b,c'})
     assert "line 3: malformed CSV" in refused(path) and "(a record of 2 lines)" in refused(path)
     path = table(tmp_path, 6, {3: '"one', 4: '", ,c'})
@@ -93,8 +97,9 @@ def test_a_bad_record_of_several_lines_is_named_by_its_first_line(tmp_path: Path
 
 def test_a_header_with_an_unclosed_quote_is_refused(tmp_path: Path) -> None:
     path = table(tmp_path, 6, {1: 'sent0,"sent1,hard_neg'})
-    assert "a.csv, line 1: malformed CSV: the quote that opens here is never closed; it took 6 lines, to line 6" in refused(
-        path
+    assert (
+        "a.csv, line 1: malformed CSV: the quote that opens here is never closed; it includes 6 lines, to line 6"
+        in refused(path)
     )
 
 
@@ -128,7 +133,7 @@ def test_a_blank_behind_a_comma_is_kept_where_the_header_has_none(tmp_path: Path
 
 def test_a_tsv_that_is_separated_by_commas_is_told_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("sent0,sent1,hard_neg\na,b,c\n")
-    assert "rename a file that is not, so that it ends in .csv" in refused(tmp_path / "a.tsv")
+    assert "rename it to end in .csv" in refused(tmp_path / "a.tsv")
 
 
 @pytest.mark.parametrize(
@@ -137,10 +142,10 @@ def test_a_tsv_that_is_separated_by_commas_is_told_its_name(tmp_path: Path) -> N
         ("sent0,sent1", TRIPLET, "To train without hard_neg: data.columns=[sent0,sent1]"),
         ("anchor,positive", TRIPLET, "For example data.columns=[anchor,positive]."),
         ("query,pos,neg", TRIPLET, "For example data.columns=[query,pos,neg]."),
-        ("id,sentence", ("text",), "those to read, in the order of [text]: data.columns=[NAME]"),
+        ("id,sentence", ("text",), "the columns to read, in the order of [text]: data.columns=[NAME]"),
         ("id,qid1,question1,is_duplicate", ("sent0", "sent1"), "in the order of [sent0, sent1]: data.columns=[NAME,NAME]"),
-        ("Premise,Hypothesis,Label", TRIPLET, "Labelled NLI is known by columns premise, hypothesis and label: rename them"),
-        ("A man plays.,Music.", ("sent0", "sent1"), "a header: (printf 'sent0,sent1\\n'; cat FILE) > NEW"),
+        ("Premise,Hypothesis,Label", TRIPLET, "Labelled NLI needs the columns premise, hypothesis and label. Rename yours"),
+        ("A man plays.,Music.", ("sent0", "sent1"), "add a header to the file: (printf 'sent0,sent1\\n'; cat FILE) > NEW"),
     ],
 )
 def test_a_table_of_other_columns_is_answered_with_what_to_type(
@@ -148,7 +153,7 @@ def test_a_table_of_other_columns_is_answered_with_what_to_type(
 ) -> None:
     (tmp_path / "a.csv").write_text(f"{header}\na,b,c\n")
     said = refused(tmp_path / "a.csv", columns)
-    assert f"its columns are {header.replace(',', ', ')}." in said and advice in said
+    assert f"Its columns: {header.replace(',', ', ')}." in said and advice in said
 
 
 @pytest.mark.parametrize("header", ["Premise,Hypothesis,Label", "id,question1", "A man plays.,Music."])
@@ -164,7 +169,7 @@ def test_of_many_columns_the_first_are_named(tmp_path: Path) -> None:
 
 def test_a_header_that_stands_again_where_files_were_joined_is_no_row(tmp_path: Path) -> None:
     path = table(tmp_path, 6, {4: f"\ufeff{HEADER}"})
-    assert "a.csv, line 4: the header again" in refused(path)
+    assert "a.csv, line 4: repeats the header" in refused(path)
     assert read(path, on_bad_row="skip") == [row(line) for line in (2, 3, 5, 6)]
 
 
@@ -177,8 +182,8 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 def test_what_is_wrong_with_the_quotes_of_a_field_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text\n"say \\"hi\\" to"\nwell, then\n')
     said = refused(tmp_path / "a.csv", ("text",))
-    assert 'a quote within a field is written ""' in said
-    assert '2 fields, expected 1 (text); put a text that holds a separator in "quotes"' in said
+    assert 'write a quote within a field as ""' in said
+    assert '2 fields, expected 1 (text); put a text with a separator in "quotes"' in said
 
 
 @pytest.mark.parametrize("name", ["score", "Quality", "relatedness_score"])
@@ -188,7 +193,7 @@ def test_a_pair_with_a_score_that_is_not_read_is_announced(
     (tmp_path / "a.csv").write_text(f"sentence1,sentence2,{name}\na,b,0.0\n")
     sources = open_sources(str(tmp_path / "a.csv"), None, key="data.train_file")
     assert len(list(examples(sources, ["sentence1", "sentence2"], "error", ["entailment"]))) == 1
-    assert f"has the column {name}, which is not read" in caplog.text
+    assert f"has a column {name}, which is not read" in caplog.text
 
 
 def test_a_pair_with_a_label_that_is_not_read_is_announced_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -197,5 +202,5 @@ def test_a_pair_with_a_label_that_is_not_read_is_announced_once(tmp_path: Path, 
     sources = open_sources(str(tmp_path / "a.csv"), None, key="data.train_file")
     for _ in range(2):
         assert len(list(examples(sources, ["sentence1", "sentence2"], "error", ["entailment"]))) == 1
-    assert caplog.text.count("has the column label, which is not read") == 1
+    assert caplog.text.count("has a column label, which is not read") == 1
     assert len(list(examples(sources, ["sentence1"], "error", ["entailment"]))) == 1

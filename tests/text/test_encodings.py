@@ -117,14 +117,14 @@ def test_the_most_plausible_encoding_is_the_one_in_the_command(tmp_path: Path, t
 def test_a_damaged_line_of_a_utf8_file_is_not_a_reason_to_convert_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("ascii\nun café\n".encode() + b"un caf\xe9\n")
     said = refused(tmp_path / "a.txt")
-    assert "line 3: not UTF-8" in said and "Line 2 holds characters that are UTF-8" in said
+    assert "line 3: not UTF-8" in said and "Line 2 has characters in UTF-8" in said
     assert re.findall(r"iconv .*", said) == ["iconv -c -f utf-8 -t utf-8 FILE > NEW"]
 
 
 def test_a_line_that_no_encoding_decodes_to_text_gets_no_candidate(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a\n\x02\x98\x88\x08\x8a\x88\n")
     said = refused(tmp_path / "a.txt")
-    assert "line 2: not UTF-8" in said and said.endswith("The file is damaged, or no text.") and "iconv" not in said
+    assert "line 2: not UTF-8" in said and said.endswith("The file is damaged, or not text.") and "iconv" not in said
 
 
 def test_a_line_most_of_which_is_utf8_is_damaged(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_a_sentence_that_begins_as_such_a_file_does_is_text(tmp_path: Path) -> N
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "a pointer of Git LFS"),
         (b"<!DOCTYPE html>\n<html>\n", "a web page"),
-        (b"SQLite format 3\0\x10\0\1\1\0@  \0\0\0" + bytes(80), "zero bytes: the file is damaged, or no text"),
-        (b"one\0two\nthree\n", "line 1: zero bytes within text. Take them out: tr -d"),
+        (b"SQLite format 3\0\x10\0\1\1\0@  \0\0\0" + bytes(80), "zero bytes: the file is damaged, or not text"),
+        (b"one\0two\nthree\n", "line 1: zero bytes within text. Remove them: tr -d"),
         (b"a\n\xed\xa0\xbd\xed\xb8\x80\n", "line 2: not UTF-8: half of a surrogate pair at position 1"),
     ],
 )

@@ -95,7 +95,7 @@ def test_triplets_are_built_from_raw_snli_and_mnli(hub_cli: Cli) -> None:
         (("model=tiny", "data=file", "data.train_file=hf://datasets/no/such/file.txt"), "there is no data set no/such"),
         (
             ("model=tiny", "data=file", "data.train_file=hf://datasets/princeton-nlp/datasets-for-simcse/x.txt"),
-            "holds no such file",
+            "has no such file",
         ),
         (("model=tiny", "data=wiki1m", "data.revision=v9"), "data.revision=v9"),
     ],

@@ -99,20 +99,20 @@ READ = {
 }
 REFUSED = {
     "languages": [
-        "holds several data sets, in the folders de, en.",
+        "has several data sets, in the folders de, en.",
         f"{BASE}/languages/de/train-*.parquet",
         f"{BASE}/languages/en/train-*.parquet",
         f"Or all of them: {BASE}/languages/**/train*.parquet",
     ],
     "plain": [f"{BASE}/plain/de/*.parquet", f"{BASE}/plain/en/*.parquet"],
     "configurations": [
-        "holds several data sets, in the configurations small, large.",
+        "has several data sets, in the configurations small, large.",
         f"{BASE}/configurations/small.jsonl",
         f"{BASE}/configurations/large/*.jsonl",
     ],
-    "languages/en": ["is a folder; name its files: hf://datasets/some/languages/en/train-*.parquet"],
-    "languages/fr/*.parquet": ["the data set some/languages holds no such file"],
-    "languages/en/none.txt": ["holds no such file"],
+    "languages/en": ["is a folder. Name its files: hf://datasets/some/languages/en/train-*.parquet"],
+    "languages/fr/*.parquet": ["the data set some/languages has no such file"],
+    "languages/en/none.txt": ["has no such file"],
 }
 
 

@@ -66,7 +66,7 @@ def test_objects_that_are_printed_over_lines_are_read(tmp_path: Path) -> None:
         ('[{"text": "a"},\n{"text" "b"}]', "line 2: not JSON"),
         ('[{"text": "a"}\n{"text": "b"}]', "line 2: not JSON: expected a comma"),
         ('[{"text": "a"}', "line 1: not JSON"),
-        ('[{"text": "a"}]\nmore', "line 2: not JSON: text behind"),
+        ('[{"text": "a"}]\nmore', "line 2: not JSON: text after"),
         ('{\n"text": "a"\n}\n{\n"text"', "line 5: not JSON"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_row_without_a_hard_negative_is_counted_with_the_way_to_read_it(
 ) -> None:
     good = '{"query": "q", "pos": ["p"], "neg": ["n"]}\n'
     (tmp_path / "a.jsonl").write_text(good + row + "\n" + good)
-    way_out = "Without hard negatives, such rows are read too: data.columns=[query,pos]"
+    way_out = "To read such rows too, train without hard negatives: data.columns=[query,pos]"
     said = refused(tmp_path / "a.jsonl", TRIPLET)
     assert f"line 2: {reason}" in said and said.count(way_out) == 1
     assert len(read(tmp_path / "a.jsonl", TRIPLET, "skip")) == 2
@@ -154,4 +154,4 @@ def test_a_blank_hard_negative_of_a_csv_is_counted_likewise(tmp_path: Path) -> N
 @pytest.mark.parametrize("row", ['{"query": "q", "pos": [], "neg": ["n"]}', '{"query": " ", "pos": ["p"], "neg": []}'])
 def test_a_row_without_anchor_or_positive_has_no_such_way(tmp_path: Path, row: str) -> None:
     (tmp_path / "a.jsonl").write_text(row + "\n")
-    assert "Without hard negatives" not in refused(tmp_path / "a.jsonl", TRIPLET)
+    assert "without hard negatives" not in refused(tmp_path / "a.jsonl", TRIPLET)

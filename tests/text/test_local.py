@@ -47,13 +47,13 @@ def test_a_file_that_is_named_like_a_pattern_is_that_file(folder: Path) -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_named(folder: Path) -> None:
-    assert "/none*.txt: no file matches" in refused(f"{folder}/none*.txt")
+    assert "/none*.txt: matches no file" in refused(f"{folder}/none*.txt")
 
 
 def test_a_folder_is_answered_with_patterns_for_what_is_in_it(folder: Path) -> None:
     (folder / "notes.docx").touch()
     for name in (str(folder), f"{folder}/"):
-        assert refused(name).endswith(f"is a folder; name its files: {KEY}={folder}/*.txt or {KEY}={folder}/*.csv")
+        assert refused(name).endswith(f"is a folder. Name its files: {KEY}={folder}/*.txt or {KEY}={folder}/*.csv")
     (folder / "empty").mkdir()
     assert f"{KEY}={folder}/empty/*.txt" in refused(f"{folder}/empty")
 
@@ -78,10 +78,10 @@ def test_an_ending_in_capitals_is_the_same_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("corpus.gz", "e.g. corpus.txt.gz: rename it"),
-        ("corpus.ZST", "e.g. corpus.txt.ZST: rename it"),
-        ("corpus", "e.g. corpus.txt: rename it"),
-        ("corpus.parquet.gz", "Unpack it: Parquet is compressed inside. corpus.parquet is read."),
+        ("corpus.gz", "Rename it, e.g. to corpus.txt.gz"),
+        ("corpus.ZST", "Rename it, e.g. to corpus.txt.ZST"),
+        ("corpus", "Rename it, e.g. to corpus.txt"),
+        ("corpus.parquet.gz", "Parquet is compressed inside, so decompress the file to corpus.parquet."),
     ],
 )
 def test_a_name_that_does_not_tell_the_format_is_answered_with_one_that_does(tmp_path: Path, name: str, advice: str) -> None:
@@ -92,12 +92,12 @@ def test_a_name_that_does_not_tell_the_format_is_answered_with_one_that_does(tmp
 def test_a_published_table_that_is_named_as_text_is_told_its_name(tmp_path: Path) -> None:
     (tmp_path / "snli_1.0_dev.txt").write_text("gold_label\tsentence1\tsentence2\nneutral\ta\tb\n")
     (source,) = open_sources(str(tmp_path / "snli_1.0_dev.txt"), None, key=KEY)
-    with pytest.raises(UserError, match=r"snli_1\.0_dev\.txt: is a table separated by tabs; .*\.tsv"):
+    with pytest.raises(UserError, match=r"snli_1\.0_dev\.txt: is a table separated by tabs\. .*\.tsv"):
         list(source.rows(["text"]))
 
 
 def test_objects_that_are_named_as_text_are_told_their_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text('{"sent0": "a", "sent1": "b"}\n')
     (source,) = open_sources(str(tmp_path / "a.txt"), None, key=KEY)
-    with pytest.raises(UserError, match=r"a\.txt: holds JSON, an object a line; .*\.jsonl"):
+    with pytest.raises(UserError, match=r"a\.txt: has a JSON object a line\. .*\.jsonl"):
         list(source.rows(["text"]))

@@ -65,7 +65,7 @@ def test_texts_of_one_column_are_read_and_a_change_is_noticed(location: str, mon
 
 
 def test_a_missing_column_is_answered_with_those_that_are_there() -> None:
-    with pytest.raises(UserError, match="has no column third; its columns are first, second"):
+    with pytest.raises(UserError, match=r"has no column third\. Its columns: first, second"):
         list(examples(open_sources("abc://pairs", None, key="data.train_file"), ["first", "third"], "error"))
 
 
@@ -84,5 +84,5 @@ def test_a_reader_that_cannot_be_imported_is_named() -> None:
 
 def test_an_unknown_ending_is_answered_with_those_of_packages_too() -> None:
     Path("pairs.xyz").write_text("a")
-    with pytest.raises(UserError, match=r"known are \.abc, \.txt, \.csv"):
+    with pytest.raises(UserError, match=r"Known formats: \.abc, \.txt, \.csv"):
         open_sources("pairs.xyz", None, key="data.train_file")

@@ -118,5 +118,5 @@ def test_templates_that_cannot_be_are_named() -> None:
             Template(form, bert())
     with pytest.raises(UserError, match=r"the tokenizer has no mask token"):
         Template(TEMPLATES[0], gpt())
-    with pytest.raises(UserError, match=r"data\.max_length=5 data\.template_in_length=true: the template alone takes"):
+    with pytest.raises(UserError, match=r"data\.max_length=5 data\.template_in_length=true: the template alone has"):
         Template(TEMPLATES[0], bert()).longest(5, counted=True)

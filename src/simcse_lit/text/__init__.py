@@ -1,1 +1,1 @@
-"""Rows of any file or Hub data set; every verb reads text through it."""
+"""Rows of any file or Hub data set. Every verb reads text through this package."""

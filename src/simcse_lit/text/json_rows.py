@@ -1,6 +1,6 @@
-"""Objects of a JSON file: one a line (jsonl), one array of objects, or objects printed over several lines.
+"""Objects of a JSON file: one a line (jsonl), one array of objects, or objects that span several lines.
 
-A file of lines is read line by line. The others are held in memory.
+A file with an object a line is read line by line. The other forms are held in memory.
 """
 
 import json
@@ -15,7 +15,7 @@ BLANK = re.compile(r"\s*")
 
 
 class BrokenJson(Exception):
-    """A file that cannot be read further; the text says why, `line` where."""
+    """A file that cannot be read further. The text says why, `line` where."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -23,7 +23,7 @@ class BrokenJson(Exception):
 
 
 def objects(lines: Iterator[str]) -> Iterator[tuple[int, "dict[str, Any] | BadRow"]]:
-    """Yield the line at which each object starts, and the object.
+    """Yield the first line of each object, and the object.
 
     Raises:
         BrokenJson: an array, or an object of several lines, is malformed.
@@ -91,4 +91,4 @@ def _of_document(text: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     forward(place + 1)
     skip_blank()
     if place < len(text):
-        raise BrokenJson(line, "not JSON: text behind the array's end")
+        raise BrokenJson(line, "not JSON: text after the array's end")

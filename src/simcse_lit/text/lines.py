@@ -1,6 +1,6 @@
-"""The lines of a text file: UTF-8, or UTF-16 and UTF-32 with a byte-order mark; other encodings are refused.
+"""The lines of a text file in UTF-8, or in UTF-16 or UTF-32 with a byte-order mark. Other encodings are refused.
 
-A line ends in LF or CRLF. In a file whose first lines end in a bare CR, CR ends a line too.
+A line ends in LF or CRLF. If the first lines of a file end in a bare CR, CR ends a line too.
 """
 
 import re
@@ -13,9 +13,9 @@ from typing import IO, Any
 from simcse_lit.errors import UserError
 from simcse_lit.text.encodings import candidates
 
-HEAD = 1 << 13  # bytes by which a file's encoding and line ends are known
+HEAD = 1 << 13  # bytes that decide a file's encoding and line ends
 MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-OTHER_FILES = {  # first bytes, and what the file then is
+OTHER_FILES = {  # first bytes of files that are not text
     b"\x1f\x8b": "compressed by gzip: its name must end in .gz",
     b"BZh9": "compressed by bzip2: its name must end in .bz2",
     b"\xfd7zXZ\0": "compressed by xz: its name must end in .xz",
@@ -27,21 +27,21 @@ OTHER_FILES = {  # first bytes, and what the file then is
     b"<!DOCTYPE html": "a web page, not the file: download the file itself",
     b"<!doctype html": "a web page, not the file: download the file itself",
 }
-MARK = "\ufeff"  # also at the start of a later line, where files were joined
+MARK = "\ufeff"  # also at the start of later lines, if files were joined
 TEXT_CONTROLS = "\t\n\r"
 NO_CHARACTERS = ("Cc", "Cn", "Co", "Cs")  # categories: controls, unassigned and private characters, surrogates
 
 
 def lines(file: IO[bytes], where: str, *, quoted: bool = False) -> Iterator[str]:
-    """Yield the lines of an open file without their line ends and byte-order mark.
+    """Yield the lines of an open file without line ends and byte-order mark.
 
     Args:
-        file: without compression.
+        file: the file, uncompressed.
         where: "KEY: FILE", for messages.
         quoted: whether a line end between double quotes is text.
 
     Raises:
-        UserError: the file is in another encoding, or no text.
+        UserError: the file is in another encoding, or not text.
     """
     source: Any = file
     buffered = BufferedReader(source, HEAD)
@@ -57,10 +57,10 @@ def lines(file: IO[bytes], where: str, *, quoted: bool = False) -> Iterator[str]
 
 
 def lines_of(path: Path, where: str) -> Iterator[str]:
-    """Yield the lines of a text file, whatever its name ends in.
+    """Yield the lines of a text file with any name.
 
     Raises:
-        UserError: the file cannot be opened, is in another encoding, or no text.
+        UserError: the file cannot be opened, is in another encoding, or is not text.
     """
     try:
         with path.open("rb") as file:
@@ -70,7 +70,7 @@ def lines_of(path: Path, where: str) -> Iterator[str]:
 
 
 def _utf8(raw_lines: Iterator[bytes], where: str) -> Iterator[str]:
-    foreign = 0  # the first line with characters beyond ASCII, all of which were UTF-8
+    foreign = 0  # the first line with non-ASCII characters in UTF-8
     for line, raw in enumerate(raw_lines, start=1):
         try:
             text = raw.decode()
@@ -81,7 +81,7 @@ def _utf8(raw_lines: Iterator[bytes], where: str) -> Iterator[str]:
 
 
 def _split(buffered: BufferedReader, bare: bool) -> Iterator[bytes]:
-    if bare:  # latin-1 is any byte as a character: only the text layer splits at CR
+    if bare:  # latin-1 keeps every byte; only the text layer splits at CR
         return (line.encode("latin-1") for line in TextIOWrapper(buffered, "latin-1", newline=None))
     return iter(buffered)
 
@@ -93,12 +93,14 @@ def _marked(buffered: BufferedReader, encoding: str, bare: bool, where: str) -> 
             line += 1
             yield text.lstrip(MARK).rstrip("\r\n")
     except UnicodeError as error:
-        raise UserError(f"{where}, after line {line}: the file is damaged: its first bytes say {encoding}.") from error
+        raise UserError(
+            f"{where}, after line {line}: the file is damaged: its byte-order mark is that of {encoding}."
+        ) from error
 
 
 def _ends_in_bare_cr(head: str, quoted: bool) -> bool:
     outside = re.sub(r'"[^"]*("|$)', "", head) if quoted else head
-    bare = len(re.findall(r"\r(?!\n|$)", outside))  # behind the last one there may be its LF
+    bare = len(re.findall(r"\r(?!\n|$)", outside))  # the LF of the last one may follow
     return bare > 0 and bare >= outside.count("\n")
 
 
@@ -106,21 +108,21 @@ def _refuse_other_files(head: bytes, where: str) -> None:
     for first, what in OTHER_FILES.items():
         if head.startswith(first):
             raise UserError(f"{where}: is {what}.")
-    if head.count(0) * 200 > len(head):  # each blank and line end of UTF-16 holds one
+    if head.count(0) * 200 > len(head):  # each blank and line end of UTF-16 has one
         raise UserError(f"{where}, line 1: {_zero_bytes(head)}")
 
 
 def _zero_bytes(head: bytes) -> str:
-    """Say what text that holds zero bytes is."""
+    """Explain a text with zero bytes."""
     text = head.decode(errors="ignore")
     whole = len(text.encode()) > len(head) - 4  # the last character may be cut
     if whole and text.count("\0") * 4 < len(text) and not _no_characters(text.replace("\0", "")):
-        return "zero bytes within text. Take them out: tr -d '\\000' < FILE > NEW"
+        return "zero bytes within text. Remove them: tr -d '\\000' < FILE > NEW"
     wide = {name: head.decode(name, "ignore") for name in ("UTF-16LE", "UTF-16BE")}
     odd = {name: (_no_characters(text), -sum(map(str.isascii, text))) for name, text in wide.items()}
     encoding = min(odd, key=lambda name: odd[name])
     if odd[encoding][0] * 10 > len(wide[encoding]):
-        return "zero bytes: the file is damaged, or no text."
+        return "zero bytes: the file is damaged, or not text."
     return (
         f"not UTF-8: zero bytes, as in {encoding} without a byte-order mark.\n"
         f"Convert the file: iconv -f {encoding} -t utf-8 FILE > NEW"
@@ -135,25 +137,25 @@ def _not_utf8(where: str, line: int, raw: bytes, start: int, foreign: int) -> Us
     if re.match(b"\xed[\xa0-\xbf][\x80-\xbf]", raw[start:]):
         return UserError(
             f"{where}, line {line}: not UTF-8: half of a surrogate pair at position {start + 1}, as in CESU-8.\n"
-            "Write the file anew with Python's encoding='utf-8', or drop such bytes: iconv -c -f utf-8 -t utf-8 FILE > NEW"
+            "Write the file again with Python's encoding='utf-8', or drop such bytes: iconv -c -f utf-8 -t utf-8 FILE > NEW"
         )
     found = candidates(raw, start)
     message = f"{where}, line {line}: not UTF-8 (byte {raw[start]:#04x} at position {start + 1})."
     if found:
-        message += " In other encodings the line says:" + "".join(f"\n  {name:<20}{excerpt}" for name, excerpt in found)
+        message += " In other encodings the line reads:" + "".join(f"\n  {name:<20}{excerpt}" for name, excerpt in found)
     else:
-        message += " No other encoding known here decodes the line."
+        message += " No other known encoding decodes the line."
     repaired = raw.decode("utf-8", "replace")
     damaged = repaired.count("\ufffd")
-    if sum(not character.isascii() for character in repaired) > 2 * damaged:  # most of it is UTF-8
+    if sum(not character.isascii() for character in repaired) > 2 * damaged:  # most characters are UTF-8
         foreign = foreign or line
     if foreign:
         return UserError(
-            f"{message}\nLine {foreign} holds characters that are UTF-8, so the file is mixed or damaged.\n"
-            "Mend the line, or drop such bytes: iconv -c -f utf-8 -t utf-8 FILE > NEW"
+            f"{message}\nLine {foreign} has characters in UTF-8, so the file is mixed or damaged.\n"
+            "Fix the line, or drop such bytes: iconv -c -f utf-8 -t utf-8 FILE > NEW"
         )
     if not found:
-        return UserError(f"{message}\nThe file is damaged, or no text.")
+        return UserError(f"{message}\nThe file is damaged, or not text.")
     first = found[0][0].partition(" ")[0]
     return UserError(
         f"{message}\nConvert the file from the encoding that reads right, e.g.: iconv -f {first} -t utf-8 FILE > NEW"

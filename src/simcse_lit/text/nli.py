@@ -1,8 +1,9 @@
-"""Builds training examples from labelled NLI rows: premise, hypothesis, label, or raw SNLI and MNLI's names of these.
+"""Builds training examples from labelled NLI rows: premise, hypothesis, label, or the column names of raw SNLI and MNLI.
 
-The i-th entailment of a premise is paired with its i-th contradiction, so a premise that lacks either gives nothing, and no
-hypothesis is used twice. SimCSE section 4: "premise, entailment hypothesis, contradiction hypothesis". Other labels may take
-their places.
+The i-th entailment of a premise is paired with its i-th contradiction. A premise that lacks either gives no example, and no
+hypothesis is used twice. Other labels can be chosen instead.
+
+Source: SimCSE section 4, "premise, entailment hypothesis, contradiction hypothesis".
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from simcse_lit.text.rows import Row
 
 COLUMNS = ("premise", "hypothesis", "label")
-RAW_COLUMNS = ("sentence1", "sentence2", "gold_label")  # of the files that SNLI and MNLI are published as
-NO_GOLD = "-"  # their label of a row on which the annotators did not agree
+RAW_COLUMNS = ("sentence1", "sentence2", "gold_label")  # in the published files of SNLI and MNLI
+NO_GOLD = "-"  # their label if the annotators did not agree
 LABELS = {"entailment": 0, "neutral": 1, "contradiction": 2, "0": 0, "1": 1, "2": 2, 0: 0, 1: 1, 2: 2}
 
 
@@ -21,27 +22,27 @@ def labelled_columns(header: Sequence[str] | None) -> tuple[str, str, str] | Non
 
 
 def label_of(value: object) -> int | None:
-    """0 entailment, 1 neutral, 2 contradiction; None when the value is no NLI label."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):  # true is 1 to Python
+    """Return 0 for entailment, 1 for neutral, 2 for contradiction; None for any other value."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):  # in Python, True == 1
         return None
     return LABELS.get(value)
 
 
 def build_examples(rows: Iterable[tuple[Row, int]], labels: Sequence[str]) -> Iterator[Row]:
-    """Examples of a premise and one hypothesis of each of the labels, paired in the order in which they stand.
+    """Build examples of a premise and one hypothesis for each label, paired in their order.
 
     Args:
-        rows: (row, label) with the fields (premise, hypothesis, ...), from all files in order.
-        labels: that of the positive, then those of the hard negatives; `all` as the only one takes every hypothesis.
+        rows: (row, label) with the fields (premise, hypothesis, ...), of all files in order.
+        labels: label of the positive, then those of the hard negatives; a single `all` takes every hypothesis.
 
     Yields:
-        Rows (premise, hypothesis ...) in the order of the premises' first positives; their line and file are the positive's.
+        Rows (premise, hypothesis, ...) in the order of the premises' first positives, with line and file of the positive.
 
-    Source: SimCSE section 4.1 (entailment and contradiction), Table 4 (which label makes the positive), Table 7 (neutral as
-        a hard negative).
+    Source: SimCSE section 4.1 (entailment and contradiction), Table 4 (label of the positive), Table 7 (neutral as a hard
+    negative).
     """
     wanted = [None if label == "all" else LABELS[label] for label in labels]
-    if len(wanted) == 1:  # nothing has to be paired
+    if len(wanted) == 1:  # no pairing needed
         yield from (Row(row.line, row.fields[:2], row.file) for row, label in rows if wanted[0] in (None, label))
         return
     by_place: list[dict[str, list[Row]]] = [{} for _ in wanted]

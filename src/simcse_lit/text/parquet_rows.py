@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 def open_parquet(source: "Source", file: IO[bytes] | None = None) -> Any:
-    """A `pyarrow.parquet.ParquetFile` of a file that is already open, or of the local file.
+    """Return a `pyarrow.parquet.ParquetFile` of an open file, or of the local file.
 
     Raises:
-        UserError: it is none, or damaged.
+        UserError: it is not a Parquet file, or damaged.
     """
     try:
         return parquet.ParquetFile(file or source.path)
-    except Exception as error:  # pyarrow's own, or whatever a file system raises
+    except Exception as error:  # pyarrow and file systems raise many classes
         raise UserError(
-            f"{source.key}: {source.name}: not a Parquet file, or a damaged one: {remote.reason(error)}"
+            f"{source.key}: {source.name}: is not a Parquet file, or is damaged: {remote.reason(error)}"
         ) from error
 
 
 def parquet_rows(source: "Source", columns: Sequence[str]) -> Iterator[Row]:
-    """Every row's fields in the order of `columns`; a row's line is its number.
+    """Yield every row's fields in the order of `columns`; a row's line is its number.
 
     Raises:
-        UserError: the file is none, or cannot be read to its end.
+        UserError: the file is not Parquet, or cannot be read to its end.
     """
     with source.opened() as file:
         line, opened = 0, open_parquet(source, file)
@@ -40,5 +40,5 @@ def parquet_rows(source: "Source", columns: Sequence[str]) -> Iterator[Row]:
                 for fields in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
                     line += 1
                     yield Row(line, fields, source.name)
-        except Exception as error:  # pyarrow's own, or whatever a file system raises
+        except Exception as error:  # pyarrow and file systems raise many classes
             raise source.broken(f"after row {line}", error) from error

@@ -1,7 +1,4 @@
-"""Files behind URLs of any scheme that fsspec knows: what a pattern stands for, local copies, and messages.
-
-For files of the Hub see `text/hub.py`, which keeps its copies.
-"""
+"""Files behind URLs of any scheme of fsspec: patterns, local copies, and messages. The Hub has its cache: `hub.py`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +14,7 @@ from simcse_lit.errors import UserError
 
 
 def expanded(location: str, *, key: str) -> list[str]:
-    """URLs of the files that a URL stands for, sorted: `*` matches any part of a name, `**` any folders.
+    """Return the sorted URLs that a URL stands for: `*` matches any part of a name, `**` any folders.
 
     Raises:
         UserError: there is no such file, it cannot be reached, or a package is missing.
@@ -36,7 +33,7 @@ def expanded(location: str, *, key: str) -> list[str]:
 
 @cache
 def fetched(location: str, *, key: str) -> Path:
-    """A local copy of a file, made once and removed when the process ends.
+    """Return a local copy of a file, made once and removed when the process ends.
 
     Raises:
         UserError: there is no such file, it cannot be reached, or a package is missing.
@@ -56,19 +53,19 @@ def _copies() -> TemporaryDirectory[str]:
 
 @contextmanager
 def explained(location: str, key: str) -> Iterator[None]:
-    """Turn what a file system raises into a `UserError` that names the location and the key."""
+    """Turn errors of a file system into a `UserError` that names the location and the key."""
     try:
         yield
     except ImportError as error:
         missing = getattr(error.__cause__, "name", None) or error.name
-        raise UserError(f"{key}: {location}: {error}.\nInstall what is missing: pip install {missing}") from error
+        raise UserError(f"{key}: {location}: {error}.\nInstall the missing package: pip install {missing}") from error
     except FileNotFoundError as error:
         why = f" ({reason(error.__cause__)})" if error.__cause__ else ""
         raise UserError(f"{key}: {location}: there is no such file{why}.") from error
-    except Exception as error:  # each file system has its own
+    except Exception as error:  # every file system raises other classes
         raise UserError(f"{key}: {location}: cannot be read: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error says, or its kind if it says nothing."""
+    """Return the first line of an error's message, or its class if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Rows of text: what a reader gives, which rows are usable, and the report of those that are not."""
+"""Rows of text: the result of a reader, the check that rows are usable, and the report of bad rows."""
 
 import logging
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SHOWN = 5  # bad rows named one by one before the rest is counted
+SHOWN = 5  # bad rows that are listed; the rest is counted
 
 
 @dataclass(frozen=True)
 class Row:
-    """One example: its fields in the order of the columns asked for, and where it stands: the line, and the file's name."""
+    """One example: its fields in the order of the requested columns, its line, and the name of its file."""
 
     line: int
     fields: tuple[Any, ...]
@@ -22,11 +22,11 @@ class Row:
 
 
 class BadRow(Exception):
-    """A row that cannot be used; the text says why.
+    """A row that cannot be used.
 
     Args:
-        reason: the text.
-        absent: the columns that the row lacks, if that is why.
+        reason: why it cannot be used.
+        absent: columns that the row lacks, if that is the reason.
     """
 
     def __init__(self, reason: str, absent: Sequence[str] = ()) -> None:
@@ -35,17 +35,17 @@ class BadRow(Exception):
 
 
 class BadRows:
-    """Counts rows and bad rows; stops after the last file if there are any, or reports them and goes on.
+    """Counts rows and bad rows; after the last file it either fails or reports the bad rows.
 
     Args:
         policy: `error` or `skip`.
-        key: the configuration key that names the files, for messages.
-        switch: the configuration key that chooses the policy; None if there is none.
+        key: configuration key of the files, for messages.
+        switch: configuration key of the policy; None if there is none.
 
     Attributes:
-        rows: that were read, bad ones too.
-        count: of bad rows.
-        unlabelled: rows of NLI on whose label the annotators did not agree. They are left out, and are not bad.
+        rows: number of rows read, including bad ones.
+        count: number of bad rows.
+        unlabelled: number of NLI rows on whose label the annotators did not agree. They are left out, but are not bad.
     """
 
     def __init__(self, policy: str, key: str, switch: str | None = None) -> None:
@@ -57,13 +57,13 @@ class BadRows:
         self._ways_out: dict[str, None] = {}
 
     def add(self, file: str, line: int, reason: str, way_out: str | None = None) -> None:
-        """Record one bad row; after a handful the rest is only counted.
+        """Record a bad row. Only the first few are listed, the others counted.
 
         Args:
-            file: its name.
-            line: where the row starts.
+            file: name of the file.
+            line: first line of the row.
             reason: why it cannot be used.
-            way_out: a setting that reads such rows, to be named once.
+            way_out: a setting that reads such rows, reported once.
         """
         self.count += 1
         if len(self._shown) < SHOWN:
@@ -72,7 +72,7 @@ class BadRows:
             self._ways_out[way_out] = None
 
     def finish(self) -> None:
-        """Report what was recorded.
+        """Report the recorded rows.
 
         Raises:
             UserError: there are bad rows and the policy is `error`.
@@ -85,16 +85,16 @@ class BadRows:
         if self.policy == "error":
             raise UserError(
                 f"{self.key}: {self.count:,} row{'s' * (self.count > 1)} cannot be used:\n{rows}{more}\n"
-                + (f"Mend them, or go on without them: {self.switch}=skip" if self.switch else "Mend them.")
+                + (f"Fix them, or skip them with {self.switch}=skip" if self.switch else "Fix them.")
             )
-        log.warning("Going on without %s unusable rows (%s=skip):\n%s%s", f"{self.count:,}", self.switch, rows, more)
+        log.warning("Skipped %s unusable rows (%s=skip):\n%s%s", f"{self.count:,}", self.switch, rows, more)
 
 
 def unusable(fields: Sequence[object], columns: Sequence[str], optional: Sequence[str] = ()) -> str | None:
-    """Why some field of a row is no text, or None; in an optional column "" is a text."""
+    """Return why a field of a row is not a usable text, or None; in an optional column "" is usable."""
     for column, field in zip(columns, fields, strict=False):
         if not isinstance(field, str):
-            kind = "a list, not a text" if isinstance(field, list) else "no text"
+            kind = "a list, not a text" if isinstance(field, list) else "not text"
             return f"{column} is {'missing' if field is None else kind}"
         if not field.strip():
             if field == "" and column in optional:

@@ -1,6 +1,6 @@
-"""Reads text row by row from local files and from URLs, and reports a bad row with its file and line.
+"""Reads text row by row from local files and URLs, and reports a bad row with its file and line.
 
-Nothing is held in memory: every reader is a generator. NLI rows go through `nli.py`.
+Every reader is a generator, so files are not held in memory. `nli.py` builds examples of NLI rows.
 """
 
 import json
@@ -42,12 +42,12 @@ class Source:
 
     Args:
         path: the file; only its name if it is read from a URL.
-        name: what the user called it, for messages.
-        key: the configuration key that names it, for messages.
-        url: where fsspec reads it, or None for a local file.
+        name: the user's name of the file, for messages.
+        key: configuration key of the file, for messages.
+        url: URL that fsspec reads, or None for a local file.
 
     Raises:
-        UserError: the format is unknown, or no package is installed that unpacks it.
+        UserError: the format is unknown, or the package that decompresses it is not installed.
     """
 
     path: Path
@@ -61,15 +61,15 @@ class Source:
         if self.format not in FORMATS or (self.packing and self.format == ".parquet"):
             known = ", ".join((*endings(), *FORMATS))
             raise UserError(
-                f"{self.where}: unknown format {self.format + self.packing!r}; known are {known},\n"
-                f"and all but the last also compressed ({', '.join(COMPRESSED)}).{self._renamed()}"
+                f"{self.where}: unknown format {self.format + self.packing!r}. Known formats: {known};\n"
+                f"all but the last also compressed ({', '.join(COMPRESSED)}).{self._renamed()}"
             )
         if self.packing:
             try:
                 import_module(UNPACKERS[self.packing])
             except ImportError as error:
                 raise UserError(
-                    f"{self.where}: a package is missing that unpacks {self.packing} files.\n"
+                    f"{self.where}: the package that decompresses {self.packing} files is not installed.\n"
                     f"Install it with: pip install {UNPACKERS[self.packing]}"
                 ) from error
 
@@ -77,52 +77,52 @@ class Source:
         """Say what to do with a file whose name does not tell its format."""
         file = self.path.name
         if self.format == ".parquet":
-            return f"\nUnpack it: Parquet is compressed inside. {file.removesuffix(self.packing)} is read."
+            return f"\nParquet is compressed inside, so decompress the file to {file.removesuffix(self.packing)}."
         if self.packing and not self.format:
             stem, ending = file[: -len(self.packing)], file[-len(self.packing) :]
-            return f"\nThe name must also tell the format of what is packed, e.g. {stem}.txt{ending}: rename it."
+            return f"\nThe name must also give the format of the content. Rename it, e.g. to {stem}.txt{ending}."
         if not self.format:
-            return f"\nThe name must tell the format, e.g. {file}.txt: rename it."
+            return f"\nThe name must give the format. Rename it, e.g. to {file}.txt."
         return ""
 
     @property
     def where(self) -> str:
-        """Key and file, with which a message begins."""
+        """Key and file, the start of a message."""
         return f"{self.key}: {self.name}"
 
     @property
     def format(self) -> str:
-        """The ending that tells the format: one of `FORMATS`, or one of which another package brings a reader."""
+        """The ending that tells the format: one of `FORMATS`, or one for which a package registers a reader."""
         return suffixes(self.path.name)[0]
 
     @cached_property
     def reader(self) -> Read | None:
-        """Of another package, if it brings one for this ending or scheme."""
+        """The reader of an installed package for this ending or scheme, or None."""
         return reader_of(self.url or self.path.name)
 
     @property
     def packing(self) -> str:
-        """One of `COMPRESSED`, or nothing."""
+        """The ending of the compression, one of `COMPRESSED`, or an empty text."""
         return suffixes(self.path.name)[1]
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
-        """The open file, without its compression.
+        """Open the file and decompress it.
 
         Raises:
-            UserError: it is gone, or cannot be opened.
+            UserError: it is missing, or cannot be opened.
         """
         with ExitStack() as stack:
             with remote.explained(self.name, self.key):
                 file: Any = stack.enter_context(fsspec.open(self.url) if self.url else self.path.open("rb"))
             if self.url:
-                file = BufferedReader(file)  # fsspec's own files search a block of 5 MB for the end of each line
+                file = BufferedReader(file)  # fsspec's files search a block of 5 MB for every line end
             if self.packing:
                 file = stack.enter_context(import_module(UNPACKERS[self.packing]).open(file))
             yield file
 
     def content(self) -> Iterator[bytes]:
-        """What tells one content from another: the bytes of the file, or, of a URL that another package reads, its rows.
+        """Yield bytes that identify the content: those of the file, or the rows of a URL that another package reads.
 
         Raises:
             UserError: it cannot be read.
@@ -136,7 +136,7 @@ class Source:
                 yield block
 
     def broken(self, place: str, error: Exception) -> UserError:
-        """The message for a file that cannot be read to its end."""
+        """Return the message for a file that cannot be read to its end."""
         what = "the stream broke" if self.url else "the file is damaged"
         return UserError(f"{self.where}, {place}: {what}: {remote.reason(error)}")
 
@@ -158,13 +158,13 @@ class Source:
         if isinstance(header, BadRow):
             raise UserError(f"{self.where}, line 1: {header}.")
         if not header:
-            raise UserError(f"{self.where}, line 1: is blank, or the file is empty; expected a header line.")
+            raise UserError(f"{self.where}, line 1: is blank, or the file is empty. Expected a header line.")
         return [name.strip() for name in header]
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row | tuple[int, BadRow]]:
-        """Every row's fields in the order of `columns`; a malformed row comes as (line, reason).
+        """Yield every row's fields in the order of `columns`; a malformed row comes as (line, reason).
 
-        A row's line is the one on which it starts; in a Parquet file, its number.
+        A row's line is its first line; in a Parquet file, its number.
 
         Raises:
             UserError: a column is missing, or the file is in another encoding or cannot be read to its end.
@@ -173,16 +173,16 @@ class Source:
         if header is None:
             for line, text in enumerate(self._lines(), start=1):
                 if line == 1 and set(RAW_COLUMNS) <= set(text.split("\t")):
-                    raise UserError(f"{self.where}: is a table separated by tabs; rename it, so that it ends in .tsv.")
+                    raise UserError(f"{self.where}: is a table separated by tabs. Rename it to end in .tsv.")
                 if line == 1 and text.startswith('{"') and text.endswith("}"):
-                    raise UserError(f"{self.where}: holds JSON, an object a line; rename it, so that it ends in .jsonl.")
+                    raise UserError(f"{self.where}: has a JSON object a line. Rename it to end in .jsonl.")
                 yield Row(line, (text,), self.name)
             return
         if not set(columns) <= set(header):
             first = self._first_object() if self._gives_objects else {}
             raise no_such_columns(self.key, self.name, header, columns, first)
         if twice := [column for column in columns if header.count(column) > 1]:
-            raise UserError(f"{self.where}: has several columns {twice[0]}. Give each a name of its own.")
+            raise UserError(f"{self.where}: has several columns {twice[0]}. Give each column another name.")
         if self.format == ".parquet":
             yield from parquet_rows(self, columns)
         elif self._gives_objects:
@@ -199,7 +199,7 @@ class Source:
                     yield text
         except UserError:
             raise
-        except Exception as error:  # whatever a codec or a file system raises
+        except Exception as error:  # codecs and file systems raise many classes
             raise self.broken(f"after line {line}", error) from error
 
     def _records(self) -> Iterator[Record]:
@@ -213,17 +213,17 @@ class Source:
             elif not fields:
                 yield line, BadRow("blank")
             elif [field.strip() for field in fields] == header:
-                yield line, BadRow("the header again")
+                yield line, BadRow("repeats the header")
             elif len(fields) != len(header):
-                more = f"; it takes {count} lines, to line {line + count - 1}" if (count := spans(fields)) > 1 else ""
-                more += '; put a text that holds a separator in "quotes"' * (len(header) == 1)
+                more = f"; it includes {count} lines, to line {line + count - 1}" if (count := spans(fields)) > 1 else ""
+                more += '; put a text with a separator in "quotes"' * (len(header) == 1)
                 yield line, BadRow(f"{len(fields)} fields, expected {len(header)} ({','.join(header)}){more}")
             else:
                 yield Row(line, tuple(fields[place] for place in places), self.name)
 
     @property
     def _gives_objects(self) -> bool:
-        """Whether every row has its own fields."""
+        """Whether each row has named fields."""
         return self.reader is not None or self.format in JSON
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | BadRow]]:
@@ -232,7 +232,7 @@ class Source:
             try:
                 for line, value in self.reader(self.url or str(self.path)):
                     yield line, value
-            except Exception as error:  # whatever another's reader raises
+            except Exception as error:  # the reader of another package may raise anything
                 raise self.broken(f"after line {line}", error) from error
             return
         try:
@@ -244,7 +244,7 @@ class Source:
         for line, value in self._objects():
             if isinstance(value, Mapping):
                 return value
-            if str(value) != "blank" and not self.reader:  # which is right about what the file is
+            if str(value) != "blank" and not self.reader:  # a package's reader knows its format
                 raise UserError(f"{self.where}, line {line}: {value}.")
         raise UserError(f"{self.where}: the file is empty.")
 
@@ -259,25 +259,25 @@ class Source:
 
 
 def open_sources(files: str | list[str], revision: str | None, *, key: str) -> list[Source]:
-    """Local files for local paths, `pkg://`, `hf://datasets/OWNER/NAME[/FILE]` and any other URL that fsspec knows.
+    """Open local paths, `pkg://`, `hf://datasets/OWNER/NAME[/FILE]` and any other URL of fsspec as local files.
 
-    Files that are not on this machine are downloaded: those of the Hub into its cache, others into a folder that is removed
-    when the process ends. To read without a copy use `data.streaming.open_stream`.
+    Files of the Hub are downloaded into its cache, other remote files into a folder that is removed when the process ends.
+    To read without a copy use `data.streaming.open_stream`.
 
     Args:
         files: one or several of these.
         revision: branch, tag or commit of hf:// files.
-        key: the configuration key that names them, for messages.
+        key: configuration key of the files, for messages.
 
     Raises:
-        UserError: a file is missing or of an unknown format, or cannot be fetched.
+        UserError: a file is missing, of an unknown format, or cannot be downloaded.
     """
     names = files if isinstance(files, list) else [files]
     return [source for name in names for source in _open(name, revision, key)]
 
 
 def text_rows(source: Source, columns: Sequence[str], bad: BadRows) -> Iterator[Row]:
-    """The rows of a file whose columns are texts that are not blank; the others are given to `bad`."""
+    """Yield the rows of a file whose columns are texts that are not blank; other rows are added to `bad`."""
     for row in source.rows(columns):
         bad.rows += 1
         if not isinstance(row, Row):
@@ -298,7 +298,7 @@ def _open(name: str, revision: str | None, key: str) -> list[Source]:
         return [Source(Path(file_name(name)), name, key, name)]
     if is_remote(name):
         urls = remote.expanded(name, key=key) if "*" in name else [name]
-        # made before the file is fetched, so that an unknown format is refused at once
+        # created before the download, so that an unknown format fails immediately
         sources = [Source(Path(file_name(url)), url, key) for url in urls]
         return [replace(source, path=remote.fetched(source.name, key=key)) for source in sources]
     return [Source(path, called, key) for path, called in local_files(name, (*endings(), *FORMATS), key=key)]

@@ -1,4 +1,4 @@
-"""Texts to token ids."""
+"""Converts texts to token ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 @dataclass
 class TokenCounts:
-    """What the tokenizer did to texts: how many it cut at the greatest length, and of how many it left nothing it knows."""
+    """Number of texts that the tokenizer truncated, and of texts for which it gave no known token."""
 
     cut: int = 0
     blank: int = 0
@@ -17,13 +17,13 @@ class TokenCounts:
 def token_ids(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int, counts: TokenCounts | None = None
 ) -> list[list[int]]:
-    """Token ids of texts, with special tokens and without padding.
+    """Return the token ids of texts, with special tokens and without padding.
 
     Args:
         texts: the texts.
-        tokenizer: the model's.
-        max_length: tokens after which a text is cut, with special tokens.
-        counts: to which texts that were cut, or of which nothing was left, are added.
+        tokenizer: the model's tokenizer.
+        max_length: maximum tokens of a text, with special tokens.
+        counts: counts truncated texts, and texts without known tokens.
     """
     return _encoded(texts, tokenizer, max_length, counts, special=True)
 
@@ -34,7 +34,7 @@ def text_ids(
     max_length: int | None = None,
     counts: TokenCounts | None = None,
 ) -> list[list[int]]:
-    """As `token_ids`, without special tokens; uncut without a greatest length."""
+    """Return the token ids of texts without special tokens; not truncated if `max_length` is None."""
     return _encoded(texts, tokenizer, max_length, counts, special=False)
 
 
@@ -46,7 +46,7 @@ def _encoded(
     *,
     special: bool,
 ) -> list[list[int]]:
-    # Padding and truncation are always given: a tokenizer.json may carry its own (MiniLM's pads and cuts at 128).
+    # Padding and truncation are always set, since a tokenizer.json may set them (MiniLM's pads and cuts at 128).
     encoded = tokenizer(
         list(texts),
         add_special_tokens=special,
