@@ -1,4 +1,4 @@
-"""`scores.json` of a run folder: what the encoder scored before and after training, on which set, by which metric."""
+"""Reads and writes `scores.json` of a run folder: scores before and after training. `evaluation/` computes them."""
 
 import json
 import math
@@ -14,8 +14,8 @@ from simcse_lit.families import Family
 FILE = "scores.json"
 STAGES = ("before", "after")
 
-# "before" or "after" training, then "dev" (the one set that chooses the checkpoint) or "test" (all others and their
-# averages), then the task: a score by the metric of its family.
+# Stage ("before" or "after" training), then part ("dev", the set that chooses the checkpoint, or "test", all other sets and
+# their averages), then task: a score in the metric of the task's family.
 Scores = dict[str, dict[str, dict[str, float]]]
 
 
@@ -24,16 +24,16 @@ class NoScore(UserError):
 
 
 def write_scores(folder: Path, scores: Scores, families: Mapping[str, Family]) -> None:
-    """Write a run's scores; at any moment the old file or the new one is there.
+    """Write the scores of a run. The file is replaced atomically.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         scores: of the run.
-        families: of the tasks, by name.
+        families: the family of each task, by the name of the task.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: a score is no finite number.
+        ValueError: a score is not finite.
     """
     partial = folder / f".{FILE}.partial"
     recorded: dict[str, dict[str, Any]] = {}
@@ -45,10 +45,16 @@ def write_scores(folder: Path, scores: Scores, families: Mapping[str, Family]) -
 
 
 def read_scores(folder: Path) -> Scores:
-    """Read a run's scores; {} if it has none yet.
+    """Read the scores of a run.
 
-    Version 0.1 wrote each stage as one mapping with the development set first; it is read as the form of today. It also
-    wrote NaN and infinities, which no encoder has as its score.
+    Version 0.1 wrote each stage as one mapping with the development set first. It is converted to the current form. That
+    version could also write NaN and infinities, which are refused.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        The scores; {} if the run has none yet.
 
     Raises:
         NoScore: a score is NaN or infinite.
@@ -66,15 +72,15 @@ def read_scores(folder: Path) -> Scores:
         for task, score in row.items():
             if not math.isfinite(score):
                 raise NoScore(
-                    f"{path}: {task} {stage} training is {score}, which is no score: its gold scores are all the same, or\n"
-                    "the encoder gave every sentence the same vector. To hear which, remove the file and score the run\n"
+                    f"{path}: {task} {stage} training is {score}, which is no score. Its gold scores are all equal, or the\n"
+                    "encoder gave every sentence the same vector. To find out which, remove the file and score the run\n"
                     f"again: resume={folder}"
                 )
     return scores
 
 
 def read_families(folder: Path) -> dict[str, Family]:
-    """Read the families of a run's tasks, by task; {} if it recorded none, as older versions did.
+    """Read the family of each task of a run, by the name of the task; {} for older versions, which recorded none.
 
     Raises:
         UserError: the file is damaged.
@@ -98,10 +104,10 @@ def _parted(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def by_task(scores: Scores) -> dict[str, dict[str, float]]:
-    """Each stage's scores by task, the development set first."""
+    """Merge the parts of each stage: scores by task, the development set first."""
     return {stage: {**row["dev"], **row["test"]} for stage, row in scores.items()}
 
 
 def dev_score(row: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
-    """Name and score of the development set of one stage."""
+    """Return name and score of the development set of one stage."""
     return next(iter(row["dev"].items()))

@@ -1,4 +1,7 @@
-"""Tables as text within 80 columns, Markdown and LaTeX; tables of scores have the tasks in the paper's column order."""
+"""Formats tables as text (within 80 columns), Markdown and LaTeX. Tables of scores have the paper's column order.
+
+This module knows scores by task and their families, but no runs, encoders or files.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -7,10 +10,10 @@ from simcse_lit.families import PAPER, Family
 Rows = Collection[tuple[str, Mapping[str, float]]]  # label, and task to score
 Table = Sequence[Sequence[str]]  # the first row is the head
 
-OTHER = Family("other", "score")  # tasks of old runs, which recorded no families
-LISTED_A_LINE = 8  # names of the paper's tasks are short
-OTHERS_A_LINE = 5  # those of your own may be long
-LABEL = 15  # characters of a row's label, so that eight columns stay within 80
+OTHER = Family("other", "score")  # tasks of runs of old versions, which recorded no families
+LISTED_A_LINE = 8  # columns; the names of the paper's tasks are short
+OTHERS_A_LINE = 5  # columns; the names of your own tasks may be long
+LABEL = 15  # characters of a row's label, so that eight columns fit into 80 characters
 
 
 def columns(names: Iterable[str], families: Mapping[str, Family]) -> dict[Family, list[str]]:
@@ -18,10 +21,11 @@ def columns(names: Iterable[str], families: Mapping[str, Family]) -> dict[Family
 
     Args:
         names: of tasks and averages.
-        families: of the tasks, by name. A task of the paper may be left out; any other is then of `OTHER`.
+        families: the family of each task, by name. Tasks of the paper are known without it; any other unknown task counts
+            as `OTHER`.
 
     Returns:
-        STS first, then transfer, then the families in their order.
+        Names by family: STS, then transfer, then the other families in their order.
     """
     known = {name: family for family in PAPER for name in family.columns}
     known |= {family.average: family for family in families.values() if family.average} | dict(families)
@@ -39,14 +43,14 @@ def ordered(names: Iterable[str], families: Mapping[str, Family]) -> list[str]:
 
 
 def by_family(rows: Rows, families: Mapping[str, Family]) -> dict[Family, list[tuple[str, dict[str, float]]]]:
-    """Split each row by family, since the scores of a family share a metric.
+    """Split rows by family, since only the scores of a family share a metric.
 
     Args:
-        rows: label, and task to score.
-        families: as of `columns`.
+        rows: (label, scores by task) of each row.
+        families: see `columns`.
 
     Returns:
-        Family to its part of each row; rows without such a part are left out.
+        The rows of each family, with the scores of its tasks only. Rows without such scores are left out.
     """
     parts = {}
     for family, own in columns((name for _, row in rows for name in row), families).items():
@@ -56,11 +60,11 @@ def by_family(rows: Rows, families: Mapping[str, Family]) -> dict[Family, list[t
 
 
 def score_table(rows: Rows, families: Mapping[str, Family]) -> str:
-    """Format scores as text: one line a row, one column a task, two decimals; families below each other.
+    """Format scores as text: a line for each row, a column for each task, two decimals, one table for each family.
 
     Args:
-        rows: label, and task to score; the cell of a task that a row lacks is blank.
-        families: as of `columns`.
+        rows: (label, scores by task) of each row. The cell of a missing score is blank.
+        families: see `columns`.
     """
     label = max(len(shortened(name, LABEL)) for name, _ in rows)
     tables = []
@@ -81,7 +85,7 @@ def score_table(rows: Rows, families: Mapping[str, Family]) -> str:
 
 
 def _lines(grouped: Mapping[Family, Sequence[str]]) -> Iterator[list[str]]:
-    """Yield the columns that stand beside each other in 80 characters: some that a family lists, or some others."""
+    """Yield the groups of columns that fit into 80 characters. Columns that a family lists are not mixed with others."""
     for family, names in grouped.items():
         for listed, size in ((True, LISTED_A_LINE), (False, OTHERS_A_LINE)):
             some = [name for name in names if (name in family.columns) == listed]
@@ -89,7 +93,7 @@ def _lines(grouped: Mapping[Family, Sequence[str]]) -> Iterator[list[str]]:
 
 
 def shortened(text: str, width: int) -> str:
-    """Cut text to `width` characters; dots in the middle stand for what is left out."""
+    """Shorten text to `width` characters by an ellipsis in the middle."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2
@@ -97,12 +101,12 @@ def shortened(text: str, width: int) -> str:
 
 
 def score_cells(rows: Rows, families: Mapping[str, Family], head: str = "") -> Table:
-    """Return the cells of a table of scores: a row a label, a column a task, two decimals.
+    """Return the cells of a table of scores: a row for each label, a column for each task, two decimals.
 
     Args:
-        rows: label, and task to score; the cell of a task that a row lacks is blank.
-        families: as of `columns`.
-        head: head of the column of labels.
+        rows: (label, scores by task) of each row. The cell of a missing score is empty.
+        families: see `columns`.
+        head: heading of the column of labels.
     """
     names = ordered((name for _, row in rows for name in row), families)
     cells = [[label, *(f"{row[name]:.2f}" if name in row else "" for name in names)] for label, row in rows]
@@ -116,14 +120,14 @@ def markdown_table(table: Table) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """Format cells as a LaTeX tabular that needs no packages; each row is one line, to be copied into a paper's table."""
+    """Format cells as a LaTeX tabular without packages, one line for each row, so that rows can be copied into a paper."""
     lines = [f"{' & '.join(map(latex_text, row))} \\\\" for row in table]
     columns = f"l{'c' * (len(table[0]) - 1)}"
     return "\n".join([f"\\begin{{tabular}}{{{columns}}}", lines[0], "\\hline", *lines[1:], "\\end{tabular}"])
 
 
 def markdown_text(text: str) -> str:
-    """Escape text for Markdown: one line that is neither markup nor the end of a table's cell."""
+    """Escape text for a Markdown table: it becomes one line, without markup and without the end of a cell."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{character}" if character in "\\`*_[]|" else character for character in text)
 
@@ -136,9 +140,9 @@ def latex_text(text: str) -> str:
 
 
 def sparkline(values: list[float]) -> str:
-    """Draw values as one line of block characters, scaled from the lowest to the highest; NaN is left out."""
+    """Draw values as a line of block characters, scaled from the lowest to the highest value. NaN is left out."""
     bars = "▁▂▃▄▅▆▇█"
-    values = [value for value in values if value == value]  # a constant embedding has no correlation: NaN
+    values = [value for value in values if value == value]  # a collapsed encoder has no correlation: NaN
     if not values:
         return ""
     low, high = min(values), max(values)

@@ -95,7 +95,7 @@ def test_evaluating_a_collapsed_encoder_names_the_task_and_keeps_other_encoders_
     collapsed: Path, tmp_path: Path
 ) -> None:
     options = ("tasks=samples", "senteval.from_hub=false", f"run_dir={tmp_path / 'run'}", "bootstrap.samples=20")
-    with pytest.raises(UserError, match=r"tasks\.Pairs: no score, .*(.|\n)*every sentence the same vector"):
+    with pytest.raises(UserError, match=r"tasks\.Pairs: no score: .*(.|\n)*every sentence the same vector"):
         evaluate(evaluate_config(*options, "pooler=cls", f"checkpoint={collapsed}"))
     assert not (tmp_path / "run" / "results.json").exists()
     for name in ("center", "whitening"):

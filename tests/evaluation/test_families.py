@@ -105,7 +105,7 @@ def test_pairs_are_compared_and_the_tasks_that_are_not_are_named(
     compare = ("checkpoint=null", f"compare=[{model},{other}]", "bootstrap.samples=50")
     content = run(tmp_path / "both", *compare, *added(first=10))
     assert list(content["comparison"]["by_task"]) == ["Pairs"]
-    assert "Not compared, since only the pairs of STS tasks are resampled: first" in said()
+    assert "Not compared (the bootstrap needs the pairs of an STS task): first" in said()
     content = run(tmp_path / "none", *compare, "tasks=[]", *added(first=10, second=30))
     assert content["comparison"]["by_task"] == {}
     assert said().endswith("table.tex") and said().count("paired bootstrap") == 1

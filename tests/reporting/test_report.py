@@ -118,7 +118,7 @@ def test_the_baseline_is_the_setting_that_the_common_overrides_compose_to(tmp_pa
     assert "Welch's t test" in text and "With 2 seeds" in text
     main(str(tmp_path), ["baseline=loss.temperature=0.01,pooler=avg"])
     assert "from the baseline 0.01, avg (chosen" in (tmp_path / "report" / "report.md").read_text()
-    with pytest.raises(UserError, match=r"(?s)0 settings are that.*0\.05, cls"):
+    with pytest.raises(UserError, match=r"(?s)matches 0 settings.*0\.05, cls"):
         main(str(tmp_path), ["baseline=loss.temperature=0.02"])
 
 
@@ -179,7 +179,7 @@ def test_published_figures_stand_beside_the_setting_that_they_are_of(tmp_path: P
     assert f"{mean:.2f}" in row and "86.20" in row and f"{mean - 86.2:+.2f}" in row
     assert "not run" in page
     for content, part in (
-        ("loss.tau,metric,paper,source\n1,STS-B-dev,1,x\n", "column loss.tau is no key of these runs"),
+        ("loss.tau,metric,paper,source\n1,STS-B-dev,1,x\n", "column loss.tau is not a key of these runs"),
         ("loss.temperature,metric,source\n1,STS-B-dev,x\n", "no column paper"),
         ("loss.temperature,metric,paper,source\n1,STS-B-dev,high,x\n", "row 2: paper is 'high'"),
         ("pooler.name,metric,paper,source\ncls,STS-B-dev,1,x\n", "2 of our settings"),
@@ -213,7 +213,7 @@ def test_mistakes_are_told_in_one_screen(tmp_path: Path) -> None:
     for arguments, part in (
         ([str(tmp_path / "nowhere")], "no such folder"),
         ([str(tmp_path / "sweep" / "0" / ".hydra")], "no run of simcse_lit.train"),
-        ([str(tmp_path / "sweep"), "metric=STS"], "no run has this score. There are: STS-B-dev"),
+        ([str(tmp_path / "sweep"), "metric=STS"], "no run has this score. Scores: STS-B-dev"),
         ([str(tmp_path / "sweep"), "papers=x.csv"], "papers=x.csv: not one of baseline="),
         ([str(tmp_path / "sweep"), "baseline=0.05"], "must be KEY=VALUE"),
     ):

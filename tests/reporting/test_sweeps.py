@@ -93,7 +93,7 @@ def test_the_markdown_says_on_what_and_of_what_its_numbers_are(tmp_path: Path) -
     text = (report(tmp_path, paper=paper).parent / "report.md").read_text()
     assert "Device cpu: a processor; commit 0123abc; torch 2.13.0" in text
     assert "model.name\\_or\\_path google-bert/bert-base-uncased" in text and "trainer.precision 32-true" in text
-    assert "Published figures are of the paper's backbones, corpora and sets" in text
+    assert "The published figures are single runs with the paper's backbones, corpora and sets" in text
 
 
 def _within(axis: Axes, place: float) -> bool:

@@ -305,9 +305,9 @@ def test_the_users_mode_decides_where_none_is_typed(
         (
             {"tags": ["a", "b" * 65]},
             {},
-            "logger.wandb.tags: bbbbbbbbbbbbbbbbbbbb...: has 65 characters; W&B takes 64 at most",
+            "logger.wandb.tags: bbbbbbbbbbbbbbbbbbbb...: has 65 characters. W&B accepts at most 64",
         ),
-        ({"group": "g" * 129}, {}, "group=gggggggggggggggggggg...: has 129 characters; W&B takes 128 at most."),
+        ({"group": "g" * 129}, {}, "group=gggggggggggggggggggg...: has 129 characters. W&B accepts at most 128."),
         ({"name": "n" * 129}, {}, "logger.wandb.name=nnnnnnnnnnnnnnnnnnnn...: has 129 characters"),
         ({}, {"WANDB_TAGS": "a," + "b" * 65}, "WANDB_TAGS: bbbbbbbbbbbbbbbbbbbb...: has 65"),
         ({}, {"WANDB_RUN_GROUP": "g" * 129}, "WANDB_RUN_GROUP=gggggggggggggggggggg...: has 129"),

@@ -1,9 +1,9 @@
-"""The keys of the configuration that tell most about a run, and the numbers that training logs, with their titles."""
+"""Lists of what reports show: the configuration keys that describe a run, and titles and units of logged numbers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SETTINGS = (  # in the order in which a model card and a report list them
+SETTINGS = (  # in the order of model cards and reports
     "model.name_or_path",
     "model.num_layers",
     "adapter.name",
@@ -36,9 +36,9 @@ class Curve:
     """How to show a number that training logs.
 
     Args:
-        title: what it is.
-        unit: of its axis; "" if it has none.
-        section: of the W&B dashboard; None to leave it out there, since most runs do not log it.
+        title: of the figure.
+        unit: label of the axis; "" without a unit.
+        section: of the W&B dashboard; None to leave it out there, since most runs do not log the number.
     """
 
     title: str
@@ -60,19 +60,19 @@ CURVES = {
     "train/sentences_per_second": Curve("Throughput", "sentences a second", "Speed"),
 }
 
-NO_CURVES = ("lr-", "before/", "test/")  # other groups of parameters; scores, which tables hold
-PANELS = 5  # of one figure
+NO_CURVES = ("lr-", "before/", "test/")  # learning rates of other parameter groups; scores, which tables show
+PANELS = 5  # at most in one figure
 
 
 def other_curves(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Group the logged numbers that are not of CURVES, such as those of a term or an analysis of another package.
+    """Group logged numbers that are not in CURVES into figures, such as those of your own term or analysis.
 
     Args:
-        names: of numbers.
+        names: of the logged numbers.
 
     Returns:
-        Title of a figure to its numbers, each with its label: a figure for each term, with its loss first; then one for
-        `val/`, where analyses log, and one for each other beginning. A figure has at most PANELS numbers.
+        By the title of a figure, the label of each of its numbers by name. There is a figure for each term, with its loss
+        first, then one for `val/`, where analyses log, and one for each other prefix. A figure has at most PANELS numbers.
     """
     grouped: dict[str, dict[str, str]] = {}
     for name in sorted(names, key=lambda name: (not name.startswith("train/loss/"), name)):

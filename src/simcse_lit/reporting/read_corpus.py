@@ -1,15 +1,21 @@
-"""Words for what was read of a training corpus, as `SimCSEDataModule.summary` counted it and `environment.json` keeps it."""
+"""Describes in words what was read of a training corpus, from the counts in `environment.json`.
+
+`SimCSEDataModule.summary` makes the counts.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def described(read: Mapping[str, Any], batch_size: int) -> list[str]:
-    """Return what is to be said of a corpus beside its number of examples; nothing if nothing was left out, cut or alike.
+    """Describe rows that were left out, cut, duplicate or unchanged.
 
     Args:
-        read: the summary.
-        batch_size: of the run.
+        read: the counts.
+        batch_size: of the run, in examples.
+
+    Returns:
+        Short phrases; none if there is nothing to report.
     """
     said = []
     if read["rows"] != read["examples"]:

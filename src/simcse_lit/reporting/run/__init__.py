@@ -1,1 +1,1 @@
-"""One run: console, curves, figures, run folder, W&B."""
+"""Output of one run or evaluation: messages, figures, the files of its folder, and Weights & Biases."""

@@ -1,4 +1,4 @@
-"""Messages of a run on the terminal, within 80 columns."""
+"""Messages of a training run on the terminal, within 80 columns. `evaluation_folder.py` has those of `evaluate`."""
 
 import logging
 import textwrap
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CURVE = 32  # characters of a curve, at most
+CURVE = 32  # at most so many characters in a curve
 
 
 def quiet_libraries() -> None:
-    """Keep tips and load reports of Lightning and transformers off the terminal, and the warnings below, which are about
-    things that simcse-lit does on purpose.
+    """Silence tips and load reports of Lightning and transformers.
+
+    The warnings below are silenced too: they are about things that simcse-lit does on purpose.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -62,13 +63,20 @@ def quiet_libraries() -> None:
 
 
 def settings(config: TrainConfig) -> dict[str, Any]:
-    """Return the values of the keys that tell most about a run."""
+    """Return the configuration values that describe a run, by the keys of `SETTINGS`."""
     whole = asdict(config)
     return {key: reduce(getitem, key.split("."), whole) for key in SETTINGS}
 
 
 def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any] | None, device: torch.device) -> None:
-    """Log what will be trained, and on what; `read` tells what was read of the corpus, and is None for a stream."""
+    """Log what will be trained, and on which data.
+
+    Args:
+        config: of the run.
+        module: the module that is trained.
+        read: counts of the corpus (`read_corpus.py`); None for a stream.
+        device: the device that trains.
+    """
     corpus = "a stream" if read is None else f"{read['examples']:,} examples"
     noted = "; ".join(described(read, config.data.batch_size)) if read else ""
     million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
@@ -111,7 +119,7 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
 
 
 def show_scores(scores: Scores, suite: Suite) -> None:
-    """Log the test scores as a table for each family of tasks, under its metric, and the development score below them."""
+    """Log a table of test scores for each family of tasks, headed by its metric, then the development score."""
     tests = [(stage, row["test"]) for stage, row in scores.items()]
     for family, rows in by_family(tests, suite.families).items():
         origin = f" on {suite.origin}" if family in PAPER else ""
@@ -121,13 +129,13 @@ def show_scores(scores: Scores, suite: Suite) -> None:
 
 
 def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """Log the final tables, the curve of the development score, and those of terms and analyses that are not of CURVES.
+    """Log the final tables, the curve of the development score, and the curves of your own terms and analyses.
 
     Args:
         config: of the run.
         scores: of the run.
-        suite: its tasks.
-        history: each logged number as (step, value), as `read_metrics`.
+        suite: the tasks of the run.
+        history: (step, value) of each logged number, by name, from `read_metrics`.
     """
     show_scores(scores, suite)
     dev = [value for _, value in history.get("val/sts", ())]
@@ -151,7 +159,15 @@ def show_nearest(
     prompts: Prompts,
     k: int = 3,
 ) -> None:
-    """Log each query with its k most similar sentences of a text file.
+    """Log each query with the k most similar sentences of a text file.
+
+    Args:
+        queries: sentences to search for.
+        corpus: path of a text file with a sentence on each line.
+        encoder: encodes both.
+        tokenizer: of the encoder.
+        prompts: prompts of the encoder, for queries and documents.
+        k: number of sentences for each query.
 
     Raises:
         UserError: the corpus cannot be read.
@@ -172,7 +188,7 @@ def show_nearest(
 
 
 def show_files(run_dir: Path, commands: Sequence[str]) -> None:
-    """Log where everything is, and what to run next."""
+    """Log the files of the run folder, and commands to run next."""
     root = run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
     log.info("\nRun folder  %s", root)
     for name, what in (

@@ -1,4 +1,4 @@
-"""The numbers that one run logged, and its training curve: loss, development score and learning rate over steps."""
+"""Reads the numbers that a run logged, and draws its curve: loss, development score and learning rate over steps."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,11 @@ from simcse_lit.reporting.run.figures import canvas
 
 
 def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read each number of a `metrics.csv` as (step, value) in the order of steps, without empty cells.
+    """Read a `metrics.csv`.
 
-    The learning rate is named `lr`; Lightning's monitor adds the optimiser's name to it.
+    Returns:
+        (step, value) of each number, by name, in the order of steps and without empty cells. The learning rate is named
+        `lr`: Lightning's monitor appends the name of the optimiser.
     """
     curves: dict[str, list[tuple[int, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
@@ -24,11 +26,11 @@ def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def training_curve(curves: Mapping[str, Sequence[tuple[int, float]]], dev: str, best: float, path: Path) -> None:
-    """Draw loss, development score and learning rate below each other as a PNG, legible in greyscale.
+    """Draw loss, development score and learning rate in three panels, as a PNG that is legible in greyscale.
 
     Args:
         curves: from `read_metrics`.
-        dev: name of the development set, for the axis.
+        dev: name of the development set, for the label of the axis.
         best: score of the exported checkpoint.
         path: the PNG to write.
     """

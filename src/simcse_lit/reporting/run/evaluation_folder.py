@@ -1,4 +1,7 @@
-"""Messages of `evaluate` on the terminal, and the files in its folder: results.json, results.csv, tables, figures."""
+"""Messages of `evaluate` on the terminal, and the files of its folder: results.json, results.csv, tables and figures.
+
+`evaluation/` computes the numbers, and `figures.py` draws the figures.
+"""
 
 import csv
 import json
@@ -24,11 +27,11 @@ from simcse_lit.tables import Table, by_family, latex_table, markdown_table, sco
 
 log = logging.getLogger(__name__)
 
-FILES = ("results", "table", "config", "environment", "error")  # names of what is written beside the analyses
+FILES = ("results", "table", "config", "environment", "error")  # names of other files, not for analyses
 
 
 def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
-    """Return how an encoder was read, for results.json."""
+    """Describe how an encoder is read, for results.json."""
     chosen = config.postprocess
     return {
         "checkpoint": loaded.source,
@@ -43,7 +46,7 @@ def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
 
 
 def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
-    """Log which encoder is about to be scored, and how it is read."""
+    """Log which encoder is scored, and how it is read."""
     million = sum(parameter.numel() for parameter in loaded.encoder.parameters()) / 1e6
     lines = [
         f"Encoder  {shortened(label, 70)}",
@@ -62,7 +65,7 @@ def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
 
 
 def say_encoded(encoding: Mapping[str, Any], device: torch.device) -> None:
-    """Log how many sentences were encoded, and how fast."""
+    """Log the number of encoded sentences and the speed."""
     new = encoding["unique_sentences"] - encoding["from_cache"]
     cached = f", {encoding['from_cache']:,} from the cache" if encoding["from_cache"] else ""
     log.info(
@@ -85,7 +88,17 @@ def show(
     compared: Comparison | None,
     seeds: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Log the tables in the paper's column order, what the analyses measured, and where everything is."""
+    """Log the tables in the paper's column order, the numbers of the analyses, and the names of the files.
+
+    Args:
+        folder: of the evaluation.
+        config: of the evaluation.
+        encoders: with their results.
+        tasks: the tasks that were scored.
+        analysed: the set of the analyses, or None.
+        compared: the comparison of two encoders, or None.
+        seeds: mean and standard deviation of each score over encoders; empty for one encoder.
+    """
     share = f"{100 * config.bootstrap.confidence:g} %"
     families = {task.name: task.family for task in tasks}
     rows = _rows(encoders, seeds, config.bootstrap.confidence)
@@ -114,12 +127,12 @@ def show(
 def _rows(
     encoders: Sequence[EncoderResult], seeds: Mapping[str, tuple[float, float]], confidence: float | None = None
 ) -> list[tuple[str, dict[str, float]]]:
-    """Return each encoder's scores, then the mean and standard deviation over encoders.
+    """Return a row of scores for each encoder, then the mean and the standard deviation over encoders.
 
     Args:
         encoders: with their results.
-        seeds: task to mean and standard deviation; empty for one encoder.
-        confidence: of the bootstrap interval in two rows below each encoder; None to leave it out.
+        seeds: mean and standard deviation of each score; empty for one encoder.
+        confidence: of the bootstrap interval, shown in two rows below each encoder; None to leave it out.
     """
     rows = []
     for encoder in encoders:
@@ -130,23 +143,23 @@ def _rows(
 
 
 def _sides(labels: tuple[str, str], pairs: Mapping[str, tuple[float, float]]) -> list[tuple[str, dict[str, float]]]:
-    """Turn pairs of numbers by task into two rows of a table; none without pairs."""
+    """Turn pairs of numbers by task into two rows of a table; no rows without pairs."""
     return [(label, {name: pair[place] for name, pair in pairs.items()}) for place, label in enumerate(labels) if pairs]
 
 
 def _show_comparison(compared: Comparison, families: Mapping[str, Family], share: str) -> None:
-    """Log the difference of two encoders on each STS task, with its interval and p-value, and which tasks have none."""
+    """Log the difference of two encoders on each STS task, with interval and p-value, and the tasks without one."""
     sides = {"difference": "difference", "low": "  from", "high": "  to", "p": "p"}
     table = [(head, {name: vars(one)[side] for name, one in compared.by_task.items()}) for side, head in sides.items()]
     second, first = shortened(compared.second, 20), shortened(compared.first, 20)
     if compared.by_task:
         log.info("\n%s minus %s, paired bootstrap, %s interval\n%s", second, first, share, score_table(table, families))
     if untested := ", ".join(name for name in families if name not in compared.by_task):
-        log.info("\nNot compared, since only the pairs of STS tasks are resampled: %s", untested)
+        log.info("\nNot compared (the bootstrap needs the pairs of an STS task): %s", untested)
 
 
 def _show_analyses(encoder: EncoderResult) -> None:
-    """Log every single number that the analyses measured on an encoder."""
+    """Log the single numbers of all analyses of an encoder."""
     log.info("  %s", shortened(encoder.label, 70))
     for measured in encoder.analyses.values():
         for name, value in numbers(measured).items():
@@ -164,17 +177,17 @@ def write(
     missing: Mapping[str, str],
     drawn: Mapping[str, Draw],
 ) -> None:
-    """Write results.json, results.csv, table.md, table.tex, and of each analysis its JSON, and its figure or a table.
+    """Write results.json, results.csv, table.md, table.tex, and for each analysis its JSON file and its figure or table.
 
     Args:
         folder: of the evaluation.
         config: of the evaluation.
         encoders: with their results.
-        tasks: that were scored.
-        compared: two of the encoders, or None.
-        seeds: task to mean and standard deviation; empty for one encoder.
-        missing: task to the reason why it was not scored.
-        drawn: what draws an analysis, by its name.
+        tasks: the tasks that were scored.
+        compared: the comparison of two encoders, or None.
+        seeds: mean and standard deviation of each score; empty for one encoder.
+        missing: the reason why a task was not scored, by the name of the task.
+        drawn: the function that draws an analysis, by the name of the analysis.
     """
     content = as_json(
         encoders,
@@ -209,7 +222,7 @@ def write(
 
 
 def _analysis_cells(by_label: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return the cells of a table: a row an encoder, a column a number of the analysis; no cells without a number."""
+    """Return the cells of a table: a row for each encoder, a column for each number; no cells without numbers."""
     rows = {label: numbers(measured) for label, measured in by_label.items()}
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     cells = [[label, *(f"{row[name]:g}" if name in row else "" for name in names)] for label, row in rows.items()]
@@ -221,7 +234,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _write_csv(path: Path, content: Mapping[str, Any]) -> None:
-    """Write one line a number: encoder, task, subset, metric, value."""
+    """Write a line for each number: encoder, task, subset, metric, value."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["encoder", "task", "subset", "metric", "value"])
@@ -238,7 +251,7 @@ def _write_csv(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def explain_missing(missing: Mapping[str, str]) -> str:
-    """Return one message for all tasks whose data are missing; equal reasons appear once."""
+    """Make one message for all tasks whose data are missing. Tasks with the same reason share a line."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in missing.items():
         by_reason.setdefault(reason, []).append(name)

@@ -1,6 +1,6 @@
-"""The paper's figures of `evaluation/analyses.py` and of a training run, drawn from their numbers alone.
+"""Figures of the analyses and of a training run, drawn from their numbers alone. `sweep/figures.py` draws those of a sweep.
 
-Every figure is legible in greyscale. It is written as PNG, and as SVG that keeps text as text.
+Every figure is legible in greyscale. It is written as PNG and as SVG, which keeps text as text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.alpha": 0.3,
-    "text.parse_math": False,  # a label is a name or a path, whose $ and _ stand for themselves
+    "text.parse_math": False,  # $ and _ are characters of names and paths
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "simcse-lit",  # without it, ids are random
 }
@@ -45,10 +45,11 @@ styled = matplotlib.rc_context(STYLE)
 
 @styled
 def draw_alignment_uniformity(results: Results, path: Path) -> None:
-    """Draw one point an encoder, as in Figure 3; the best are at the lower left.
+    """Draw a point for each encoder, as in Figure 3 of the paper. The best are at the lower left.
 
     Args:
-        results: label of an encoder to its `AlignmentUniformity.compute`, and `score`, the average STS, if known.
+        results: the result of `AlignmentUniformity.compute` by the label of the encoder, and `score`, the STS average, if
+            known.
         path: file to write; its suffix becomes .png and .svg.
     """
     figure = canvas(WIDTH, 4.2 + 0.1 * len(results))
@@ -69,10 +70,10 @@ def draw_alignment_uniformity(results: Results, path: Path) -> None:
 
 @styled
 def draw_density(results: Results, path: Path) -> None:
-    """Draw the cosine similarity in each group of gold scores, as in Figure G.1: one panel an encoder, one ridge a group.
+    """Draw the cosines of each group of gold scores, as in Figure G.1: a panel for each encoder, a ridge for each group.
 
     Args:
-        results: label of an encoder to its `Density.compute`.
+        results: the result of `Density.compute` by the label of the encoder.
         path: file to write; its suffix becomes .png and .svg.
     """
     columns = min(2, len(results))
@@ -99,7 +100,7 @@ def draw_density(results: Results, path: Path) -> None:
 
 
 def _draw_ridge(axis: Axes, place: int, grid_G: np.ndarray, group: Mapping[str, Any]) -> float:
-    """Draw one group of `Density.compute` on the line `place`, and return where it begins; 1 if it is empty."""
+    """Draw a group of `Density.compute` on the line `place`. Return the cosine at which it begins; 1 if it is empty."""
     note, start = f"{group['pairs']:,} pairs", 1.0
     if group["pairs"]:
         height_G = np.array(group["density"]) / max(group["density"])
@@ -118,10 +119,10 @@ def _draw_ridge(axis: Axes, place: int, grid_G: np.ndarray, group: Mapping[str, 
 
 @styled
 def draw_spectrum(results: Results, path: Path) -> None:
-    """Draw singular values over the largest, as in Figure F.1; a flatter curve uses more of the space.
+    """Draw the singular values divided by the largest, as in Figure F.1. A flatter curve uses more of the space.
 
     Args:
-        results: label of an encoder to its `Spectrum.compute`.
+        results: the result of `Spectrum.compute` by the label of the encoder.
         path: file to write; its suffix becomes .png and .svg.
     """
     figure = canvas(WIDTH, 3.9 + 0.1 * len(results))
@@ -148,10 +149,10 @@ def draw_spectrum(results: Results, path: Path) -> None:
 
 @styled
 def draw_anisotropy(results: Results, path: Path) -> None:
-    """Draw a histogram of the cosines of random pairs, one row an encoder.
+    """Draw a histogram of the cosines of random pairs, in a row for each encoder.
 
     Args:
-        results: label of an encoder to its `Anisotropy.compute`.
+        results: the result of `Anisotropy.compute` by the label of the encoder.
         path: file to write; its suffix becomes .png and .svg.
     """
     figure = canvas(WIDTH, 0.7 + 1.3 * len(results))
@@ -187,10 +188,10 @@ def draw_trajectory(
     """Draw the path of a training run through alignment and uniformity, as in Figure 2.
 
     Args:
-        steps: optimiser steps of the validations, ascending.
-        alignments: of the development set, one a validation.
-        uniformities: of the development set, one a validation.
-        scores: Spearman × 100 on the development set; the darker a point, the higher.
+        steps: steps of the validations, ascending.
+        alignments: alignment of the development set at each step.
+        uniformities: uniformity of the development set at each step, in nats.
+        scores: Spearman × 100 on the development set at each step; darker points are higher.
         path: file to write; its suffix becomes .png and .svg.
     """
     figure = canvas(WIDTH, 4.6)
@@ -214,7 +215,7 @@ def draw_trajectory(
 
 
 def _draw_arrows(axis: Axes, way: np.ndarray) -> None:
-    """Draw an arrow on the path every tenth of the figure, so that arrows stay apart where points are close."""
+    """Draw an arrow on the path at every tenth of the figure, so that arrows do not overlap where points are close."""
     lengths = np.hypot(*(np.diff(way, axis=0) / np.ptp(way, axis=0).clip(1e-9)).T)
     for place in np.flatnonzero(np.diff(np.cumsum(lengths) // 0.1, prepend=0)):
         start, end = way[place], way[place + 1]
@@ -224,10 +225,10 @@ def _draw_arrows(axis: Axes, way: np.ndarray) -> None:
 
 @styled
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG (150 dpi) and as SVG beside it; the same figure gives the same bytes.
+    """Write a figure as PNG (150 dpi) and as SVG. The same figure gives the same bytes.
 
     Args:
-        figure: what was drawn.
+        figure: the figure.
         path: its suffix becomes .png and .svg.
     """
     figure.savefig(path.with_suffix(".png"), dpi=150)
@@ -235,7 +236,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def canvas(width: float, height: float) -> Figure:
-    """Make an empty figure without pyplot, which would keep it in memory.
+    """Create an empty figure, without pyplot, which would keep it in memory.
 
     Args:
         width: in inches.
@@ -247,7 +248,7 @@ def canvas(width: float, height: float) -> Figure:
 
 
 def _plane(axis: Axes) -> None:
-    """Name the axes of alignment against uniformity, and widen them around few or equal points."""
+    """Label the axes of alignment against uniformity, and widen them around few or equal points."""
     axis.margins(0.1)
     for low, high, least, narrow in ((*axis.get_xlim(), 0.5, axis.set_xlim), (*axis.get_ylim(), 0.1, axis.set_ylim)):
         missing = max(0.0, least - (high - low)) / 2
@@ -261,7 +262,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _labelled(results: Results) -> Results:
-    """Shorten the labels to fit; if that makes two labels equal, number all of them."""
+    """Shorten the labels to fit. If two labels become equal, number all of them."""
     short = [shortened(label, LABEL_LENGTH) for label in results]
     if len(set(short)) < len(short):
         short = [f"{place}: {label}" for place, label in enumerate(short, start=1)]

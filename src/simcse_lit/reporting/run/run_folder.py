@@ -1,4 +1,4 @@
-"""The run folder, and its record of how the run was made: the resolved configuration and the environment."""
+"""The run folder and its provenance: the resolved configuration and the environment. Scores and figures are elsewhere."""
 
 import csv
 import json
@@ -25,10 +25,10 @@ LIBRARIES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datase
 
 
 def make_run_folder(folder: Path) -> Path:
-    """Make the run folder unless it is there.
+    """Create the run folder if it does not exist.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def write_provenance(folder: Path, config: Any, device: torch.device) -> None:
 
 
 def record_corpus(folder: Path, read: Mapping[str, Any] | None) -> None:
-    """Add what was read of the training corpus to `environment.json`; nothing of a stream."""
+    """Add the counts of the training corpus to `environment.json`; `read` is None for a stream, which has none."""
     if read is not None:
         path = folder / "environment.json"
         environment = json.loads(path.read_text(encoding="utf-8"))
@@ -63,9 +63,9 @@ def record_corpus(folder: Path, read: Mapping[str, Any] | None) -> None:
 
 
 def keep_earlier_metrics(logger: "CSVLogger", steps: int) -> None:
-    """Start the `metrics.csv` of a continued run with the rows of its first `steps` steps.
+    """Copy the rows of the first `steps` steps into the `metrics.csv` of a resumed run.
 
-    Lightning's logger starts with an empty file. Later rows are left out, since the steps after the checkpoint are repeated.
+    Lightning's logger starts with an empty file. Later rows are left out: the steps after the checkpoint are repeated.
     """
     path = Path(logger.log_dir, "metrics.csv")
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
@@ -78,7 +78,7 @@ def keep_earlier_metrics(logger: "CSVLogger", steps: int) -> None:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that simcse_lit runs from, with "-dirty" if it has changes; None without one."""
+    """Return the git commit of the running checkout, with "-dirty" if files are changed; None outside of a checkout."""
     here = Path(simcse_lit.__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -88,11 +88,11 @@ def git_commit() -> str | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # An installed copy may lie inside another repository, for example in its .venv.
+    # An installed copy may be inside another repository, for example in its .venv.
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     commit = git("rev-parse", "HEAD")
-    # Results of benchmarks are no code: the commit of the next benchmark is clean although the one before wrote its result.
+    # Results of benchmarks are not code: a benchmark that wrote its result does not make the next one dirty.
     results = (":(top,exclude)benchmarks/results", ":(top,exclude)docs/performance/benchmarks.md")
     changes = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *results)
     return f"{commit}-dirty" if commit and changes else commit

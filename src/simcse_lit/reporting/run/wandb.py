@@ -1,5 +1,6 @@
-"""Weights & Biases: the logger of `conf/logger/wandb.yaml`, and what a finished run adds: tables of scores, figures, the
-export with its provenance.
+"""Weights & Biases: the logger of `conf/logger/wandb.yaml`, and the tables, figures and export that a finished run adds.
+
+The logged numbers come from Lightning. `dashboard.py` makes the dashboard of a project.
 """
 
 import logging
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "shared", "disabled")
 TRUE = ("1", "true", "yes", "on")
-LONGEST, LONGEST_TAG = 128, 64  # characters of a name or group, which the server refuses at `wandb sync`, and of a tag
+LONGEST, LONGEST_TAG = 128, 64  # characters of a name or group, and of a tag; `wandb sync` refuses longer ones
 
 
 def build_logger(
@@ -40,26 +41,26 @@ def build_logger(
     save_dir: str,
     resume: str | None,
 ) -> WandbLogger | None:
-    """Build a W&B logger that never asks for a key: without one, `mode=auto` records the run offline.
+    """Build a W&B logger that never asks for a key. Without a key, `mode=auto` records the run offline.
 
-    What is None or empty is what the user's variable says (WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS), and
-    without one what stands below. WANDB_DIR, if set, wins over `save_dir`.
+    An argument that is None or empty is taken from the environment (WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP,
+    WANDB_TAGS). The defaults below apply if the variable is not set. WANDB_DIR, if set, wins over `save_dir`.
 
     Args:
         project: W&B project.
-        entity: W&B user or team; None for the owner of the key.
-        name: of the run; None for `run_name`.
-        group: of the run; None for `sweep_name` in a multirun.
+        entity: W&B user or team; by default the owner of the key.
+        name: of the run; by default `run_name`.
+        group: of the run; by default `sweep_name` in a multirun.
         tags: W&B tags.
-        mode: auto, online or offline. WANDB_MODE and WANDB_DISABLED, if set, win over auto.
+        mode: `auto`, `online` or `offline`. WANDB_MODE and WANDB_DISABLED, if set, win over `auto`.
         save_dir: the run folder.
         resume: not None to continue the W&B run whose id is in the run folder, if there is one.
 
     Returns:
-        The logger; None if the user has switched W&B off.
+        The logger, or None if the user has switched W&B off.
 
     Raises:
-        UserError: an unknown mode, `online` without a key, or what W&B does not take as a name, group, tag or project.
+        UserError: the mode is unknown, there is no key for `online`, or W&B refuses a name, group, tag or project.
     """
     called = {"name": _run_name(name), "group": _run_group(group), "tags": _run_tags(tags)}
     mode = _checked_mode(mode)
@@ -67,7 +68,7 @@ def build_logger(
         log.info("W&B is switched off by WANDB_MODE or WANDB_DISABLED.")
         return None
     folder = Path(os.environ.get("WANDB_DIR") or save_dir).expanduser()
-    with suppress(OSError):  # of a folder that is not there, W&B writes to a temporary one
+    with suppress(OSError):  # without the folder, W&B writes to a temporary one
         folder.mkdir(parents=True, exist_ok=True)
     memory = Path(save_dir, "wandb", "id")
     earlier = memory.read_text(encoding="utf-8").strip() if resume is not None and memory.is_file() else None
@@ -106,14 +107,14 @@ def _run_group(asked: str | None) -> str | None:
 
 
 def _given(key: str, asked: str | None, variable: str) -> str | None:
-    """What the configuration says, or else the user's variable.
+    """Return the value of the configuration, or else of the environment variable.
 
     Raises:
-        UserError: it is longer than W&B takes.
+        UserError: the value is longer than W&B accepts.
     """
     source, value = (key, asked) if asked else (variable, os.environ.get(variable))
     if value and len(value) > LONGEST:
-        raise UserError(f"{source}={value[:20]}...: has {len(value)} characters; W&B takes {LONGEST} at most.")
+        raise UserError(f"{source}={value[:20]}...: has {len(value)} characters. W&B accepts at most {LONGEST}.")
     return value or None
 
 
@@ -123,18 +124,18 @@ def _run_tags(asked: list[str] | str) -> list[str]:
     tags = [str(tag).strip() for tag in ([given] if isinstance(given, str) else given)]
     for tag in tags:
         if len(tag) > LONGEST_TAG:
-            raise UserError(f"{source}: {tag[:20]}...: has {len(tag)} characters; W&B takes {LONGEST_TAG} at most in a tag.")
+            raise UserError(f"{source}: {tag[:20]}...: has {len(tag)} characters. W&B accepts at most {LONGEST_TAG}.")
     return [tag for tag in tags if tag]
 
 
 def _checked_mode(asked: str) -> str:
-    """Resolve `auto`: what the user's variables say, then online with a key, offline without.
+    """Resolve `auto`: the environment variables decide; without them, online with a key and offline without one.
 
     Returns:
-        online, offline, shared or disabled.
+        `online`, `offline`, `shared` or `disabled`.
 
     Raises:
-        UserError: an unknown mode, or `online` without a key.
+        UserError: the mode is unknown, or there is no key for `online`.
     """
     if asked not in ("auto", "online", "offline"):
         raise UserError(f"logger.wandb.mode={asked}: not one of auto, online, offline.")
@@ -156,19 +157,19 @@ def _checked_mode(asked: str) -> str:
 def _has_key() -> bool:
     try:
         return wandb.login(prompt=False, verify=False)
-    except wandb.errors.Error as error:  # a key of another form
+    except wandb.errors.Error as error:  # the key is malformed
         raise UserError(f"logger.wandb: {error}\nTo record the run without a server: logger.wandb.mode=offline") from error
 
 
 def sweep_name(folder: str) -> str:
-    """Return NAME/TIME for a sweep in multirun/NAME/TIME; for any other folder its name."""
+    """Return NAME/TIME for a sweep in multirun/NAME/TIME, and the folder's name for any other folder."""
     parts = Path(folder).parts
     place = max((place for place, part in enumerate(parts) if part == "multirun"), default=len(parts) - 2)
     return "/".join(parts[place + 1 :])
 
 
 def run_name(hydra: Any) -> str:
-    """Join the overrides that differ between the jobs of a sweep, or all overrides of a single run; the seed last."""
+    """Join the overrides that differ between the jobs of a sweep, or all overrides of a single run. The seed comes last."""
     shared = {"resume"}
     asked = None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir, "multirun.yaml")
     if asked and asked.is_file():
@@ -189,10 +190,10 @@ def log_end(
 
     Args:
         logger: of the run.
-        scores: "before" and "after" to task to score.
-        run_dir: holds scores.json, the figures and `export/`.
+        scores: scores by task, by stage ("before", "after").
+        run_dir: the run folder, with `scores.json`, the figures and `export/`.
         config: the resolved configuration, for the artifact's metadata.
-        digests: sha256 of the files that were trained on, by name, for the metadata.
+        digests: sha256 of each training file, by name, for the metadata.
     """
     families = read_families(run_dir)
     for family, rows in by_family(scores.items(), families).items():
@@ -210,9 +211,9 @@ def log_end(
 
 
 def finish(logger: WandbLogger, *, failed: bool) -> None:
-    """Close the run with its exit status, and log how to upload what was recorded offline: all its parts in their order.
+    """Close the run with its exit status. For an offline run, log the command that uploads it.
 
-    A run that was resumed has a part for each start.
+    A run that was resumed has a part for each start. The command names all parts in their order.
     """
     run = logger.experiment
     folder = Path(run.dir).parent

@@ -1,1 +1,1 @@
-"""A sweep: its runs, their comparison, tables, figures and page."""
+"""The report of a sweep: its runs are read and compared, and written as tables, figures and a page."""

@@ -1,7 +1,7 @@
-"""Comparison of the runs of a sweep: what varied, the scores of each setting over its seeds, and tests of differences.
+"""Compares the runs of a sweep: keys that varied, scores of each setting over its seeds, and tests of differences.
 
-A setting is what several seeds share. This module computes numbers; `figures.py` draws them, `page.py` and `tables.py`
-show them.
+A setting is a combination of values that several seeds share. This module computes numbers. `figures.py` draws them, and
+`page.py` and `tables.py` write them.
 """
 
 import json
@@ -27,8 +27,8 @@ class Axis:
 
     Args:
         key: a dotted key of the configuration, or a group.
-        values: in order.
-        along: keys that changed with it, and therefore need no axis.
+        values: its values in order.
+        along: other keys whose values follow from it, so that they need no axis.
     """
 
     key: str
@@ -45,23 +45,23 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The values, short; where nothing varied, the name of the run."""
+        """Short name: the values, or the name of the run if nothing varied."""
         return ", ".join(map(show, self.values)) or self.runs[0].label
 
     def is_where(self, typed: Mapping[str, str]) -> bool:
-        """Tell whether keys have these values, as typed."""
+        """Tell whether the keys have these values, given as typed."""
         return all(same(self.runs[0].facts.get(key), value) for key, value in typed.items())
 
     def scores(self, metric: str) -> list[float]:
-        """Return one score for each run that has it."""
+        """Return the score of each run that has it."""
         return [run.scores[metric] for run in self.runs if metric in run.scores]
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean over the runs; None if no run has the score."""
+        """Return the mean of a score over the runs; None if no run has it."""
         return float(np.mean(scores)) if (scores := self.scores(metric)) else None
 
     def std(self, metric: str) -> float | None:
-        """Return the sample standard deviation (n - 1) over the runs; None with fewer than two."""
+        """Return the sample standard deviation (n - 1) of a score over the runs; None with fewer than two."""
         return spread(scores)[1] if len(scores := self.scores(metric)) > 1 else None
 
 
@@ -70,9 +70,9 @@ class Difference:
     """A setting compared with the baseline.
 
     Args:
-        difference: the setting's mean minus the baseline's.
-        p: of Welch's t test over seeds, two-sided; None if either has fewer than two, or neither varies.
-        p_holm: the same, corrected by Holm's method for all settings that are tested.
+        difference: mean of the setting minus mean of the baseline.
+        p: two-sided p-value of Welch's t test over seeds; None if either has fewer than two scores, or no score differs.
+        p_holm: p-value corrected by Holm's method for all settings that are tested.
     """
 
     difference: float
@@ -82,15 +82,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The finished runs together.
+    """The comparison of all finished runs.
 
     Args:
-        axes: what varied.
+        axes: the keys that varied.
         settings: in the order of the axes' values.
-        metrics: names of the scores: the development set, then by family, in the order of `tables.columns`.
-        families: of the tasks, by name, as far as the runs recorded them.
-        metric: the score that settings are ranked and tested by.
-        baseline: the setting that others are tested against, or None.
+        metrics: names of the scores: the development set, then the others in the order of `tables.columns`.
+        families: families of the tasks by name, if the runs recorded them.
+        metric: the score that ranks the settings and is tested.
+        baseline: the setting that the others are tested against, or None.
         baseline_note: why this setting is the baseline, or why there is none.
     """
 
@@ -103,19 +103,19 @@ class Comparison:
     baseline_note: str
 
     def unit(self, name: str) -> str:
-        """Return the metric of a score, for people; the development set of an old run is of STS."""
+        """Return the metric of a score for display. The development set of an old run counts as STS."""
         dev = {name: STS} if name == self.metrics[0] else {}
         (family,) = columns([name], {**dev, **self.families})
         return family.metric.replace(" x ", " × ")
 
     def ranked(self) -> list[Setting]:
-        """Return the settings whose mean is a number, best first."""
+        """Return the settings with a mean score, best first."""
         means = {setting.values: setting.mean(self.metric) for setting in self.settings}
         scored = [setting for setting in self.settings if (mean := means[setting.values]) is not None and mean == mean]
         return sorted(scored, key=lambda setting: -(means[setting.values] or 0))
 
     def differences(self) -> dict[tuple[Any, ...], Difference]:
-        """Return the difference of each setting from the baseline, by its values; empty without a baseline."""
+        """Return the difference of each setting from the baseline, by the values of the setting; {} without a baseline."""
         if self.baseline is None:
             return {}
         base = self.baseline.scores(self.metric)
@@ -142,13 +142,13 @@ def compare(
     """Compare the finished runs.
 
     Args:
-        runs: all that were found, in any state.
-        metric: name of a score; None for the development set, which chooses the checkpoint too.
-        baseline: key to value, as typed, of the setting to test against; None for the setting with the default values.
-        defaults: what the overrides that all runs share compose to, by the keys of `Run.facts`; None if that is unknown.
+        runs: all runs that were found, in any state.
+        metric: name of a score; None for the development set.
+        baseline: values, as typed, by key, of the setting to test against; None for the setting with the default values.
+        defaults: default values by key, from `common_defaults`; None if they are unknown.
 
     Raises:
-        UserError: there is no such score or baseline.
+        UserError: there is no such score or no such baseline.
     """
     finished = [run for run in runs if run.state == FINISHED]
     axes = find_axes(finished)
@@ -162,15 +162,15 @@ def compare(
     names = {name for run in finished for name in run.scores}
     metrics = [dev, *(name for name in ordered(names, families) if name != dev)]
     if metric is not None and metric not in metrics:
-        raise UserError(f"metric={metric}: no run has this score. There are: {', '.join(metrics)}.")
+        raise UserError(f"metric={metric}: no run has this score. Scores: {', '.join(metrics)}.")
     chosen, note = _baseline(axes, settings, baseline, defaults)
     return Comparison(axes, settings, metrics if finished else [], families, metric or dev, chosen, note)
 
 
 def find_axes(runs: Sequence[Run]) -> list[Axis]:
-    """Find what varied: overrides that differ between runs, and other keys that differ without following from these.
+    """Find what varied: overrides that differ between runs, and other keys whose values do not follow from these.
 
-    A group such as `model` changes many keys; these follow from it. The seed is never an axis.
+    For example, the keys that a group such as `model` changes follow from the group. The seed is never an axis.
     """
     differing = [key for key in _keys(runs) if len({_canonical(run.facts.get(key)) for run in runs}) > 1]
     differing = [key for key in differing if key not in NEVER]
@@ -190,13 +190,13 @@ def find_axes(runs: Sequence[Run]) -> list[Axis]:
 
 
 def _keys(runs: Sequence[Run]) -> list[str]:
-    """Return all keys, with those that name a choice (`pooler.name`) before those that follow from it."""
+    """Return all keys. Keys that name a choice (`pooler.name`) come first, since other keys follow from them."""
     keys = dict.fromkeys(key for run in runs for key in run.facts)
     return sorted(keys, key=lambda key: not key.endswith(("name", "name_or_path")))
 
 
 def _free(key: str) -> bool:
-    """Tell whether a key decides where and how a run is computed and watched, but not its result."""
+    """Tell whether a key decides only where and how a run is computed and watched, and not its result."""
     group, _, leaf = key.partition(".")
     return group.partition("@")[0] in FREE or leaf in FREE_KEYS.get(group, ())
 
@@ -217,35 +217,35 @@ def _baseline(
     asked: Mapping[str, str] | None,
     defaults: Mapping[str, Any] | None,
 ) -> tuple[Setting | None, str]:
-    """Find the baseline, and say why it is this setting or why there is none.
+    """Find the baseline, and explain why it is this setting or why there is none.
 
     Raises:
-        UserError: the baseline that was asked for is no setting, or several.
+        UserError: the requested baseline matches no setting, or several.
     """
     keys = [axis.key for axis in axes]
     if asked is not None:
         unknown = next((key for key in asked if not any(key in (axis.key, *axis.along) for axis in axes)), None)
         if unknown is not None:
-            raise UserError(f"baseline={unknown}=...: not what varied. That was: {', '.join(keys) or 'nothing'}.")
+            raise UserError(f"baseline={unknown}=...: this key did not vary. Keys that varied: {', '.join(keys) or 'none'}.")
         found = [one for one in settings if one.is_where(asked)]
         if len(found) != 1:
             typed = ",".join(f"{key}={value}" for key, value in asked.items())
             there = "; ".join(one.label for one in settings)
-            raise UserError(f"baseline={typed}: {len(found)} settings are that. Of {', '.join(keys)} there are: {there}.")
+            raise UserError(f"baseline={typed}: matches {len(found)} settings. Settings of {', '.join(keys)}: {there}.")
         return found[0], "chosen with baseline="
     if len(settings) < 2:
-        return None, "there is one setting only"
+        return None, "there is only one setting"
     if defaults is None:
-        return None, "the default of what varied is not known; choose one with baseline=KEY=VALUE"
+        return None, "the default values are not known; choose a setting with baseline=KEY=VALUE"
     told = ", ".join(f"{key} = {show(defaults.get(key))}" for key in keys)
     for one in settings:
         if all(_canonical(value) == _canonical(defaults.get(key)) for key, value in zip(keys, one.values, strict=True)):
             return one, f"the default, {told}"
-    return None, f"the default ({told}) is not among the settings; choose one with baseline=KEY=VALUE"
+    return None, f"the default ({told}) is not among the settings; choose a setting with baseline=KEY=VALUE"
 
 
 def show(value: Any) -> str:
-    """Format a value as one would type it."""
+    """Format a value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
@@ -256,7 +256,7 @@ def show(value: Any) -> str:
 
 
 def same(value: Any, typed: str) -> bool:
-    """Tell whether a value equals what was typed: 0.05 is 5e-2."""
+    """Tell whether a value equals a typed one. Numbers are compared as numbers: 0.05 equals 5e-2."""
     if isinstance(value, bool):
         return show(value) == typed
     try:
@@ -270,7 +270,7 @@ def _canonical(value: Any) -> str:
 
 
 def _in_order(values: Sequence[Any]) -> list[Any]:
-    """Return the distinct values: first those that are no numbers, in the order of the runs, then numbers by size."""
+    """Return the distinct values: first those that are not numbers, in the order of the runs, then numbers by size."""
     distinct = list({_canonical(value): value for value in values}.values())
     numbers = [value for value in distinct if isinstance(value, (int, float)) and not isinstance(value, bool)]
     return [value for value in distinct if value not in numbers] + sorted(numbers)

@@ -1,7 +1,7 @@
-"""The figures of a sweep: scores by setting, a heat map, curves over steps, alignment against uniformity.
+"""Figures of a sweep: scores by setting, a heat map, curves over steps, alignment against uniformity.
 
-Figures are as wide as a phone, so that text stays legible there. Settings differ in shade, dash and marker, so that
-they can be told apart in greyscale.
+Figures are as wide as a phone, so that text stays legible there. Settings differ in shade, dash and marker, so that they
+are distinct in greyscale. `comparison.py` computes the numbers.
 """
 
 import math
@@ -22,7 +22,7 @@ from simcse_lit.reporting.sweep.paper import Published, of_metric
 from simcse_lit.tables import shortened
 
 WIDTH = 4.3  # inches
-DRAWN = 6  # settings that a figure of curves highlights; the others are grey
+DRAWN = 6  # at most so many settings are highlighted in a figure; the others are grey
 LABEL_LENGTH = 40
 LINE_LENGTH = 24
 
@@ -31,7 +31,7 @@ styled = matplotlib.rc_context(STYLE)
 
 @styled
 def draw_scores(comparison: Comparison, published: Sequence[Published], path: Path) -> None:
-    """Draw runs as points and each setting's mean ± standard deviation; on the right published scores, to another scale."""
+    """Draw runs as points with each setting's mean ± std, and published scores on the right, on another scale."""
     metric, settings = comparison.metric, comparison.settings
     theirs = {row.ours.values: row.score for row in of_metric(published, metric) if row.ours is not None}
     labels = [_wrapped(setting.label) for setting in settings]
@@ -59,7 +59,7 @@ def draw_scores(comparison: Comparison, published: Sequence[Published], path: Pa
 
 @styled
 def draw_heat_map(comparison: Comparison, path: Path) -> None:
-    """Draw two axes against each other, with the mean score in each cell."""
+    """Draw a matrix of two axes, with the mean score in each cell."""
     metric, (down, across) = comparison.metric, comparison.axes
     cells = np.full((len(down.values), len(across.values)), np.nan)
     for setting in comparison.settings:
@@ -82,7 +82,7 @@ def draw_heat_map(comparison: Comparison, path: Path) -> None:
 
 @styled
 def draw_plane(comparison: Comparison, path: Path) -> None:
-    """Draw alignment against uniformity of the kept weights, as in Figure 3: small points for runs, large ones for means."""
+    """Draw alignment against uniformity of the kept weights, as in Figure 3: small points are runs, large ones means."""
     figure = canvas(WIDTH, 2.9 + _legend_height(comparison))
     axis = figure.subplots()
     for setting, style in _styles(comparison):
@@ -100,7 +100,7 @@ def draw_plane(comparison: Comparison, path: Path) -> None:
 
 
 def kept_spot(history: Any) -> tuple[float, float] | None:
-    """Return (uniformity, alignment) at the best development score; None where they were not measured."""
+    """Return (uniformity, alignment) at the best development score; None if they were not measured."""
     scores = {step: value for step, value in history.get("val/sts", ()) if value == value}
     ways = [dict(history.get(f"val/{name}", ())) for name in ("uniformity", "alignment")]
     common = [step for step in scores if all(step in way for way in ways)]
@@ -112,12 +112,12 @@ def kept_spot(history: Any) -> tuple[float, float] | None:
 
 @styled
 def draw_curves(comparison: Comparison, title: str, labels: Mapping[str, str], path: Path) -> None:
-    """Draw logged numbers over steps below each other: each setting's mean, with mean ± std over its seeds shaded.
+    """Draw logged numbers over steps, a panel for each: the mean of each setting, with mean ± std over seeds shaded.
 
     Args:
         comparison: of the runs.
         title: of the figure.
-        labels: of each number, by its name; beside its axis, or above it if there are several.
+        labels: label of each number, by its name; on its axis, or above the panel if there are several panels.
         path: file to write; its suffix becomes .png and .svg.
     """
     several = len(labels) > 1
@@ -148,7 +148,7 @@ def draw_curves(comparison: Comparison, title: str, labels: Mapping[str, str], p
 
 
 def mean_curve(setting: Setting, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return steps, and mean and standard deviation (n - 1; 0 for one run) over the runs that logged the number there."""
+    """Return steps, and mean and standard deviation (n - 1; 0 for one run) over the runs that logged the number."""
     by_step: dict[int, list[float]] = {}
     for run in setting.runs:
         for step, value in dict(run.history.get(name, ())).items():
@@ -159,7 +159,7 @@ def mean_curve(setting: Setting, name: str) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def draw_all(comparison: Comparison, published: Sequence[Published], folder: Path) -> dict[str, str]:
-    """Draw every figure that there are numbers for, as PNG and SVG in the folder, and return captions by name."""
+    """Draw every figure for which there are numbers, as PNG and SVG, and return the captions by name."""
     drawn: dict[str, str] = {}
 
     def draw(name: str, caption: str, function: Callable[..., None], *arguments: Any) -> None:
@@ -187,7 +187,7 @@ def draw_all(comparison: Comparison, published: Sequence[Published], folder: Pat
 
 
 def _styles(comparison: Comparison) -> list[tuple[Setting, dict[str, Any]]]:
-    """Choose how to draw each setting; with more than DRAWN of them, all but the best and the baseline are grey."""
+    """Choose a style for each setting. With more than DRAWN settings, all but the best and the baseline are grey."""
     settings = list(comparison.settings)
     if len(settings) > DRAWN:
         first = [comparison.baseline] if comparison.baseline else []
@@ -209,7 +209,7 @@ def _styles(comparison: Comparison) -> list[tuple[Setting, dict[str, Any]]]:
 
 
 def _legend(figure: Figure, axes: Iterable[Axes], comparison: Comparison) -> None:
-    """Add a legend of the settings in any of the axes below them."""
+    """Add a legend of all settings below the axes."""
     if len(comparison.settings) < 2:
         return
     shown: dict[str, Any] = {}
@@ -241,7 +241,7 @@ def _axes_label(comparison: Comparison) -> str:
 
 
 def _wrapped(label: str) -> str:
-    """Break a setting's label after commas, into lines of at most LINE_LENGTH characters."""
+    """Break a label after commas into lines of at most LINE_LENGTH characters."""
     lines = [""]
     for part in re.split(r"(?<=,)", shortened(label, 4 * LINE_LENGTH)):
         if lines[-1] and len(lines[-1] + part) > LINE_LENGTH:

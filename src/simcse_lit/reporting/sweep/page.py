@@ -1,4 +1,7 @@
-"""The report of a sweep as one HTML page that loads nothing else: tables, figures as inline SVG, every command."""
+"""Writes the report of a sweep as one HTML page without external files: tables, inline SVG figures, every command.
+
+`comparison.py` computes the numbers, and `summary.py` has the sentences that the page shares with the Markdown report.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -37,12 +40,12 @@ def write_page(
     """Write the page.
 
     Args:
-        path: the file.
+        path: the file to write.
         title: of the page.
-        runs: every run, in any state.
+        runs: all runs, in any state.
         comparison: of the finished runs.
         published: published scores to compare with.
-        drawn: caption of each figure by its name in `figures/` beside the page.
+        drawn: the caption of each figure, by its name in the folder `figures/` next to the page.
     """
     environment = Environment(
         loader=PackageLoader("simcse_lit.reporting.sweep"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -73,14 +76,14 @@ def write_page(
 
 
 def _inline(path: Path, caption: str) -> Markup:
-    """Make an SVG file part of the page: without its head, with ids that no other figure has, its caption as its name."""
+    """Embed an SVG file in the page: remove its head, make its ids unique, and use the caption as its label."""
     svg = path.read_text(encoding="utf-8")
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg[svg.index("<svg") :])
     return Markup(body.replace("<svg", f'<svg role="img" aria-label="{Markup.escape(caption)}"', 1))
 
 
 def _cards(comparison: Comparison, ranked: Sequence[Setting]) -> list[dict[str, str]]:
-    """Return the best setting, the baseline and the best run, for the head of the page."""
+    """Return the cards at the top of the page: the best setting, the baseline and the best run."""
     metric = comparison.metric
 
     def card(head: str, setting: Setting, name: str) -> dict[str, str]:
@@ -107,16 +110,16 @@ def _values(run: Run, comparison: Comparison) -> str:
 
 
 def _name(run: Run, comparison: Comparison) -> str:
-    """Name a run by its values of what varied and its seed, or by its overrides if it did not finish."""
+    """Name a run by its values on the axes and its seed, or by its overrides if it did not finish."""
     if not run.facts or run.state != FINISHED:
         return " ".join(run.overrides)
     return f"{_values(run, comparison)} seed={show(run.seed)}".lstrip()
 
 
 def _troubled(runs: Sequence[Run]) -> str:
-    """Count the runs that are in no table or figure."""
+    """Describe how many runs are missing from the tables and figures."""
     failed = sum(run.state == FAILED for run in runs)
     other = sum(run.state not in (FAILED, FINISHED) for run in runs)
     parts = [f"{failed} failed"] if failed else []
-    parts += [f"{other} did not finish, are still running or were never started"] if other else []
+    parts += [f"{other} did not finish, are still running, or were never started"] if other else []
     return f"Not in any figure above: {' and '.join(parts)}." if parts else ""

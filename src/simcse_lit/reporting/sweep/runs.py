@@ -1,6 +1,6 @@
-"""Run folders read back: what a run was started with, how it ended, what it scored and logged.
+"""Reads run folders: the configuration of a run, its state, its scores and its logged numbers.
 
-It needs only files, of this machine or another, and imports no torch. `comparison.py` compares the runs.
+Only files are needed, so runs of another machine can be read. torch is not imported. `comparison.py` compares the runs.
 """
 
 import json
@@ -33,23 +33,23 @@ FINISHED, FAILED, UNFINISHED, NOT_STARTED = "finished", "failed", "unfinished", 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, as its folder records it.
+    """A run, as recorded in its folder.
 
     Args:
-        folder: its place; None for a job of a sweep that was not started.
-        label: its folder, relative to the folder of the report.
-        state: finished, failed, unfinished or not started.
-        note: why it failed, or its last logged step.
-        overrides: of its command line.
-        command: that runs it again.
-        facts: values of the dotted keys of its resolved configuration, and the option chosen in each group. Lists are
-            tuples, so that values can be dictionary keys.
-        scores: after training, by task; the development set first. Empty unless it is finished.
-        before: scores of the untrained encoder, by task.
-        history: each logged number as (step, value) in the order of steps, as `read_metrics`.
+        folder: the run folder; None for a job of a sweep that was not started.
+        label: path of the folder, relative to the folder of the report.
+        state: `finished`, `failed`, `unfinished` or `not started`.
+        note: why the run failed, or its last logged step.
+        overrides: of the command line.
+        command: the command that runs it again.
+        facts: values of the resolved configuration by dotted key, and the option chosen in each group. Lists are tuples, so
+            that values can be dictionary keys.
+        scores: scores after training by task, the development set first; empty unless the run is finished.
+        before: scores of the untrained encoder by task.
+        history: (step, value) of each logged number by name, in the order of steps, from `read_metrics`.
         environment: versions, commit, device.
-        own_files: `hydra.searchpath=...`, if it was started with the user's configuration files.
-        families: of the tasks, by name; without those of the paper if its version did not record them.
+        own_files: `hydra.searchpath=...`, if the run used the user's configuration files.
+        families: families of the tasks by name; empty if the version that ran it did not record them.
     """
 
     folder: Path | None
@@ -73,10 +73,13 @@ class Run:
 
 
 def read_runs(root: Path) -> list[Run]:
-    """Read every training run in a folder or below it, in numeric order, then the jobs of a sweep that were never started.
+    """Read every training run in a folder and below it, in numeric order, then the jobs of a sweep that were not started.
+
+    Args:
+        root: the folder of a run or of a sweep.
 
     Raises:
-        UserError: there is no run, or a file of one cannot be read.
+        UserError: there is no run, or a file of a run cannot be read.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Name a run folder (outputs/...) or the folder of a sweep (multirun/...).")
@@ -96,7 +99,7 @@ def _natural(path: Path) -> list[Any]:
 
 
 def _read(folder: Path, root: Path) -> Run | None:
-    """Read the run in a folder; None if it is not one of `train`."""
+    """Read the run in a folder; None if it is not a training run."""
     hydra = read_yaml(folder / ".hydra" / "hydra.yaml")["hydra"]
     if hydra["job"]["config_name"] != "train":
         return None
@@ -138,7 +141,7 @@ def _read(folder: Path, root: Path) -> Run | None:
 
 
 def _completed(runs: list[Run]) -> list[Run]:
-    """Give runs of an older version the keys that only younger ones hold, with their defaults, so that they compare."""
+    """Add the keys of newer versions to runs of older ones, with their default values, so that all runs can be compared."""
     held = [_held(run) for run in runs]
     all_held = set[str]().union(*held)
     lacking = [bool(run.folder and own and all_held - own) for run, own in zip(runs, held, strict=True)]
@@ -149,7 +152,7 @@ def _completed(runs: list[Run]) -> list[Run]:
 
 
 def _held(run: Run) -> set[str]:
-    """The keys of the schema that a run has a value of, or of some key below."""
+    """Return the keys of the schema for which a run has a value, or a value of a key below."""
     return {key for key in typed_keys() if any(fact == key or fact.startswith(f"{key}.") for fact in run.facts)}
 
 
@@ -164,8 +167,8 @@ def _hashable(value: Any) -> Any:
 def _command(hydra: Mapping[str, Any], overrides: Sequence[str], environment: Mapping[str, Any]) -> str:
     """Return the command that runs this job again, in a new folder.
 
-    It names the user's configuration folders. It does not name the one of simcse-lit, which in a run of another machine is
-    known by its place beside the script in `environment.json`.
+    It names the user's configuration folders, but not the folder `conf` of simcse-lit. In a run of another machine the
+    latter is recognised by its place next to the script that `environment.json` names.
     """
     package = Path(next(iter(environment.get("command", ())), "")).parent
     own = [str(package / "conf"), *(str(parent / "conf") for parent in list(package.parents)[1:2])]
@@ -178,7 +181,7 @@ def _command(hydra: Mapping[str, Any], overrides: Sequence[str], environment: Ma
 
 
 def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
-    """Return the jobs of a sweep's `multirun.yaml` that have no folder, as after a sweep was stopped."""
+    """Return the jobs in a sweep's `multirun.yaml` that have no folder, because the sweep was stopped."""
     path = root / "multirun.yaml"
     hydra = read_yaml(path)["hydra"] if path.is_file() else {}
     sweeper = hydra.get("runtime", {}).get("choices", {}).get("hydra/sweeper")
@@ -206,11 +209,11 @@ def _as_asked(overrides: Sequence[str]) -> list[str]:
 
 
 def common_defaults(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Compose the overrides that all runs share, which gives the default values of what varied.
+    """Compose the overrides that all runs share. The result holds the default values of the keys that varied.
 
     Returns:
-        As `Run.facts`, for keys that have a value; None if it does not compose here, for example because the user's files
-        were moved.
+        Values by key, like `Run.facts`, for keys that have a value. None if the overrides cannot be composed here, for
+        example because the user's files were moved.
     """
     common = [override for override in runs[0].overrides if all(override in run.overrides for run in runs)]
     try:

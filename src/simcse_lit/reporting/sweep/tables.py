@@ -1,4 +1,4 @@
-"""The tables of a sweep as Markdown, LaTeX and CSV."""
+"""Writes the tables of a sweep as Markdown, LaTeX and CSV. `comparison.py` computes the numbers."""
 
 import csv
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from simcse_lit.tables import Table, latex_table, markdown_table, markdown_text
 
 
 def score_table(comparison: Comparison) -> Table:
-    """Return a row for each setting: values, runs, each score as mean ± std, difference from the baseline with its p."""
+    """Return a row for each setting: values, number of runs, mean ± std of each score, difference with p-values."""
     differences = comparison.differences()
     keys = [axis.key for axis in comparison.axes] or ["run"]
     tested = [f"Δ {comparison.metric}", "p", "p, Holm"] if differences else []
@@ -44,7 +44,7 @@ def score_table(comparison: Comparison) -> Table:
 
 
 def paper_table(published: Sequence[Published]) -> Table:
-    """Return a row for each published score, with ours beside it."""
+    """Return a row for each published score, with our score of the same setting."""
     rows = [["setting", "score", "paper", "ours", "source"]]
     for row in published:
         ours = mean_and_std(row.ours, row.metric) if row.ours and row.ours.scores(row.metric) else "not run"
@@ -76,14 +76,14 @@ def write_tables(
 
 
 def _same(comparison: Comparison) -> str:
-    """Say on one line what all runs share; files by name alone, since their folders belong to one machine."""
+    """Describe on one line what all runs share. Files have their name only, since their folders belong to one machine."""
     facts = [(key, show(value)) for key, value in shared(comparison)]
     parts = (f"{key} {Path(value).name if Path(value).is_absolute() else value}" for key, value in facts)
     return f"All runs: {', '.join(parts)}."
 
 
 def _write_csv(path: Path, runs: Sequence[Run], comparison: Comparison) -> None:
-    """Write one line a run, in any state: folder, state, what varied, seed, every score after training."""
+    """Write a line for each run, in any state: folder, state, values on the axes, seed, every score after training."""
     keys = [axis.key for axis in comparison.axes]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
