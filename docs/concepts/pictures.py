@@ -228,7 +228,7 @@ def in_batch_negatives() -> Figure:
     count = processes * batch
     candidates = F.normalize(torch.randn(2, count, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     owner = np.zeros((count, 2 * count))
-    figure = canvas(WIDTH, 3.5)
+    figure = canvas(WIDTH, 3.1)
     axis = figure.subplots()
     found = []
     for rank in range(processes):
@@ -285,14 +285,16 @@ def accumulation() -> Figure:
     anchors = torch.eye(batch)
     whole = np.isfinite(contrastive_logits(anchors, anchors, temperature=1).numpy())
     blocks = np.kron(np.eye(batch // micro), np.ones((micro, micro)))
-    figure = canvas(WIDTH, 2.7)
+    figure = canvas(WIDTH, 3.0)
     for axis, title, pairs_ in zip(
         figure.subplots(1, 2), ("Gradient cache", "Accumulation (refused)"), (whole, blocks), strict=True
     ):
         cells(axis, np.where(np.eye(batch), 2, pairs_), cmap=ListedColormap(["0.95", LIGHT, DARK]), vmin=0, vmax=2)
         axis.set(xticks=[], yticks=[], title=title)
         axis.set_xlabel(f"{int(pairs_.sum()) - batch} negatives")
-    figure.supxlabel(f"batch of {batch}, {micro} at a time; dark: positives; light: negatives", fontsize=8.5)
+    figure.suptitle(
+        f"Batch of {batch}, {micro} at a time (dark: positives; light: negatives)", x=0.01, ha="left", fontsize=9
+    )
     return figure
 
 
