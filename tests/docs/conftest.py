@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import DATA, LIMIT_S, Cli, forked, inherited
-from tests.docs.documents import DOCUMENTS, commands, shown_files
+from tests.docs.documents import DOCUMENTS, commands, own_files, shown_files
 from tests.hub_server import HubServer
 from tests.hub_stand_ins import SAMPLES, make_corpora, make_models
 from tests.warm_start import ROOT, WarmStart, run_warm
@@ -67,6 +67,8 @@ def workspace(
     for document in DOCUMENTS:
         for name, text in shown_files(document.read_text(encoding="utf-8"), "my_conf").items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        for name, text in own_files(document.read_text(encoding="utf-8")).items():
             (folder / name).write_text(text, encoding="utf-8")
     make_models(root, sorted({name for command in commands() for name in HUB_MODELS.findall(command.line)} | DEFAULTS))
     make_corpora(root)

@@ -56,6 +56,15 @@ def shown_files(text: str, folder: str) -> dict[str, str]:
     return shown
 
 
+def own_files(text: str) -> dict[str, str]:
+    """What a document tells the reader to save: `NAME.py` in the first line of a block of Python, and "as `NAME`:" before
+    any other block.
+    """
+    python = r"^```python\n# (\w+\.py)\n(.*?)^```"
+    other = r"^Save .* as `([\w.]+)`:\n\n```\w+\n(.*?)^```"
+    return {name: lines for form in (python, other) for name, lines in re.findall(form, text, re.MULTILINE | re.DOTALL)}
+
+
 def commands() -> list[Command]:
     """Every command of the documents and notebooks, each once for the first document that shows it."""
     seen: dict[str, str] = {}
