@@ -1,6 +1,6 @@
-"""Makes docs/performance/benchmarks.md from benchmarks/results/*.json.
+"""Write docs/performance/benchmarks.md from benchmarks/results/*.json.
 
-Run: python benchmarks/page.py [--check]. With `--check` it writes nothing and fails if the page differs from the results.
+Run: python benchmarks/page.py [--check]. With `--check` it writes nothing, and fails if the page differs from the results.
 """
 
 import argparse
@@ -19,10 +19,10 @@ HEAD = """\
 
 # Benchmarks
 
-Every table was printed by the script that its section names, on the machine and at the commit below the table. Peers do
-the same work on the same weights, text and batch, in turn within one run. Read the ratios: the machines are shared, and
-seconds vary from run to run. A cell "a (b to c)" holds a median and its range. [Speed](index.md) explains the
-figures and how to measure again.
+Each table was printed by the script that its section names, on the machine and at the commit below the
+table. Peers do the same work on the same weights, text and batch, in turn within one run. Compare the
+ratios: the machines are shared, and seconds vary from run to run. A cell "a (b to c)" holds a median and
+its range. [Speed](index.md) explains the figures and how to measure them again.
 
 """
 
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def page(results: Path) -> str:
-    """The page of a folder of results: a list of links, then one section for each."""
+    """Return the page for a folder of results: a list of links, then one section for each."""
     paths = sorted(results.glob("*.json"))
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     links = "".join(f"- [{name}](#{name}): {result['title']}\n" for name, result in found.items())
@@ -52,7 +52,7 @@ def page(results: Path) -> str:
 
 
 def section(result: Mapping[str, Any]) -> str:
-    """What a benchmark measures, its table, and what it was measured on, as Markdown."""
+    """Return a section as Markdown: what is measured, the table, and the machine."""
     about = textwrap.fill(f"**{result['title']}.** {result['description']}", 100, break_on_hyphens=False)
     machine = result["machine"]
     threads = f", {machine['threads']} threads" if machine["threads"] else ""
@@ -67,7 +67,7 @@ def section(result: Mapping[str, Any]) -> str:
 
 
 def table(columns: Sequence[Mapping[str, str]], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; columns without text are aligned to the right."""
+    """Return a Markdown table. Columns without text are aligned to the right."""
     heads = [f"{column['name']} ({column['unit']})" if column["unit"] else column["name"] for column in columns]
     rules = ["---" if any(isinstance(cell, str) for cell in cells) else "---:" for cells in zip(*rows, strict=True)]
     body = [[text(cell, column["format"]) for cell, column in zip(row, columns, strict=True)] for row in rows]
@@ -75,7 +75,7 @@ def table(columns: Sequence[Mapping[str, str]], rows: Sequence[Sequence[Any]]) -
 
 
 def text(cell: Any, form: str) -> str:
-    """A cell as text: a number, a series of numbers, the median of rounds with its range, a text, or nothing."""
+    """Return a cell as text: a number, a series of numbers, the median of rounds with its range, a text, or nothing."""
     if isinstance(cell, dict):
         median, low, high = (text(cell[key], form) for key in ("median", "min", "max"))
         return median if low == high else f"{median} ({low} to {high})"
