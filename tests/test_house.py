@@ -48,3 +48,12 @@ def test_no_module_has_the_name_of_another() -> None:
     folders = {file.parent.name for file in FILES} - {"simcse_lit"}
     assert {name for name, count in names.items() if count > 1} <= SHARED
     assert {name for name in names if name in folders} <= {"encoder", "cli"}  # the folder's main module
+
+
+def test_the_layers_that_contributing_shows_are_those_of_the_contract() -> None:
+    contract = re.findall(
+        r'^    "([\w |]+)",$', (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("layers = [")[1], re.M
+    )
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("| layer |")[1].split("\n\n")[0]
+    rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in page.splitlines()[2:]]
+    assert [["__main__"], *rows] == [line.split(" | ") for line in contract]
