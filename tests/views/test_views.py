@@ -120,7 +120,7 @@ def test_the_loss_is_the_mean_over_the_positives_among_all_candidates(
 def test_a_role_that_no_view_has_is_named() -> None:
     step = step_of(torch.randn(2, 2, 4))
     assert step.places("soft_negative") == [] and step.places("positive") == [1]
-    with pytest.raises(KeyError, match="no view is a soft_negative; there are anchor, positive"):
+    with pytest.raises(KeyError, match="no view is a soft_negative; the roles are anchor, positive"):
         step.of("soft_negative")
 
 

@@ -1,1 +1,1 @@
-"""Successors of SimCSE: a file each, with its `conf/loss/NAME.yaml`. Nothing else imports from here."""
+"""Successors of SimCSE, one file each, with an option `conf/loss/NAME.yaml`. No other package imports from here."""

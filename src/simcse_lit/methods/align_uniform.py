@@ -1,4 +1,4 @@
-"""Alignment and uniformity as the objective.
+"""Alignment and uniformity as a term of the objective. `evaluation/geometry.py` measures them.
 
 Shapes: B anchors of this process, N of all processes, D numbers of a vector.
 """
@@ -12,16 +12,16 @@ from simcse_lit.objective.term import Term
 
 
 class AlignUniform(Term):
-    """The mean squared distance of an anchor and its positive, plus the log of the mean Gaussian potential of all pairs.
+    """Minimise alignment plus weighted uniformity.
 
-    The second is taken over the batch of all processes, and averaged over anchors and positives. Hard negatives are not
-    used.
+    Alignment is the mean squared distance between an anchor and its positive. Uniformity is the log of the mean Gaussian
+    potential of all pairs in the batch of all processes, averaged over anchors and positives. Hard negatives are not used.
 
     Args:
-        uniformity: weight of the second part.
+        uniformity: weight of uniformity.
 
     Source: Wang and Isola 2020, Understanding Contrastive Representation Learning through Alignment and Uniformity on the
-        Hypersphere, equations 1 and 2 with alpha = 2 and t = 2; SimCSE equations 2 and 3.
+    Hypersphere, equations 1 and 2 with alpha = 2 and t = 2; SimCSE equations 2 and 3.
     """
 
     def __init__(self, uniformity: float) -> None:
@@ -29,7 +29,7 @@ class AlignUniform(Term):
         self.uniformity = uniformity
 
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss; and its two parts beside it."""
+        """Compute the loss, a scalar, and its two parts, which are logged."""
         anchor_BD, positive_BD = (F.normalize(step.of(role), dim=-1) for role in ("anchor", "positive"))
         align = (anchor_BD - positive_BD).square().sum(1).mean()
         uniform = (_uniform(step.gather(anchor_BD)) + _uniform(step.gather(positive_BD))) / 2
@@ -38,7 +38,7 @@ class AlignUniform(Term):
 
 
 def _uniform(unit_ND: Tensor) -> Tensor:
-    """Log of the mean of e^(-2 |x - y|^2) over the pairs of unit vectors, (N, D) to a scalar; 0 of a single one."""
+    """Compute the log of the mean of exp(-2 d^2) over the distances d of pairs of unit vectors, (N, D); 0 for one vector."""
     count = len(unit_ND)
     if count < 2:
         return unit_ND.new_zeros(())

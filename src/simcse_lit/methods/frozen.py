@@ -1,4 +1,7 @@
-"""A frozen encoder beside the one that is trained: a teacher, or a guide that says which candidates are no negatives."""
+"""A frozen encoder beside the trained one: a teacher, or a guide that says which candidates are not negatives.
+
+`training/beside.py` has the kinds that follow the trained encoder.
+"""
 
 from typing import ClassVar
 
@@ -11,13 +14,13 @@ from simcse_lit.training.beside import Beside
 
 
 class Frozen(Beside):
-    """Any saved encoder that reads the same token ids. It is neither trained nor in checkpoints.
+    """Use a saved encoder that reads the same token ids. It is not trained, and checkpoints do not contain it.
 
     Args:
-        checkpoint: as of `evaluate`: an export, a checkpoint, a folder or Hub id.
-        pooler: how a raw model is read, by name; a saved model's own takes precedence.
+        checkpoint: what `evaluate` takes as `checkpoint`: an export, a checkpoint, a folder or a Hub id.
+        pooler: name of the pooler of a raw model. A saved model's own pooler takes precedence.
         revision: branch, tag or commit on the Hub.
-        trust_remote_code: run the Python code that the model brings.
+        trust_remote_code: run the Python code that the model contains.
     """
 
     sharded: ClassVar[bool] = True
@@ -33,7 +36,7 @@ class Frozen(Beside):
         """Load the encoder.
 
         Raises:
-            UserError: it cannot be loaded, or reads other token ids.
+            UserError: the encoder cannot be loaded, or its tokenizer has another vocabulary.
         """
         loaded = load_encoder(
             self.checkpoint,
@@ -43,15 +46,17 @@ class Frozen(Beside):
             trust_remote_code=self.trust_remote_code,
         )
         if not isinstance(loaded.encoder, SentenceEncoder):
-            raise UserError(f"loss.beside: {self.checkpoint}: is of {loaded.kind}. Name an export or a transformers model.")
+            raise UserError(
+                f"loss.beside: {self.checkpoint}: is a {loaded.kind} model. Name an export or a transformers model."
+            )
         if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
             raise UserError(
-                f"loss.beside: {self.checkpoint}: has another vocabulary than the trained model, so token ids\n"
-                "mean other words to it. Name an encoder with the same tokenizer."
+                f"loss.beside: {self.checkpoint}: has another vocabulary than the trained model, so it reads\n"
+                "the token ids as other words. Name an encoder with the same tokenizer."
             )
-        self._held = [loaded.encoder.requires_grad_(False).eval()]  # in a list, so that it is no submodule
+        self._held = [loaded.encoder.requires_grad_(False).eval()]  # a list hides it, so that it is not a submodule
 
     @property
     def encoder(self) -> SentenceEncoder:  # type: ignore[override]
-        """The encoder, on the device where its vectors are needed first."""
+        """The frozen encoder."""
         return self._held[0]

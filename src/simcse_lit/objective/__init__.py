@@ -1,1 +1,1 @@
-"""The training objectives as tensor functions: no Hydra, no Lightning, no I/O."""
+"""The training objectives as tensor functions, without Hydra, Lightning, files or a network."""

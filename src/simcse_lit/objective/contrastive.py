@@ -1,4 +1,6 @@
-"""The contrastive objective of SimCSE: anchors, their positives and, if there are any, their hard negatives.
+"""The contrastive objective of SimCSE as functions of vectors: anchors, positives and, optionally, hard negatives.
+
+`info_nce.py` has the term that calls these functions and its options.
 
 Shapes: B anchors, N candidates (N = B in one process, W x B gathered from W of them by `gather.py`), H hidden, C columns.
 """
@@ -11,17 +13,17 @@ from torch import Tensor
 
 
 def similarities(anchor_BH: Tensor, *candidates_NH: Tensor, similarity: str) -> Tensor:
-    """The similarity of every anchor with every candidate, in float32 or better, under autocast too.
+    """Compute the similarity of every anchor with every candidate, in float32 or better, under autocast too.
 
     Args:
-        anchor_BH: (B, H).
-        candidates_NH: (N, H) each; their columns stand side by side, in this order.
+        anchor_BH: vectors, (B, H).
+        candidates_NH: vectors, (N, H) each. Their columns stand side by side, in this order.
         similarity: `cosine`, or `dot` for the dot product without normalisation.
 
     Returns:
         (B, sum of N).
     """
-    # Autocast would run the matmul in half precision, where similarities over 0.05 lose two digits.
+    # Autocast would run the matmul in half precision. Divided by 0.05, similarities would lose two digits.
     with torch.autocast(anchor_BH.device.type, enabled=False):
         exact = [view.to(torch.promote_types(view.dtype, torch.float32)) for view in (anchor_BH, *candidates_NH)]
         if similarity == "cosine":
@@ -39,36 +41,36 @@ def contrastive_logits(
     first: int = 0,
     positive: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Similarities of every anchor with every candidate, over the temperature, in float32 or better.
+    """Compute the similarities of every anchor with every candidate, divided by the temperature, in float32 or better.
 
-    Under autocast too; on a GPU the product is rounded as `torch.set_float32_matmul_precision` says (`highest`: not at all).
+    This also holds under autocast. On a GPU, `torch.set_float32_matmul_precision` sets how the product is rounded.
 
-    Row i is [sim(h_i, h_1+) ... sim(h_i, h_N+), sim(h_i, h_1-) ... sim(h_i, h_N-)] / temperature, with
-    `hard_negative_weight` added to the row's own hard negative, column N + first + i. With several hard negatives a row,
-    those of the second kind follow in columns 2N and on, and so forth.
+    Row i is `[sim(h_i, h_1+) ... sim(h_i, h_N+), sim(h_i, h_1-) ... sim(h_i, h_N-)] / temperature`.
+    `hard_negative_weight` is added to the hard negative of the same row, column N + first + i. With several hard negatives
+    in a row, those of the second kind follow from column 2N, and so on.
 
     Args:
-        anchor_BH: embeddings of the anchors, (B, H); any length, they are normalised here for the cosine.
-        positive_NH: embeddings of the positives, (N, H); row first + i belongs to anchor i.
-        hard_negatives_NH: embeddings of the hard negatives, (N, H) for each that a row has; none for two views.
+        anchor_BH: vectors of the anchors, (B, H), of any length. The cosine normalises them.
+        positive_NH: vectors of the positives, (N, H). Row first + i belongs to anchor i.
+        hard_negatives_NH: vectors of the hard negatives, one tensor (N, H) for each that a row has; none for two views.
         temperature: tau > 0; the paper uses 0.05.
         similarity: `cosine`, or `dot` for the dot product without normalisation.
-        hard_negative_weight: ln(alpha) of Table 7; 0 weighs a hard negative like any other negative.
-        first: place of the first anchor's positive among the candidates: rank x B after a gather.
-        positive: changes the similarities of the anchors with their positives, (B,) to (B,), before the temperature divides
-            them; None leaves them.
+        hard_negative_weight: ln(alpha) of Table 7. With 0, a hard negative counts like any other negative.
+        first: row of the first anchor's positive among the candidates. After a gather it is rank x B.
+        positive: changes the similarities of the anchors with their positives, (B,) to (B,), before they are divided by the
+            temperature. None does not change them.
 
     Returns:
-        Logits, (B, N) for two views and (B, 2N) for three; the right class of row i is column first + i.
+        Logits, (B, N) for two views and (B, 2N) for three. The right class of row i is column first + i.
 
     Raises:
-        ValueError: shapes do not fit, the temperature is not positive, the similarity is unknown, or a weight is given
-            without hard negatives.
+        ValueError: the shapes do not fit, the temperature is not positive, the similarity is unknown, or there is a weight
+            but no hard negative.
 
-    Source: SimCSE equations 4 (two views of a sentence) and 5 (hard negatives); the weight is that of Table 7, temperature
-        and dot product are those of Table D.1.
+    Source: SimCSE equations 4 (two views of a sentence) and 5 (hard negatives), Table 7 (weight), Table D.1 (temperature and
+    dot product).
     """
-    if not isinstance(temperature, Tensor) and temperature <= 0:  # a GPU would be waited for to look at a tensor
+    if not isinstance(temperature, Tensor) and temperature <= 0:  # looking at a tensor would wait for the GPU
         raise ValueError(f"temperature must be greater than 0, got {temperature}")
     if similarity not in ("cosine", "dot"):
         raise ValueError(f"similarity must be cosine or dot, got {similarity!r}")
@@ -94,17 +96,17 @@ def contrastive_logits(
 
 
 def contrastive_loss(logits_BC: Tensor, first: int = 0, *, decoupled: bool = False) -> Tensor:
-    """Cross-entropy of each row against its own positive, averaged over the batch.
+    """Compute the cross-entropy of each row against its own positive, averaged over the batch.
 
     Args:
-        logits_BC: from `contrastive_logits`, (B, N), (B, 2N) or wider; -inf in a column that does not count.
-        first: as given there.
-        decoupled: leave the positive out of the denominator. A row without any negative then adds 0.
+        logits_BC: from `contrastive_logits`, (B, N), (B, 2N) or wider. -inf leaves a column out.
+        first: as in `contrastive_logits`.
+        decoupled: leave the positive out of the denominator. A row without a negative then adds 0.
 
     Returns:
         Scalar, in nats.
 
-    Source: SimCSE equations 4 and 5; decoupled, Yeh et al. 2021, Decoupled Contrastive Learning, equation 6.
+    Source: SimCSE equations 4 and 5. Decoupled: Yeh et al. 2021, Decoupled Contrastive Learning, equation 6.
     """
     right_B = torch.arange(first, first + logits_BC.shape[0], device=logits_BC.device)
     if not decoupled:
@@ -112,27 +114,27 @@ def contrastive_loss(logits_BC: Tensor, first: int = 0, *, decoupled: bool = Fal
     positive_B = logits_BC.diagonal(first)
     negatives_BC = logits_BC.scatter(1, right_B[:, None], -torch.inf)
     alone_B = negatives_BC.isneginf().all(1)
-    rest_B = negatives_BC.masked_fill(alone_B[:, None], 0).logsumexp(1)  # of -inf alone there is no gradient
+    rest_B = negatives_BC.masked_fill(alone_B[:, None], 0).logsumexp(1)  # a row of only -inf has no gradient
     return (rest_B - positive_B).masked_fill(alone_B, 0).mean()
 
 
 def multi_positive_loss(logits_BC: Tensor, positive_BC: Tensor, *, decoupled: bool = False) -> Tensor:
-    """The mean over each row's positives of their cross-entropy, averaged over the batch.
+    """Compute the mean cross-entropy over the positives of each row, averaged over the batch.
 
     Args:
-        logits_BC: over the temperature, (B, C); -inf in a column that does not count.
+        logits_BC: divided by the temperature, (B, C). -inf leaves a column out.
         positive_BC: true at the positives of a row, at least one, (B, C).
-        decoupled: leave the positives out of the denominator. A row without any negative then adds 0.
+        decoupled: leave the positives out of the denominator. A row without a negative then adds 0.
 
     Returns:
         Scalar, in nats.
 
-    Source: Khosla et al. 2020, Supervised Contrastive Learning, equation 2 (the sum outside of the logarithm).
+    Source: Khosla et al. 2020, Supervised Contrastive Learning, equation 2 (the sum is outside the logarithm).
     """
     mean_B = logits_BC.masked_fill(~positive_BC, 0).sum(1) / positive_BC.sum(1)
     if not decoupled:
         return (logits_BC.logsumexp(1) - mean_B).mean()
     negatives_BC = logits_BC.masked_fill(positive_BC, -torch.inf)
     alone_B = negatives_BC.isneginf().all(1)
-    rest_B = negatives_BC.masked_fill(alone_B[:, None], 0).logsumexp(1)  # of -inf alone there is no gradient
+    rest_B = negatives_BC.masked_fill(alone_B[:, None], 0).logsumexp(1)  # a row of only -inf has no gradient
     return (rest_B - mean_B).masked_fill(alone_B, 0).mean()

@@ -1,9 +1,14 @@
-"""Candidates of all processes as if they were one batch, with gradient; each process contrasts its own rows with them.
+"""Gathers the rows of all processes with gradient, so that each process contrasts its own rows with the whole batch.
 
-Data parallelism averages the gradients of its W processes. With the local rows' mean loss over the gathered candidates that
-average is exactly the gradient of one process on the whole batch, for the encoder and for whatever comes after the gather.
-Three shortcuts are not: a detached gather with the own rows spliced in gives 1/W of the encoder's gradient, the same times W
-is wrong for everything after the gather (a learnable temperature), local rows over detached candidates point elsewhere.
+Data parallelism averages the gradients of its W processes. If each process takes the mean loss of its own rows over the
+gathered candidates, this average is exactly the gradient of one process with the whole batch. That is true for the encoder
+and for everything after the gather.
+
+Three shortcuts are wrong:
+
+- A detached gather with the own rows put back gives 1/W of the encoder's gradient.
+- The same times W is wrong for everything after the gather, such as a learnable temperature.
+- Own rows over detached candidates give another direction.
 """
 
 from typing import Any
@@ -16,13 +21,13 @@ from simcse_lit.distributed import world
 
 
 def gather_rows(local_B: Tensor) -> Tensor:
-    """The rows of all processes, rank 0's first; its backward pass adds up what every process asks of a row.
+    """Gather the rows of all processes, those of rank 0 first. The backward pass sums the gradients of all processes.
 
     Args:
-        local_B: this process's rows, (B, ...); of one shape in all processes.
+        local_B: rows of this process, (B, ...), with the same shape in all processes.
 
     Returns:
-        (W x B, ...); `local_B` itself with one process.
+        The rows, (W x B, ...). With one process, `local_B` itself.
     """
     gathered_N: Tensor = local_B if world()[1] == 1 else _GatherRows.apply(local_B)
     return gathered_N

@@ -1,7 +1,9 @@
-"""InfoNCE as a term of the objective: the contrastive loss of SimCSE, and the places where its successors change it.
+"""InfoNCE as a term of the objective: the contrastive loss of SimCSE, with a place for each change that others make to it.
 
-Shapes: B anchors of this process, N = W x B candidates of all processes, K extra negatives, C columns of all these, D
-numbers of a vector.
+`contrastive.py` has its formulas as functions. Masks and queues have files for themselves.
+
+Shapes: B anchors of this process, N = W x B candidates of all processes, K extra negatives, C columns of all candidates,
+D numbers of a vector, W processes.
 """
 
 import math
@@ -18,75 +20,92 @@ from simcse_lit.objective.term import Term
 
 
 class Part(nn.Module):
-    """What the parts of InfoNCE share. A part that keeps something changes it in `after_step` only.
+    """Base of the parts of InfoNCE. A part with state changes it in `after_step` only.
 
     Attributes:
-        encoders: as `Term.encoders`.
-        needs: as `Term.needs`.
+        encoders: see `Term.encoders`.
+        needs: see `Term.needs`.
     """
 
     encoders: Sequence[str] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """As `Term.setup`."""
+        """Create what depends on the encoder: see `Term.setup`."""
 
     def after_step(self, step: Step) -> None:
-        """As `Term.after_step`."""
+        """Update state after the step of the optimiser: see `Term.after_step`."""
 
 
 class Negatives(Part):
-    """More negatives for every anchor: a queue, noise, mixtures."""
+    """Extra negatives for the anchors: a queue, noise, mixtures. Write a subclass with `forward`."""
 
     def forward(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        """Vectors of (K, D) for all anchors or of (B, K, D) for each its own; and, if some do not count, true for those that
-        do, (K,).
+        """Return vectors that every anchor is contrasted with.
 
         Args:
-            step: under way.
-            anchor_BD: the anchors, (B, D).
-            candidates: the views of positives, then those of hard negatives, of all processes, (N, D) each.
+            step: the current step.
+            anchor_BD: vectors of the anchors, (B, D).
+            candidates: from all processes, the views of positives, then those of hard negatives, (N, D) each.
+
+        Returns:
+            Vectors (K, D) for all anchors, or (B, K, D) with other vectors for each anchor. Optionally also true for the
+            vectors that count, (K,).
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(step, anchor_BD, candidates)")
 
 
 class Mask(Part):
-    """Which candidates do not count as negatives, or how much they count."""
+    """Candidates that do not count as negatives, or how much they count. Write a subclass with `forward`."""
 
     def forward(self, step: Step) -> Tensor:
-        """For the first columns, the positives (B, N) or all candidates (B, N x views): true to leave one out, or a weight.
+        """Return true for a candidate to leave out, or a weight that multiplies its term in the denominator.
 
-        A weight multiplies the candidate's term in the denominator. An anchor's positives always count in full.
+        The positives of an anchor always count in full.
+
+        Args:
+            step: the current step.
+
+        Returns:
+            Booleans or weights for the first columns: the positives, (B, N), or all candidates, (B, N x views).
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(step)")
 
 
 class InfoNCE(Term):
-    """Cross-entropy of each anchor's positive among all candidates: the views of role `positive` and `hard_negative`.
+    """Compute the cross-entropy of each anchor's positive among all candidates.
 
-    With several views of positives the loss is the mean over them, and each is a candidate beside the others: equation 2 of
-    Khosla et al. 2020, Supervised Contrastive Learning.
+    The candidates are the views with the roles `positive` and `hard_negative`, from all processes. With several views of
+    positives, the loss is the mean over them, and each is also a candidate for the others: equation 2 of Khosla et al. 2020,
+    Supervised Contrastive Learning.
 
     The order is fixed: similarity, transform of the positive, division by the temperature, extra negatives, masks, and the
     sum over the denominator in float32.
 
     Args:
-        temperature: tau > 0; the paper's 0.05.
-        learn_temperature: train it, from `temperature` on, as CLIP does.
+        temperature: tau > 0; the paper uses 0.05.
+        learn_temperature: train the temperature, starting at `temperature`, as CLIP does.
         similarity: `cosine` or `dot`.
-        hard_negative_weight: added to the logit of a row's own hard negative, ln(alpha) of Table 7.
-        directions: `rows`, or `both` to contrast each positive with all anchors too; the loss is then the mean of the two.
-        denominator: `all`, or `negatives` to leave the positive out of it (decoupled contrastive learning).
-        targets: `diagonal`, or `labels` to make all candidates of the anchor's label its positives, but for hard negatives:
-            supervised contrastive learning, equation 2 of Khosla et al. 2020. With `own_view` the other anchors too.
-        own_view: the other anchors are negatives of an anchor too, as in SimCLR; with `both`, the other positives are those
-            of a positive.
-        positive: transform of the similarities of the anchors with their positives, (B,) to (B,), as a margin; or None.
-        negatives: more negatives of the anchors, by name.
-        masks: which candidates count for the anchors, by name.
+        hard_negative_weight: number added to the logit of a row's own hard negative, ln(alpha) of Table 7.
+        directions: `rows`; or `both`, which also contrasts each positive with all anchors and takes the mean of the two.
+        denominator: `all`; or `negatives`, which leaves the positive out (decoupled contrastive learning).
+        targets: `diagonal`; or `labels`, which makes all candidates with the anchor's label its positives, except hard
+            negatives (supervised contrastive learning, equation 2 of Khosla et al. 2020). With `own_view`, other anchors
+            with the same label are positives too.
+        own_view: use the other anchors as negatives of an anchor, as in SimCLR. With `both`, also the other positives as
+            negatives of a positive.
+        positive: module that changes the similarities of the anchors with their positives, (B,) to (B,), such as a margin.
+            None changes nothing.
+        negatives: extra negatives of the anchors, by name.
+        masks: masks of the candidates of the anchors, by name.
 
     Raises:
-        ValueError: an option has no such value, or the temperature is not positive.
+        ValueError: an option has an unknown value, or the temperature is not positive.
+
+    Example:
+        The loss of unsupervised SimCSE::
+
+            InfoNCE(temperature=0.05)
 
     Source: SimCSE equations 4 and 5, Tables 7 and D.1.
     """
@@ -131,11 +150,11 @@ class InfoNCE(Term):
         needs = {need for part in self._parts() for need in part.needs}
         needs |= {"hard_negative"} if hard_negative_weight != 0 else set()
         needs |= {"labels"} if targets == "labels" else set()
-        self.needs = self.needs | needs  # type: ignore[misc]  # of this one
+        self.needs = self.needs | needs  # type: ignore[misc]  # of this instance
 
     @property
     def temperature(self) -> Tensor | float:
-        """tau, as a scalar tensor if it is learned; never below 0.01, as CLIP's."""
+        """The temperature tau. It is a scalar tensor if it is trained, and then at least 0.01, as in CLIP."""
         if self.log_scale is None:
             return self.fixed_temperature
         return torch.exp(-self.log_scale.clamp(max=math.log(100))).squeeze(0)
@@ -144,20 +163,26 @@ class InfoNCE(Term):
         return [cast(Part, part) for part in (*self.negatives.values(), *self.masks.values())]
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """As `Part.setup`, of every part."""
+        """Call `setup` of every part."""
         for part in self._parts():
             part.setup(width, vocabulary)
 
     def after_step(self, step: Step) -> None:
-        """As `Part.after_step`, of every part."""
+        """Call `after_step` of every part."""
         for part in self._parts():
             part.after_step(step)
 
     def forward(self, step: Step) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """The loss over this process's anchors and the candidates of all, in nats; a learned temperature beside it.
+        """Compute the mean loss of this process's anchors over the candidates of all processes.
+
+        Args:
+            step: the current step.
+
+        Returns:
+            The loss in nats, a scalar. If the temperature is trained, also the temperature, to be logged.
 
         Raises:
-            ValueError: a part returns what does not fit.
+            ValueError: a part returns a tensor with a wrong shape.
         """
         anchor_BD, positives = step.of("anchor"), step.places("positive")
         places = [*positives, *step.places("hard_negative")]
@@ -176,7 +201,7 @@ class InfoNCE(Term):
         return (loss, {"temperature": temperature.detach()}) if isinstance(temperature, Tensor) else loss
 
     def _all_logits(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor], positives: int) -> Tensor:
-        """The logits of the positives, N columns a view, and behind them those of the hard negatives; -inf if missing."""
+        """Return the logits of the positives, N columns for each view, then of the hard negatives. Missing: -inf."""
         first = [self._logits(step, anchor_BD, [candidate_ND], 0.0) for candidate_ND in candidates[: positives - 1]]
         rest_BC = self._logits(step, anchor_BD, candidates[positives - 1 :], self.hard_negative_weight)
         logits_BC = torch.cat([*first, rest_BC], dim=1) if first else rest_BC
@@ -198,9 +223,9 @@ class InfoNCE(Term):
         )
 
     def _loss(self, step: Step, logits_BC: Tensor, rows_BD: Tensor, positives: int) -> Tensor:
-        """Of rows against their columns and, if asked for, against the other rows of their own view.
+        """Compute the loss of rows against their columns and, with `own_view`, against the other rows of their view.
 
-        The first columns are those of so many views of positives, N each.
+        The first columns are the views of positives, N columns each.
         """
         own = logits_BC.shape[1]
         if self.own_view:
@@ -217,7 +242,7 @@ class InfoNCE(Term):
         return multi_positive_loss(logits_BC, positive_BC, decoupled=decoupled)
 
     def _alike(self, step: Step) -> Tensor:
-        """True where an example of all processes is the anchor's own, or has its label, (B, N)."""
+        """Return true where an example of all processes is the anchor's own, or has its label, (B, N)."""
         if self.targets == "labels":
             labels_B = step.extras["labels"]
             return labels_B[:, None] == step.gather(labels_B)
@@ -227,12 +252,12 @@ class InfoNCE(Term):
         return alike_BN
 
     def _positive(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
-        """True at each row's positives, (B, C): those of examples that are alike, in so many views."""
+        """Return true at the positives of each row, (B, C): the examples of `_alike`, in every view of positives."""
         positive_BC = self._alike(step).repeat(1, positives)
         return F.pad(positive_BC, (0, logits_BC.shape[1] - positive_BC.shape[1]))
 
     def _with_negatives(self, step: Step, logits_BC: Tensor, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
-        """The logits with those of the extra negatives behind them."""
+        """Append the logits of the extra negatives."""
         parts = [logits_BC]
         for name, part in self.negatives.items():
             given = part(step, anchor_BD, candidates)
@@ -246,16 +271,16 @@ class InfoNCE(Term):
                 logits_BK = torch.cat(own) / self.temperature
                 parts.append(logits_BK if counts_K is None else logits_BK.masked_fill(~counts_K, -torch.inf))
             else:
-                raise ValueError(f"negatives.{name}: must be (K, D) or (B, K, D), got {tuple(vectors.shape)}")
+                raise ValueError(f"negatives.{name}: must return (K, D) or (B, K, D), got {tuple(vectors.shape)}")
         return torch.cat(parts, dim=1) if len(parts) > 1 else logits_BC
 
     def _masked(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
-        """The logits with what the masks leave out at -inf, and log w added to what they weigh."""
+        """Set the logits that the masks leave out to -inf, and add log w to the logits that they weight with w."""
         positive_BC = self._positive(step, logits_BC, positives) if self.masks else None
         for name, part in self.masks.items():
             mask_BC = part(step)
             if mask_BC.ndim != 2 or len(mask_BC) != len(logits_BC) or mask_BC.shape[1] > logits_BC.shape[1]:
-                raise ValueError(f"masks.{name}: must be (B, N) or (B, C), got {tuple(mask_BC.shape)}")
+                raise ValueError(f"masks.{name}: must return (B, N) or (B, C), got {tuple(mask_BC.shape)}")
             if mask_BC.dtype == torch.bool:
                 added_BC = torch.zeros_like(mask_BC, dtype=logits_BC.dtype).masked_fill(mask_BC, -torch.inf)
             else:

@@ -1,4 +1,4 @@
-"""Masks of InfoNCE: candidates that do not count as negatives.
+"""Masks for InfoNCE, which leave candidates out.
 
 Shapes: B anchors of this process, N of all processes, K views of candidates, V views.
 """
@@ -12,15 +12,15 @@ from simcse_lit.objective.step import Step
 
 
 class Duplicates(Mask):
-    """Leaves out candidates whose text is that of the anchor or of its positives. They are the same text as it is tokenised.
+    """Leave out candidates with the same token ids as the anchor or one of its positives.
 
-    Use it where texts repeat, as the premises of NLI do: a copy of the positive is no negative.
+    Use it where texts repeat, such as the premises of NLI: a copy of the positive is not a negative.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"hashes"})
 
     def forward(self, step: Step) -> Tensor:
-        """True where a candidate is left out, (B, K x N)."""
+        """Return true where a candidate is left out, (B, K x N)."""
         hashes_BV = step.extras["hashes"]
         positives = step.places("positive")
         candidates = step.gather(hashes_BV[:, [*positives, *step.places("hard_negative")]])

@@ -1,4 +1,4 @@
-"""The masked-language-modelling auxiliary objective: which tokens are masked, and the loss of predicting them.
+"""The auxiliary objective of masked language modelling: which tokens are masked, and the loss of predicting them.
 
 Shapes: B examples, V views, L length, N = B x V sentences, n of them, l of their tokens, K vocabulary.
 """
@@ -18,17 +18,17 @@ IGNORED = -100
 def mask_tokens(
     input_ids_NL: Tensor, maskable_NL: Tensor, *, mask_token_id: int, vocab_size: int, probability: float
 ) -> tuple[Tensor, Tensor]:
-    """Choose tokens to predict; replace 80 % of them by the mask token, 10 % by a random token, and keep 10 %.
+    """Choose tokens to predict. Replace 80 % of them by the mask token and 10 % by a random token, and keep 10 %.
 
     Args:
-        input_ids_NL: token ids, (N, L); not changed.
-        maskable_NL: true where a token may be chosen, (N, L): no padding and no special tokens.
-        mask_token_id: id of the tokenizer's mask token.
-        vocab_size: random tokens are drawn below it.
+        input_ids_NL: token ids, (N, L). They are not changed.
+        maskable_NL: true where a token may be chosen, (N, L): not at padding or special tokens.
+        mask_token_id: id of the mask token of the tokenizer.
+        vocab_size: random token ids are below this number.
         probability: share of the maskable tokens that is chosen; the paper uses 0.15.
 
     Returns:
-        (corrupted ids, labels), both (N, L); labels are -100 where nothing is to be predicted.
+        The changed ids and the labels, both (N, L). A label is -100 where nothing is predicted.
 
     Source: BERT section 3.1; SimCSE section 6.1 ("MLM auxiliary objective") and Table D.2.
     """
@@ -43,15 +43,16 @@ def mask_tokens(
 
 
 def mlm_loss(logits_NLK: Tensor, labels_NL: Tensor, targets: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy over the tokens to predict; 0 when there is none, where a plain mean would be NaN.
+    """Compute the mean cross-entropy over the tokens to predict. It is 0 if there is none; a plain mean would be NaN.
 
     Args:
         logits_NLK: scores of the vocabulary, (N, L, K).
         labels_NL: from `mask_tokens`, (N, L).
-        targets: by how many tokens to divide, if these sentences are only a part; None for those of `labels_NL`.
+        targets: the number of tokens to divide by, if these sentences are a part of the batch. None: count those of
+            `labels_NL`.
 
     Returns:
-        Scalar, in nats; its gradient is 0 when no token was chosen.
+        Scalar, in nats. Its gradient is 0 if no token was chosen.
 
     Source: SimCSE section 6.1.
     """
@@ -61,7 +62,7 @@ def mlm_loss(logits_NLK: Tensor, labels_NL: Tensor, targets: Tensor | None = Non
 
 
 class MaskedLanguageModel(Term):
-    """The auxiliary loss over the tokens of all views, each view with a mask of its own.
+    """Predict masked tokens of all views. Each view has other masked tokens.
 
     Args:
         probability: share of the tokens that is chosen.
@@ -78,13 +79,13 @@ class MaskedLanguageModel(Term):
         self.register_buffer("special_ids", torch.empty(0, dtype=torch.long), persistent=False)
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """Note the ids of the tokenizer."""
-        assert vocabulary.mask_token_id is not None  # `needs` says so
+        """Store the ids of the tokenizer."""
+        assert vocabulary.mask_token_id is not None  # `needs` ensures it
         self.mask_token_id, self.vocab_size = vocabulary.mask_token_id, vocabulary.size
         self.special_ids = torch.tensor(vocabulary.special_ids, device=self.special_ids.device)
 
     def forward(self, step: Step) -> Tensor:
-        """The mean cross-entropy in nats; divided by the mean number of chosen tokens over the processes."""
+        """Compute the cross-entropy in nats, divided by the mean number of chosen tokens over the processes, a scalar."""
         ids_NL, mask_NL = step.ids_BVL.flatten(0, 1), step.mask_BVL.flatten(0, 1)
         maskable_NL = mask_NL.bool() & ~torch.isin(ids_NL, self.special_ids)
         corrupted_NL, labels_NL = mask_tokens(

@@ -1,4 +1,4 @@
-"""Negatives of InfoNCE that are vectors of earlier batches.
+"""Extra negatives for InfoNCE: vectors of earlier batches.
 
 Shapes: B examples of this process, N of all processes, K keys of the queue, D numbers of a vector.
 """
@@ -13,19 +13,19 @@ from simcse_lit.objective.step import Step, Vocabulary
 
 
 class Queue(Negatives):
-    """The latest vectors of one view, of all processes, without gradient. It is in the run's checkpoints.
+    """Keep the latest vectors of one view, from all processes and without gradient. Checkpoints contain the queue.
 
     Args:
-        size: keys, K; a batch larger than that leaves its last ones.
-        role: of the view whose vectors are kept.
-        encoder: encodes them once more, after the step: a name of `loss.beside`, as a momentum encoder. None keeps the
-            vectors of the step.
+        size: number of keys, K. Of a batch larger than K, the last K vectors stay.
+        role: role of the view whose vectors are kept.
+        encoder: the name of an encoder of `loss.beside`, such as a momentum encoder. It encodes the view again after the
+            step. None keeps the vectors of the step.
 
     Raises:
         ValueError: the size is not positive.
 
     Source: He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning, section 3.2; Wu et al. 2022,
-        ESimCSE, section 3.2.
+    ESimCSE, section 3.2.
     """
 
     def __init__(self, size: int, *, role: str = "positive", encoder: str | None = None) -> None:
@@ -38,17 +38,17 @@ class Queue(Negatives):
         self.written: Tensor
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """Make an empty queue."""
+        """Create an empty queue."""
         self.register_buffer("keys_KD", torch.zeros(self.size, width))
-        self.register_buffer("written", torch.zeros((), dtype=torch.long))  # keys, ever
+        self.register_buffer("written", torch.zeros((), dtype=torch.long))  # keys so far
 
     def forward(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The keys, (K, D), and which of them are filled, (K,)."""
+        """Return the keys, (K, D), and true for the keys that are filled, (K,)."""
         filled_K = torch.arange(self.size, device=self.written.device) < self.written
         return self.keys_KD, filled_K
 
     def after_step(self, step: Step) -> None:
-        """Put this step's vectors in, over the oldest keys."""
+        """Write the vectors of this step over the oldest keys."""
         vectors_BD = step.of(self.role)
         if self.encoder is not None:
             place = step.places(self.role)[0]

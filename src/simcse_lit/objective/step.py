@@ -1,7 +1,7 @@
-"""What a term of the objective is given of a training step.
+"""One training step, as a term of the objective sees it. Nothing here trains, and nothing imports Lightning.
 
-Shapes: B examples of this process, V views, L length, H numbers of a pooled vector, D behind the head; N sentences, n of
-them, l of their tokens.
+Shapes: B examples of this process, V views, L length, H numbers of a vector before the head, D after it, N sentences, n
+sentences of a part, l their length, W processes.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from simcse_lit.seeds import derived_seed
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What terms know of the tokenizer.
+    """What terms may know about the tokenizer.
 
     Args:
         size: number of token ids.
-        mask_token_id: id of the mask token; None without one.
+        mask_token_id: id of the mask token; None if there is none.
         special_ids: ids of all special tokens.
     """
 
@@ -32,17 +32,17 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Passes:
-    """Further passes of the encoder, each planned, packed and recomputed as the step's own is.
+    """More passes of the encoder. Each is cut into chunks, packed and recomputed in the same way as the pass of the step.
 
     Args:
-        encode: `encode(ids_NL, mask_NL, encoder=None, gradient=True, dropout=True, head=True)`: the vectors of other
-            sentences, (N, D); of an encoder of `loss.beside` by its name. Without `head`, (N, H).
+        encode: `encode(ids_NL, mask_NL, encoder=None, gradient=True, dropout=True, head=True)` returns the vectors of other
+            sentences, (N, D), or (N, H) without `head`. `encoder` is a name of `loss.beside`; None is the trained encoder.
         in_chunks: `in_chunks(function, *tokens_NL, rows=())` calls `function(*parts_nl, *parts_n, packing)` for each part of
-            the step's N = B x V sentences that goes through the encoder together, and returns what the calls returned.
-            `rows` are further tensors with one row a sentence, (N, ...). The function may run again in the backward pass,
-            so it changes nothing.
-        token_scores: `token_scores(ids_nl, mask_nl, packing)`: scores of the vocabulary at each token, inside `in_chunks`,
-            for a term that needs `mlm_head`.
+            the N = B x V sentences of the step that goes through the encoder together. It returns a list of the results.
+            `rows` are further tensors with one row for each sentence, (N, ...). The function may run again in the backward
+            pass, so it must not change anything.
+        token_scores: `token_scores(ids_nl, mask_nl, packing)` returns the scores of the vocabulary at each token. Call it
+            inside `in_chunks`, in a term that needs `mlm_head`.
     """
 
     encode: Callable[..., Tensor]
@@ -57,16 +57,22 @@ class Step:
     Args:
         ids_BVL: token ids of every view, (B, V, L).
         mask_BVL: 1 for real tokens, (B, V, L).
-        pooled_BVH: the vectors before the head, (B, V, H), float32 or better.
-        vectors_BVD: the vectors of every view behind the head, (B, V, D), float32 or better.
+        pooled_BVH: vectors before the head, (B, V, H), float32 or better.
+        vectors_BVD: vectors after the head, (B, V, D), float32 or better.
         index: number of the step, from 0.
         total: number of steps of the run.
-        seed_of_run: `seed` of `conf/`.
-        passes: further passes of the encoder.
-        roles: of the views: `anchor`, `positive`, `hard_negative`, `soft_negative` or `extra`, V of them.
-        extras: what a term names in `needs`: `scores` (B,) float32; `labels` (B,) int64, equal for equal texts; `rows` of
+        seed_of_run: the key `seed` of the configuration.
+        passes: more passes of the encoder.
+        roles: role of each view: `anchor`, `positive`, `hard_negative`, `soft_negative` or `extra`, V of them.
+        extras: what the terms name in `needs`: `scores` (B,) float32; `labels` (B,) int64, equal for equal texts; `rows` of
             the corpus (B,) int64; `hashes` (B, V) int64, equal for equal token ids. With `data.optional` also
             `present` (B, V) bool, false where a text is missing.
+
+    Example:
+        A term that pulls each positive towards its anchor::
+
+            def forward(self, step: Step) -> Tensor:
+                return (step.of("anchor") - step.of("positive")).square().sum(1).mean()
     """
 
     ids_BVL: Tensor
@@ -81,22 +87,22 @@ class Step:
     extras: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def places(self, role: str) -> list[int]:
-        """The numbers of the views of a role; none if there is no such view."""
+        """Return the numbers of the views with this role; an empty list if there is none."""
         return [number for number, each in enumerate(self.roles) if each == role]
 
     def of(self, role: str) -> Tensor:
-        """The vectors of the first view of a role, (B, D).
+        """Return the vectors of the first view with this role, (B, D).
 
         Raises:
-            KeyError: there is no such view. A term that names the role in `needs` is refused before training.
+            KeyError: there is no such view. If the term names the role in `needs`, the run is refused before training.
         """
         if not (places := self.places(role)):
-            raise KeyError(f"no view is a {role}; there are {', '.join(self.roles)}. Name it in `needs` of the term.")
+            raise KeyError(f"no view is a {role}; the roles are {', '.join(self.roles)}. Name it in `needs` of the term.")
         return self.vectors_BVD[:, places[0]]
 
     @property
     def first(self) -> int:
-        """Place of this process's first example in the batch of all processes."""
+        """Row of this process's first example in the batch of all processes."""
         return world()[0] * len(self.vectors_BVD)
 
     @property
@@ -105,17 +111,17 @@ class Step:
         return world()[1]
 
     def gather(self, rows_B: Tensor) -> Tensor:
-        """The rows of all processes with gradient, (B, ...) to (W x B, ...); see `gather.py`."""
+        """Gather the rows of all processes with gradient, (B, ...) to (W x B, ...). `gather.py` says why this is exact."""
         return gather_rows(rows_B)
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, without gradient."""
+        """Sum a tensor over all processes, without gradient."""
         return sum_over_ranks(value)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over all processes, without gradient."""
+        """Average a tensor over all processes, without gradient."""
         return mean_over_ranks(value)
 
     def seed(self, name: str) -> int:
-        """A seed that the run, the step, the process and a name decide."""
+        """Derive a seed from the seed of the run, the step, the process and a name."""
         return derived_seed(self.seed_of_run, self.index, world()[0], crc32(name.encode()))

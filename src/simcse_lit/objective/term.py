@@ -1,4 +1,7 @@
-"""The objective: a weighted sum of terms, each of which sees the step and nothing else of training."""
+"""The objective: a weighted sum of terms. A term sees a `Step` and nothing else of training.
+
+The terms themselves are in `info_nce.py`, `mlm.py` and `methods/`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, cast
@@ -16,19 +19,25 @@ NEEDS = ROLES | EXTRAS | {"mlm_head", "mask_token"}
 
 
 class Term(nn.Module):
-    """One term of the objective. Write a subclass with `forward`; the rest is optional.
+    """One term of the objective. Write a subclass with `forward`; everything else is optional.
 
     The mean over the processes of what `forward` returns must be the loss of the batch of all processes. Two ways are exact:
-    the mean over this process's rows, contrasted with gathered columns (`step.gather`); or the whole batch's value in every
-    process, from gathered rows. A term that divides by a count divides by the mean of that count over the processes.
 
-    Parameters and buffers are the term's own, and are in the run's checkpoints. An export holds nothing of them.
+    - the mean over this process's rows, contrasted with gathered columns (`step.gather`);
+    - the value of the whole batch in every process, from gathered rows.
+
+    A term that divides by a count divides by the mean of that count over the processes.
+
+    Checkpoints contain the parameters and buffers of a term. Exports do not.
 
     Attributes:
-        encoders: names of encoders of `loss.beside` that it uses.
-        lr_scale: multiplies the learning rate of its parameters; `lr_scale` of its node sets it.
-        needs: what must be there, of `NEEDS`: a view of a role, what the batch holds beside its texts (`Step.extras`), the
-            backbone's language-modelling head, or a mask token.
+        encoders: names of encoders of `loss.beside` that the term uses.
+        lr_scale: multiplies the learning rate of the term's parameters. `lr_scale` of its node sets it.
+        needs: names from `NEEDS` that the run must have: a view with a role, what a batch holds beside its texts
+            (`Step.extras`), the language-modelling head of the backbone, or a mask token.
+
+    Example:
+        See `simcse_lit.methods.align_uniform`, and `examples/my_lab/my_lab/terms.py` for a term with state.
     """
 
     encoders: Sequence[str] = ()
@@ -36,36 +45,42 @@ class Term(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """Make what depends on the encoder, once, before training.
+        """Create what depends on the encoder. Runs once, before training.
 
         Args:
             width: numbers of a vector, D.
-            vocabulary: of the backbone.
+            vocabulary: what the term may know about the tokenizer.
 
         Raises:
             UserError: the term cannot be used with this encoder.
         """
 
     def forward(self, step: Step) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """The loss, a scalar, and numbers to log beside it. Autocast is off, and torch's generator is the term's own.
+        """Compute the loss, and optionally numbers to log. Autocast is off, and torch's generator has a seed for this term.
 
-        Nothing of the term may change here, since a part of it may run again in the backward pass: see `after_step`.
+        The term must not change here, because parts of it may run again in the backward pass. Use `after_step`.
+
+        Args:
+            step: the current step.
+
+        Returns:
+            The loss, a scalar; or the loss and numbers by name.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(step)")
 
     def after_step(self, step: Step) -> None:
-        """Change what the term holds, as a queue, once the optimiser has stepped. Gradients are off."""
+        """Update state, such as a queue, after the step of the optimiser. Gradients are off."""
 
 
 class Objective(nn.Module):
     """The weighted sum of terms.
 
     Args:
-        terms: by name; the sum is taken in the order of the names.
-        weights: of each term: a number, or a function of the step and the number of steps.
+        terms: terms by name. The sum is taken in the order of the names.
+        weights: weight of each term: a number, or a function of the step and the number of steps.
 
     Raises:
-        UserError: there is no term, a name cannot be one, or a term needs what is not known.
+        UserError: there is no term, a name is not valid, or a term needs something unknown.
     """
 
     def __init__(self, terms: Mapping[str, Term], weights: Mapping[str, Weight]) -> None:
@@ -87,11 +102,11 @@ class Objective(nn.Module):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What any of the terms needs."""
+        """Everything that some term needs."""
         return frozenset(need for term in self._terms() for need in term.needs)
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """As `Term.setup`, of every term.
+        """Call `Term.setup` of every term.
 
         Raises:
             UserError: a term cannot be used with this encoder.
@@ -102,9 +117,15 @@ class Objective(nn.Module):
             term.setup(width, vocabulary)
 
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, a scalar, and what is logged: every term by its name, unweighted, and NAME/NUMBER of its own numbers.
+        """Compute the loss and what is logged.
 
-        A term draws from a seed that its name decides, so another term changes none of its draws.
+        The name of a term decides its seed, so another term does not change its draws.
+
+        Args:
+            step: the current step.
+
+        Returns:
+            The loss, a scalar; and by name the unweighted loss of each term, and its numbers as NAME/NUMBER.
         """
         losses, logged = list[Tensor](), dict[str, Tensor]()
         with torch.autocast(step.vectors_BVD.device.type, enabled=False):
@@ -119,17 +140,17 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def after_step(self, step: Step) -> None:
-        """As `Term.after_step`, of every term."""
+        """Call `Term.after_step` of every term."""
         for term in self._terms():
             term.after_step(step)
 
 
 class LinearWeight:
-    """A weight that goes from `start` to `end` in a straight line over the run, for `loss.terms.NAME.weight`."""
+    """Change a weight from `start` to `end` in a straight line over the run. Use it for `loss.terms.NAME.weight`."""
 
     def __init__(self, start: float, end: float) -> None:
         self.start, self.end = start, end
 
     def __call__(self, step: int, total: int) -> float:
-        """The weight at a step of so many."""
+        """Return the weight at step `step` of `total`."""
         return self.start + (self.end - self.start) * step / max(total - 1, 1)
