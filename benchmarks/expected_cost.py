@@ -394,16 +394,19 @@ A step of training takes `fixed x layers / 12 + operations / rate`.
 - **Rate**: {rate:.0f} TFLOP/s on an H200, {share:.0f} % of its published peak. The same GPU multiplies large
   matrices at {matmul} TFLOP/s. Other GPUs are given the same share of their peak.
 - **Fixed time** of 12 layers: {fixed:.1f} ms, or {graphs_fixed:.1f} ms with CUDA graphs. It is the time to
-  start kernels, so it depends on the CPU and not on the GPU. The model gives every machine that of
-  ours.
+  start kernels, so it depends on the CPU and not on the GPU. The model uses the same time for every
+  machine.
 - **Scoring** is a forward pass, a third of a step, in batches of 4,096 tokens.
 - **Memory**: 16 bytes a parameter (float32 weight and gradient, two states of Adam), 2 bytes for a copy
   of each weight of the layers in bfloat16, and {activations} bytes for each token, layer and hidden unit.
 
-Not in the model: start, download and tokenisation; writing checkpoints; memory bandwidth, of which an
-H100 has less for its peak than an H200, and the other GPUs more; kernels that start while others run,
-which shortens steps on slow GPUs; the path of the first token in the last layer, which is newer than the
-measured steps; memory that CUDA and the allocator hold; batches that are longer than the mean.
+The model leaves out:
+
+- start, download, tokenisation and writing checkpoints;
+- memory bandwidth: relative to its peak, an H100 has less than an H200, and the other GPUs have more;
+- kernels that start while others run, which shortens steps on slow GPUs;
+- the path of the first token in the last layer, which is newer than the measured steps;
+- memory that CUDA and the allocator hold, and batches that are longer than the mean.
 
 ### Checks
 
@@ -418,7 +421,7 @@ predictions of steps that the fit did not see.
 
 Word pieces of BERT, special tokens included; measured by `{command}` on {date}.
 RoBERTa is given the same lengths. The paper's triplets come from SNLI and MNLI. MNLI has longer
-sentences and was not at hand, so the supervised hours are an estimate from below.
+sentences and was not at hand, so the supervised hours are a low estimate.
 
 {texts}"""
 
