@@ -1,4 +1,6 @@
-"""Executes the tutorials, each in an empty folder, and writes their outputs into them: python docs/tutorials/run.py [NAME ...]
+"""Executes the tutorials, each in an empty folder, and writes their outputs into them.
+
+    python docs/tutorials/run.py [NAME ...]
 
 `make notebooks` runs all of them. `tests/docs/test_notebooks.py` executes them too, and writes nothing.
 """
