@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hydra
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from simcse_lit import SimCSE, build, compose, save_export
 from simcse_lit.errors import UserError
+from simcse_lit.training.trainer import check_trainer
 from tests.conftest import LIMIT_S, Cli, inherited, metrics
 
 TINY = ["model=tiny", "data=samples", "loss=sup", "data.batch_size=64", "senteval.from_hub=false", "trainer=cpu"]
@@ -142,6 +144,63 @@ def test_a_trainer_that_would_train_something_else_is_refused(
     module, data = build(compose("train", [*TINY, *asked]))
     with pytest.raises(UserError, match=f"(?s){message}"):
         trainer(**{"max_steps": 2, **arguments}).fit(module, data)
+
+
+@pytest.mark.parametrize(
+    ("asked", "deals", "message"),
+    [
+        ([], True, r"Trainer\(use_distributed_sampler=False\)"),
+        (["data.batch_size=65"], False, "data.batch_size=65: is the batch of all 2 devices together"),
+    ],
+)
+def test_several_devices_need_a_batch_that_they_share_and_no_sampler_of_lightnings(
+    asked: list[str], deals: bool, message: str
+) -> None:
+    two: Any = SimpleNamespace(
+        accumulate_grad_batches=1,
+        max_steps=3,
+        world_size=2,
+        _accelerator_connector=SimpleNamespace(use_distributed_sampler=deals),
+    )
+    with pytest.raises(UserError, match=message):
+        check_trainer(two, compose("train", [*TINY, *asked]).data)
+
+
+TWO = """
+import sys, torch, pytorch_lightning as pl
+from simcse_lit import build, compose
+
+if __name__ == "__main__":
+    devices = int(sys.argv[1])
+    module, data = build(compose("train", sys.argv[2:]))
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", use_distributed_sampler=False,
+        max_steps=4, gradient_clip_val=1.0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+    )
+    trainer.fit(module, data)
+    dev = trainer.validate(module, data, verbose=False)
+    if trainer.is_global_zero:
+        torch.save({"weights": module.state_dict(), "dev": dev[0]["val/sts"]}, f"{devices}.pt")
+"""
+
+
+@pytest.mark.long
+def test_two_processes_of_ones_own_trainer_end_with_the_weights_of_one(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(TWO, encoding="utf-8")
+    for devices in ("2", "1"):
+        done = subprocess.run(
+            [sys.executable, "own.py", devices, *TINY, "model.dropout=0", "loss=sup"],  # each process has masks of its own
+            cwd=tmp_path,
+            env={**inherited(), "SIMCSE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / f"{devices}.pt", weights_only=True) for devices in (1, 2))
+    assert two["dev"] == pytest.approx(one["dev"], abs=1e-2)
+    for name, value in one["weights"].items():
+        assert torch.allclose(two["weights"][name], value, atol=1e-5), name
 
 
 @pytest.mark.parametrize(

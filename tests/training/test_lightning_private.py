@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from simcse_lit.training.lightning_private import end_after, leave_after_this_step
+from simcse_lit.training.lightning_private import deals_out_batches, end_after, leave_after_this_step
 
 
 class Small(pl.LightningModule):
@@ -74,3 +74,8 @@ def test_a_fit_takes_no_step_beyond_the_one_that_it_is_told(steps: int) -> None:
     end_after(built, steps)
     built.fit(module, batches())
     assert module.ended == list(range(1, steps + 1))
+
+
+def test_whether_lightning_would_deal_out_batches_is_known_of_a_trainer() -> None:
+    assert deals_out_batches(trainer())
+    assert not deals_out_batches(pl.Trainer(accelerator="cpu", use_distributed_sampler=False, logger=False))
