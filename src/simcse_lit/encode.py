@@ -19,8 +19,6 @@ import sys
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 from simcse_lit.config.checks.encode import STDIN, reads
 from simcse_lit.config.schema import EncodeConfig
 from simcse_lit.encoder.device import find_device
@@ -31,6 +29,7 @@ from simcse_lit.encoding.output import VectorFile, beside, writing
 from simcse_lit.encoding.texts import Settings, vectors
 from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import load_encoder
+from simcse_lit.progress import Bar
 from simcse_lit.reporting.run.console import quiet_libraries
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ def _encode(config: EncodeConfig, texts: TextFile, output: Path) -> None:
     start, first = time.perf_counter(), file.done
     if first:
         log.info("Resuming after %s of %s lines.", f"{first:,}", f"{len(texts):,}")
-    with tqdm(total=len(texts), initial=first, desc="Encoding", unit=" lines", ncols=78, leave=False) as bar:
+    with Bar(total=len(texts), initial=first, desc="Encoding", unit=" lines") as bar:
         for block in texts.blocks(config.block, first):
             file.append(vectors(loaded, [row.fields[0] for row in block], settings).numpy())
             bar.update(len(block))

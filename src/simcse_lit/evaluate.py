@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from simcse_lit.config.checks.encode import reads
 from simcse_lit.config.extension import build
@@ -47,6 +46,7 @@ from simcse_lit.evaluation.suite import (
 from simcse_lit.evaluation.task import Embed, Task, score
 from simcse_lit.families import STS
 from simcse_lit.formats.loading import LoadedEncoder, check_precision, load_encoder
+from simcse_lit.progress import Bar
 from simcse_lit.reporting.run import console
 from simcse_lit.reporting.run import evaluation_folder as report
 from simcse_lit.reporting.run.figures import DRAW, Draw
@@ -165,7 +165,7 @@ def _score(source: str, label: str, config: EvaluateConfig, device: torch.device
     report.say_encoded(encoding, device)
     seen_by = _moving(work.postprocess, embeddings, corpus)
     results = {}
-    with tqdm(work.tasks, desc="Scoring", ncols=78, leave=False, delay=0.5) as bar:
+    with Bar(work.tasks, desc="Scoring", unit=" tasks") as bar:
         for task in bar:
             bar.set_postfix_str(task.name)
             results[task.name] = score(task, seen_by(task))

@@ -16,13 +16,12 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from simcse_lit.config.checks.index import is_index
 from simcse_lit.config.folders import check_free
 from simcse_lit.config.schema import BuildIndexConfig
 from simcse_lit.encoding.input import TextFile
 from simcse_lit.errors import UserError
+from simcse_lit.progress import Bar
 from simcse_lit.reporting.run.console import quiet_libraries
 from simcse_lit.retrieval.index import Block, Index
 from simcse_lit.retrieval.index_encoder import IndexEncoder, encoded_blocks
@@ -94,7 +93,7 @@ def _change(config: BuildIndexConfig, folder: Path) -> Index:
 def _encode(config: BuildIndexConfig, location: str, encoder: IndexEncoder, key: str) -> Iterator[Block]:
     """Yield the texts of a file and their vectors, block by block."""
     file = TextFile(location, config.column, key=key, on_bad_row=config.on_bad_row)
-    with tqdm(total=len(file), desc="Encoding", unit=" lines", ncols=78, leave=False, delay=0.5) as bar:
+    with Bar(total=len(file), desc="Encoding", unit=" lines") as bar:
         for rows in file.blocks(config.block):
             texts = [row.fields[0] for row in rows]
             yield encoder(texts), texts, None

@@ -73,6 +73,23 @@ def test_a_run_prints_its_tables_and_curve_and_its_log_is_utf_8(shown: Shown, tm
     assert TEXT in log and "Curve" in log
 
 
+def test_a_log_holds_lines_and_no_bars(shown: Shown, tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("".join(f"Sentence {number}.\n" for number in range(400)), encoding="utf-8")
+    model = ("checkpoint=run/export", "device=cpu")
+    steps = ("loss=sup", "trainer.max_epochs=1", "trainer.val_check_interval=5")
+    said = [
+        shown({}, *TINY, *steps),
+        shown({}, *model, "tasks=samples", "hydra.run.dir=scored", command="evaluate"),
+        shown({}, *model, "input=corpus.txt", "output=corpus.npy", command="encode"),
+        shown({}, *model, "input=corpus.txt", "folder=index", command="index"),
+    ]
+    for status, out in said:
+        assert (status, "\r" in out, "\x1b" in out) == (0, False, False), out
+    lines = said[0][1].splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("Step ")] == ["5/13", "10/13", "13/13"]
+    assert not [line for _, out in said for line in out.splitlines() if len(line) > 80]
+
+
 @pytest.mark.parametrize("env", TERMINALS)
 @pytest.mark.parametrize(
     ("arguments", "expected"), [(["--help"], 0), (["trainer.max_steps=0"], 1), (["name='語☃'", "seed=-1"], 1)]

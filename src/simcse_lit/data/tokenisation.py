@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo
-from tqdm import tqdm
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
@@ -23,6 +22,7 @@ from simcse_lit.data.collation import EXTRA_TYPES
 from simcse_lit.data.what_was_read import Counting, Summary
 from simcse_lit.disk import discard, durable_replace
 from simcse_lit.errors import UserError
+from simcse_lit.progress import Bar
 from simcse_lit.text.examples import counter, read_examples
 from simcse_lit.text.extras import extras_of
 from simcse_lit.text.nli import labelled_columns
@@ -139,7 +139,7 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
     with (
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
-        tqdm(total=lines, unit=" rows", desc="Tokenising", unit_scale=True, ncols=78, leave=False) as bar,
+        Bar(total=lines, unit=" rows", desc="Tokenising", unit_scale=True) as bar,
     ):
         while block := [row.fields for row in islice(rows, BLOCK)]:
             texts = block if len(block[0]) == columns else [row[:columns] for row in block]

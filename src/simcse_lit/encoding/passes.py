@@ -12,11 +12,11 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches
 from simcse_lit.evaluation.embeddings import Embeddings
+from simcse_lit.progress import Bar
 from simcse_lit.text.template import Template
 
 BLOCK = 32_768  # sentences that are tokenised and sorted together, while the block before them is encoded
@@ -84,9 +84,7 @@ def encode_into(
         block = sentences[first : first + BLOCK]
         return SentenceBatches(block, tokenizer, template=template, max_length=max_length, token_budget=token_budget)
 
-    bar = tqdm(
-        total=len(sentences), desc=progress, unit=" sentences", ncols=78, leave=False, disable=progress is None, delay=0.5
-    )
+    bar = Bar(total=len(sentences), desc=progress, unit=" sentences", disable=progress is None)
     with bar, ThreadPoolExecutor(1) as ahead, torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         following = ahead.submit(tokenised, 0)
         for first in range(0, len(sentences), BLOCK):

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from simcse_lit.config.network import hub_offline
 from simcse_lit.encoding.texts import Settings, vectors
 from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import LoadedEncoder, load_encoder
+from simcse_lit.progress import Bar
 
 
 class Pool:
@@ -53,7 +53,7 @@ class Pool:
         texts = ([sentences[place] for place in part] for part in parts)
         found: list[np.ndarray] = []
         try:
-            with tqdm(total=len(sentences), desc="Encoding", unit=" sentences", ncols=78, leave=False) as bar:
+            with Bar(total=len(sentences), desc="Encoding", unit=" sentences") as bar:
                 for part in self._executor.map(_encode, texts, [settings] * len(parts), [use] * len(parts)):
                     found.append(part)
                     bar.update(len(part))

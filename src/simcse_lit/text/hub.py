@@ -11,6 +11,7 @@ from glob import has_magic
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -24,6 +25,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 
 from simcse_lit.errors import UserError
+from simcse_lit.progress import Bar
 from simcse_lit.text.hub_files import find_files, matching, train_split
 
 # What to do without the Hub, by key.
@@ -103,7 +105,11 @@ def download_model(name: str, revision: str | None, *, key: str, code: bool = Fa
     def fetch(patterns: Sequence[str]) -> Path:
         return Path(
             huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["onnx/*", "openvino/*"]
+                name,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=["onnx/*", "openvino/*"],
+                tqdm_class=None if HF_HUB_DISABLE_PROGRESS_BARS else Bar,
             )
         )
 

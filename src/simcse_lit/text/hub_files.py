@@ -5,6 +5,7 @@ each.
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from glob import has_magic
 from os.path import commonprefix
@@ -15,6 +16,7 @@ import huggingface_hub
 from fsspec.utils import glob_translate
 
 from simcse_lit.errors import UserError
+from simcse_lit.progress import redraws
 
 SHOWN = 5  # parts of a data set that a message names
 TRAIN = re.compile(r"(^|[/._ -])train([/._ 0-9-]|$)")
@@ -113,10 +115,13 @@ def pattern(files: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _train_split(location: str, repository: str, commit: str, names: Sequence[str], key: str) -> list[str]:
-    from datasets import get_dataset_config_names, load_dataset_builder  # slow to import, and few commands need it
+    import datasets  # slow to import, and few commands need it
+
+    if not redraws(sys.stderr):
+        datasets.disable_progress_bars()
 
     def splits(*configuration: str) -> dict[str, list[str]]:
-        builder = load_dataset_builder(repository, *configuration, revision=commit)
+        builder = datasets.load_dataset_builder(repository, *configuration, revision=commit)
         files: Mapping[Any, Sequence[Any]] = builder.config.data_files or {}
         prefix = f"hf://datasets/{repository}@{commit}/"
         return {str(split): sorted(str(url).removeprefix(prefix) for url in urls) for split, urls in files.items()}
@@ -125,7 +130,7 @@ def _train_split(location: str, repository: str, commit: str, names: Sequence[st
         found = splits()
     except (ValueError, FileNotFoundError, RuntimeError) as error:  # RuntimeError: a loading script
         try:
-            configurations = get_dataset_config_names(repository, revision=commit)
+            configurations = datasets.get_dataset_config_names(repository, revision=commit)
         except (ValueError, FileNotFoundError, RuntimeError):
             configurations = []
         if len(configurations) < 2:

@@ -11,6 +11,7 @@ from fsspec.core import url_to_fs
 
 from simcse_lit.config.resolvers import file_name
 from simcse_lit.errors import UserError
+from simcse_lit.progress import Bar
 
 
 def expanded(location: str, *, key: str) -> list[str]:
@@ -41,8 +42,8 @@ def fetched(location: str, *, key: str) -> Path:
     with explained(location, key):
         files, path = url_to_fs(location)
         copy = Path(mkdtemp(dir=_copies().name), file_name(location))
-        bar = {"desc": "Fetching", "unit": "B", "unit_scale": True, "ncols": 78, "leave": False}
-        files.get_file(path, str(copy), callback=TqdmCallback(tqdm_kwargs=bar))
+        bar = {"desc": "Fetching", "unit": "B", "unit_scale": True}
+        files.get_file(path, str(copy), callback=TqdmCallback(tqdm_kwargs=bar, tqdm_cls=Bar))
         return copy
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from simcse_lit.config.folders import LAST
 from simcse_lit.errors import UserError
+from simcse_lit.progress import INTERVAL_S, redraws
 
 log = logging.getLogger(__name__)
 
@@ -158,9 +160,51 @@ class Throughput(Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """One line of at most 80 columns with loss, learning rate, sentences per second and the last score."""
+    """One line of at most 80 columns with loss, learning rate, sentences per second and the last score.
+
+    In a log, where a line cannot be redrawn, it logs a line for each score on the development set, and otherwise one a
+    minute.
+    """
 
     BAR_FORMAT = "{desc} {n_fmt}/{total_fmt} {remaining} left{postfix}"
+
+    def __init__(self, refresh_rate: int = 1, process_position: int = 0, leave: bool = False) -> None:
+        super().__init__(refresh_rate, process_position, leave)
+        self.in_log = not redraws(sys.stdout)
+        self._start, self._first, self._last = 0.0, 0, 0.0
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether no bar is drawn."""
+        return self.in_log or super().is_disabled
+
+    def on_train_start(self, *args: Any) -> None:
+        """Make the bar, and start the clock of the lines."""
+        super().on_train_start(*args)
+        self._start, self._first, self._last = time.monotonic(), self.trainer.global_step, time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Draw the bar, or log a line if the last is a minute old."""
+        super().on_train_batch_end(trainer, pl_module, *args)
+        if self._lines and time.monotonic() - self._last >= INTERVAL_S:
+            self._log_line(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the bar, or log a line with the score."""
+        super().on_validation_end(trainer, pl_module)
+        if self._lines and trainer.state.fn == "fit" and trainer.global_step > self._first:
+            self._log_line(trainer, pl_module)
+
+    @property
+    def _lines(self) -> bool:
+        return self.in_log and self.is_enabled and self.trainer.is_global_zero
+
+    def _log_line(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step, last, self._last = trainer.global_step, trainer.estimated_stepping_batches, time.monotonic()
+        seconds = (self._last - self._start) / max(step - self._first, 1) * (last - step)
+        left = f" {Tqdm.format_interval(seconds)} left" if seconds < float("inf") else ""
+        metrics = "".join(f", {name}={value}" for name, value in self.get_metrics(trainer, pl_module).items())
+        log.info("Step %d/%.0f%s%s", step, last, left, metrics)
 
     @property
     def total_train_batches(self) -> int | float:
