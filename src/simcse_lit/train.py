@@ -1,10 +1,10 @@
 """Train a SimCSE sentence encoder, score it, and export it.
 
 Examples:
-  simcse-lit train                                          unsupervised BERT-base, the paper's default
+  simcse-lit train                        unsupervised BERT-base, as in the paper
   simcse-lit train model=roberta-large loss=sup
-  simcse-lit train experiment=quickstart                    no network needed
-  simcse-lit train -m loss.temperature=0.01,0.05 seed=1,2   a sweep
+  simcse-lit train experiment=quickstart  no network needed
+  simcse-lit train -m loss.temperature=0.01,0.05 seed=1,2  a sweep
 """
 
 if __name__ == "__main__":

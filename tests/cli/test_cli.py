@@ -50,6 +50,8 @@ def test_help_lists_the_groups_and_keys_without_importing_torch(cli: Cli) -> Non
     answer = ask(cli, "--help")
     assert (answer.code, answer.lines) == (0, [])
     section = answer.out.split("== Groups: GROUP=OPTION ==\n")[1].split("\n\n")[0]
+    assert not [line for line in section.splitlines() if len(line) > 80]
+    section = section.replace("\n  ", " ")
     groups = {name: options.split(", ") for name, options in (line.split(": ") for line in section.splitlines())}
     assert set(groups["loss"]) == {"align_uniform", "default", "sup", "unsup"}
     assert set(groups["pooler"]) == {"cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2", "last_token", "mask"}

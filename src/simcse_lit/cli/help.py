@@ -6,6 +6,7 @@ Hydra's help copies its whole configuration for every group to list the options,
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,8 +24,10 @@ PAGE = """\
 {groups}
 == Keys and their values ==
 {keys}
-Override any key with KEY=VALUE. Show the resulting configuration without running it: --cfg job.
-A folder of your own configuration files: --config-dir DIR.  Hydra's options: --hydra-help."""
+Override any key with KEY=VALUE.
+Show the resulting configuration without running it: --cfg job.
+A folder of your own configuration files: --config-dir DIR.
+Hydra's options: --hydra-help."""
 
 
 def asked_for(arguments: Sequence[str]) -> bool:
@@ -57,7 +60,7 @@ def show(verb: str, arguments: Sequence[str]) -> None:
 
 
 def _groups(verb: str, folders: Sequence[Path]) -> str:
-    """Return a line for each group of a verb, with its options."""
+    """Return a paragraph of at most 80 columns for each group of a verb, with its options."""
     named = {each: groups(each) for each in COMPOSED}
     others = set().union(*named.values()) - named[verb]
     if verb not in ("train", "evaluate"):  # groups in no defaults list, such as sweep, belong to them
@@ -68,4 +71,6 @@ def _groups(verb: str, folders: Sequence[Path]) -> str:
             group = file.parent.relative_to(folder).as_posix()
             if group.partition("/")[0] not in (".", "hydra", *others):
                 options.setdefault(group, set()).add(file.stem)
-    return "".join(f"{group}: {', '.join(sorted(names))}\n" for group, names in sorted(options.items()))
+    lines = [f"{group}: {', '.join(sorted(names))}" for group, names in sorted(options.items())]
+    wrapped = [textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
+    return "".join(f"{line}\n" for line in wrapped)
