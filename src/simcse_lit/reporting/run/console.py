@@ -1,6 +1,9 @@
 """Messages of a training run on the terminal, within 80 columns. `evaluation_folder.py` has those of `evaluate`."""
 
 import logging
+import shlex
+import shutil
+import sys
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
@@ -189,8 +192,7 @@ def show_nearest(
 
 def show_files(run_dir: Path, commands: Sequence[str]) -> None:
     """Log the files of the run folder, and commands to run next."""
-    root = run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
-    log.info("\nRun folder  %s", root)
+    log.info("\nRun folder  %s", _from_here(run_dir))
     for name, what in (
         ("export", "the encoder, for transformers"),
         ("training_curve.png", "loss, score and learning rate"),
@@ -202,5 +204,12 @@ def show_files(run_dir: Path, commands: Sequence[str]) -> None:
             log.info("  %-26s%s", name, what)
     if commands:
         log.info("\nNext")
+        activate = Path(sys.prefix) / "bin" / "activate"
+        if shutil.which("simcse-lit") is None and activate.is_file():
+            log.info("  source %s", shlex.quote(str(_from_here(activate))))
         for command in commands:
             log.info("  %s", command)
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
