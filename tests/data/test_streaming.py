@@ -161,7 +161,7 @@ def test_the_views_of_a_row_are_its_columns(tokenizer: PreTrainedTokenizerFast) 
 
 def test_a_bad_row_stops_the_stream_with_its_file_and_line(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n{"text": "good"}\n' * 10)
-    with pytest.raises(UserError, match=r"bad\.jsonl, line 2: text is no text\n.*data\.on_bad_row=skip"):
+    with pytest.raises(UserError, match=r"bad\.jsonl, line 2: text is not text\n.*data\.on_bad_row=skip"):
         next(stream(tokenizer, f"data.train_file={tmp_path}/bad.jsonl"))
 
 

@@ -108,13 +108,13 @@ def test_an_upload_that_is_more_than_it_seems_or_broken_is_refused_before_it_is_
         ("a.parquet", repeated, 400, "line 1: 90,000 characters, but at most 50 are allowed"),
         ("a.parquet", long, 413, "a.parquet: 20.0 MB uncompressed, but at most 0.1 MB are allowed"),
         ("a.parquet", damaged_table(), 400, "a.parquet"),
-        ("a.parquet", table_bytes()[:-30] + table_bytes()[-8:], 400, "a.parquet: not a Parquet file"),
-        ("a.parquet", table_bytes()[:-8], 400, "a.parquet: not a Parquet file"),
+        ("a.parquet", table_bytes()[:-30] + table_bytes()[-8:], 400, "a.parquet: is not a Parquet file"),
+        ("a.parquet", table_bytes()[:-8], 400, "a.parquet: is not a Parquet file"),
         ("a.parquet", bomb(pa.array([[1], [2]])), 400, "column text is not text (list<element: int64>)"),
         ("a.jsonl", b'{"text": "half \\ud83d"}\n', 400, "a.jsonl, line 1: text holds half of a surrogate pair"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": "\\udc00"}\n', 400, "line 2: text holds half of a surrogate pair"),
         ("a.jsonl", b'{"\\ud83d": "fine", "b": "fine"}\n', 400, "column: a.jsonl has several"),
-        ("a.jsonl", b'{"\\ud83d": 5}\n', 400, "is no text"),
+        ("a.jsonl", b'{"\\ud83d": 5}\n', 400, "is not text"),
     ):
         answer = client.put(f"/api/corpus?name={name}{'&column=text' if name == 'a.parquet' else ''}", content=content)
         assert answer.status_code == status, answer.text

@@ -68,9 +68,9 @@ def test_a_name_or_a_text_is_chosen_for_every_use_and_a_misspelt_name_is_told() 
     assert {E5.chosen("document").of(use) for use in ("text", "query", "document")} == {"passage: {text}"}
     assert E5.chosen("to find: {text}").of("query") == "to find: {text}"
     assert E5.chosen("{text}").of("query") is None
-    with pytest.raises(UserError, match=r"prompt=documnt: .* it has: query, document\. Did you mean document\?"):
+    with pytest.raises(UserError, match=r"prompt=documnt: .* Its prompts: query, document\. Did you mean document\?"):
         E5.chosen("documnt")
-    with pytest.raises(UserError, match=r"holds \{text\} once"):
+    with pytest.raises(UserError, match=r"with \{text\} exactly once"):
         E5.chosen("{text} and {text}")
 
 

@@ -249,7 +249,7 @@ def test_wrong_number_of_fields_is_named_with_line_and_header(tmp_path: Path, fi
     [
         ('{"sent0": "a", "sent1": null}', "sent1 is missing"),
         ('{"sent0": "a", "sent1": " "}', "sent1 is blank"),
-        ('{"sent0": "a", "sent1": 3}', "sent1 is no text"),
+        ('{"sent0": "a", "sent1": 3}', "sent1 is not text"),
         ('{"sent0": "a"}', "no field sent1"),
         ("", "blank"),
         ('{"sent0": "a" "sent1": "b"}', "not JSON"),
