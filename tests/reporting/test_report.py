@@ -227,10 +227,10 @@ def test_mistakes_are_told_in_one_screen(tmp_path: Path) -> None:
 def test_one_run_alone_and_runs_none_of_which_finished_have_reports_too(tmp_path: Path) -> None:
     make_sweep(tmp_path / "one", [0.05], [1], curves=True)
     page = report(tmp_path / "one" / "0").read_text()
-    assert "Nothing but the seed" in page and "Training loss over steps" in page and "50.00" in page
+    assert "Only the seed" in page and "Training loss over steps" in page and "50.00" in page
     run_of(tmp_path / "none", 0, {"seed": 1}, score=None, error="out of luck")
     page = report(tmp_path / "none").read_text()
-    assert "No run is finished" in page and "out of luck" in page
+    assert "No run has finished" in page and "out of luck" in page
 
 
 def test_numbers_of_terms_and_analyses_of_others_have_curves_those_of_one_term_together(tmp_path: Path) -> None:
