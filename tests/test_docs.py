@@ -44,7 +44,7 @@ def commands() -> list[tuple[str, str]]:
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
     for text in texts:
         spelled = r"(?:python -m simcse_lit\.|python -m simcse_lit |simcse-lit )"
-        for command, arguments in re.findall(rf"{spelled}(train|evaluate|{'|'.join(USES)})\b([^\n`#]*)", text):
+        for command, arguments in re.findall(rf"{spelled}(train|evaluate|{'|'.join(USES)})\b([^\n`#&]*)", text):
             preset = re.search(r"\+(sweep|comparison)=(?!optuna)", arguments)  # test_experiments.py has every job of these
             if not preset and not any(mistake in arguments for mistake in MISTAKES):
                 # What follows two spaces explains the command.
