@@ -212,7 +212,7 @@ def test_an_export_of_a_decoder_with_cls_still_loads_with_a_warning(
     encoder = SentenceEncoder(backbone, "cls", "none").eval()
     export(encoder, tokenizer, tmp_path / "export", max_length=32, provenance=Provenance("gpt2", "unsup"))
     torch.testing.assert_close(encode(*load_export(tmp_path / "export"), SENTENCES), encode(encoder, tokenizer, SENTENCES))
-    assert "is a decoder" in caplog.text and "Train it again with pooler=last_token" in caplog.text
+    assert "is a decoder" in caplog.text and "Train again with pooler=last_token" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_model_that_is_no_encoder_of_text_is_refused_in_a_line(tmp_path: Path)
     half = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     CLIPConfig(text_config=half, vision_config={**half, "image_size": 8, "patch_size": 4}).save_pretrained(tmp_path)
     tokenizer_of("bert").save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"cannot be loaded: CLIPModel is no encoder of text"):
+    with pytest.raises(UserError, match=r"cannot be loaded: CLIPModel is not an encoder of text"):
         load_backbone(model_config(tmp_path, pretrained=False), mlm=False)
 
 
@@ -271,5 +271,5 @@ def test_a_model_that_reads_padding_is_refused_in_a_line(models: dict[str, Path]
         padded_LH = model(input_ids=batch["input_ids"]).last_hidden_state[1]
     (alone_LH,) = states_alone(model, tokenizer, SENTENCES[1:2])
     assert not torch.allclose(padded_LH[: len(alone_LH)], alone_LH, atol=0.1)
-    with pytest.raises(UserError, match=r"cannot be loaded: FNetModel gives a sentence another vector in each batch"):
+    with pytest.raises(UserError, match=r"cannot be loaded: FNetModel reads padding, so a sentence has another vector"):
         load_backbone(model_config(models["fnet"]), mlm=False)

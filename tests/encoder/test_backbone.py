@@ -49,9 +49,9 @@ def test_dropout_is_changed_where_it_is_asked_for(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("remove", "expected"),
     [
-        ("config.json", "holds no config.json"),
-        ("model.safetensors", "holds no weights"),
-        ("tokenizer.json", "holds no tokenizer"),
+        ("config.json", "has no config.json"),
+        ("model.safetensors", "has no weights"),
+        ("tokenizer.json", "has no tokenizer"),
     ],
 )
 def test_what_a_folder_lacks_is_said(folder: Path, remove: str, expected: str) -> None:
@@ -122,7 +122,7 @@ def test_electras_head_is_fresh_too(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_a_model_that_cannot_be_loaded_is_refused_in_a_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is no masked language model\.\nSet loss\.mlm_weight=0"):
+    with pytest.raises(UserError, match=r"is not a masked language model\.\nSet loss\.mlm_weight=0"):
         load_backbone(config(save_model(tmp_path / "gpt2", "gpt2")), mlm=True)
     with pytest.raises(UserError, match=r"cannot be loaded: .*attention_window"):
         load_backbone(config(save_model(tmp_path / "longformer", "longformer"), num_layers=1), mlm=False)

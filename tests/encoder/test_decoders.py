@@ -162,7 +162,7 @@ def test_dropout_is_set_where_the_architecture_has_it(decoders_of: dict[str, Pat
 def test_an_architecture_without_dropout_refuses_it(decoders_of: dict[str, Path], tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(decoders_of["gpt2"]).save_pretrained(tmp_path)
     MambaConfig(hidden_size=8, num_hidden_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"model\.dropout: .*mamba has none of the known dropout settings"):
+    with pytest.raises(UserError, match=r"model\.dropout: .*mamba has no known dropout setting"):
         load_backbone(model_config(tmp_path, pretrained=False, dropout=0.1), mlm=False)
 
 
@@ -243,7 +243,7 @@ def test_an_architecture_that_peft_does_not_know_asks_for_target_modules(
 ) -> None:
     backbone, _ = load_backbone(model_config(decoders_of["gpt2"]), mlm=False)
     monkeypatch.setattr(type(backbone.config), "model_type", "unheard_of")
-    with pytest.raises(UserError, match=r"adapter\.target_modules: peft has no choice of its own for GPT2Model"):
+    with pytest.raises(UserError, match=r"adapter\.target_modules: peft has no default for GPT2Model"):
         add_adapter(backbone, LoRA(r=4, alpha=8, dropout=0.1, target_modules=None))
 
 

@@ -130,7 +130,7 @@ def test_a_value_of_a_wrong_type_in_an_export_is_refused_in_one_line(tmp_path: P
 def test_an_export_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
     shutil.copytree(OLD / "export", tmp_path / "export")
     (tmp_path / "export" / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match="holds no tokenizer"):
+    with pytest.raises(UserError, match="has no tokenizer"):
         load(tmp_path / "export")
 
 

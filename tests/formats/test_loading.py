@@ -75,7 +75,7 @@ def test_a_model_without_a_linear_layer_of_its_own_refuses_projection_mlp(raw: P
     weights = {name: value for name, value in load_file(raw / "model.safetensors").items() if "pooler" not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert vectors(load(folder, "avg")).isfinite().all()
-    with pytest.raises(UserError, match=r"projection=mlp: .* holds no trained pooler\.dense"):
+    with pytest.raises(UserError, match=r"projection=mlp: .* has no trained pooler\.dense"):
         load(folder, "cls", "mlp")
 
 

@@ -1,1 +1,1 @@
-"""The sentence encoder: a backbone with its pooler and projection, adapters, packed rows."""
+"""The sentence encoder: a backbone with its pooler and head, adapters and packed rows. Nothing here trains."""

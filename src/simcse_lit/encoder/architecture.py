@@ -1,6 +1,6 @@
-"""What a backbone is: its encoder, the longest input, and what the state of its first token can mean.
+"""What a backbone is: an encoder, a decoder or both, its longest input, and what its first token can see.
 
-Nothing else in simcse-lit asks whether a model is an encoder, a decoder, or both.
+No other module of simcse-lit asks these questions. `kinds.py` has the facts about single model types.
 """
 
 import logging
@@ -21,32 +21,32 @@ ENCODER_PART = "encoder."  # the prefix of an encoder's weights in an encoder-de
 
 
 def text_encoder(model: PreTrainedModel) -> PreTrainedModel:
-    """The part of a model that reads a sentence: the encoder of an encoder-decoder (T5, BART), else the whole model.
+    """Return the part of a model that reads a sentence: the encoder of an encoder-decoder (T5, BART), else the whole model.
 
-    The decoder is left out of training, exports and scores.
+    Training, exports and scores do not use the decoder.
 
     Raises:
-        ValueError: the model has no hidden state for each token of a text, or one that depends on padding.
+        ValueError: the model has no hidden state for each token of a text, or its states depend on padding.
     """
     kind = kind_of(model.config.model_type)
     if kind.padding_counts:
-        raise ValueError(f"{type(model).__name__} gives a sentence another vector in each batch, since it reads the padding")
+        raise ValueError(f"{type(model).__name__} reads padding, so a sentence has another vector in each batch")
     if getattr(model.config, "hidden_size", None) is None:
-        raise ValueError(f"{type(model).__name__} is no encoder of text: its configuration has no hidden_size")
+        raise ValueError(f"{type(model).__name__} is not an encoder of text: its configuration has no hidden_size")
     for name, parameter in model.named_parameters():
         if name.endswith(kind.unreached):
             parameter.requires_grad_(False)
     if not model.config.is_encoder_decoder:
         return model
     encoder = cast(PreTrainedModel, model.get_encoder())
-    encoder.config.is_encoder_decoder = True  # T5's encoder has a copy of the configuration, which may say otherwise
+    encoder.config.is_encoder_decoder = True  # T5's encoder has a copy of the configuration, where it may be false
     return encoder
 
 
 def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
-    """The number of tokens that both the model's positions and its tokenizer allow.
+    """Return the number of tokens that both the positions of the model and its tokenizer allow.
 
-    Relative positions have no limit: T5 has no `max_position_embeddings`, and XLNet's is -1.
+    Relative positions have no limit: T5 has no `max_position_embeddings`, and that of XLNet is -1.
     """
     config = backbone.config
     limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_encoder_position_embeddings"))
@@ -60,14 +60,14 @@ def longest_input(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast)
 def check_pooler(
     pooler: Pooler, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, name: str, *, saved: bool = False
 ) -> None:
-    """Refuse a pooler that reads the first token where that token sees no other, and warn where it is a word like any other.
+    """Refuse a pooler that reads the first token if this token sees no other, and warn if it is an ordinary word.
 
     Args:
         pooler: the pooler.
         backbone: the model.
         tokenizer: its tokenizer.
         name: the model's name, for messages.
-        saved: the encoder was trained with this pooler, so it is only warned of.
+        saved: the encoder was trained with this pooler, so there is only a warning.
 
     Raises:
         UserError: the model is a decoder and the pooler reads the first token.
@@ -77,25 +77,30 @@ def check_pooler(
     if is_causal(cast(PreTrainedModel, backbone.base_model), tokenizer):
         blind = (
             f"pooler={pooler.name}: {name} is a decoder, whose first token sees none of the others: sentences that\n"
-            "begin alike have one vector. "
+            "begin with the same token have the same vector. "
         )
         if not saved:
-            raise UserError(f"{blind}Read the token that sees them all: pooler=last_token, or a mean: pooler=avg.")
-        log.warning("%sTrain it again with pooler=last_token.", blind)
+            raise UserError(f"{blind}Use the token that sees all others, pooler=last_token, or the mean, pooler=avg.")
+        log.warning("%sTrain again with pooler=last_token.", blind)
     ids = tokenizer("a")["input_ids"]
     if saved or not ids or ids[0] in tokenizer.all_special_ids:
         return
     at_end = ids[-1] == tokenizer.cls_token_id
     instead = "pooler=last_token reads its [CLS], which comes last" if at_end else "pooler=avg is usual"
-    log.warning("pooler=%s: %s puts no token before a sentence, so a word stands for it;\n%s.", pooler.name, name, instead)
+    log.warning(
+        "pooler=%s: %s puts no token before a sentence, so a word stands for it;\n%s.",
+        pooler.name,
+        name,
+        instead,
+    )
 
 
 @torch.no_grad()
 def is_causal(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether no token sees those behind it, as in a decoder.
+    """Tell whether no token sees the tokens after it, as in a decoder.
 
-    Masked language models see both sides. Every other architecture is asked: the first token's state of two inputs is
-    compared that differ in their last token.
+    Masked language models see both sides. Every other architecture is tried: if two inputs differ only in the last token and
+    the state of their first token is the same, the model is causal.
     """
     config = backbone.config
     masked_lm = kind_of(config.model_type).masked_lm
@@ -106,7 +111,7 @@ def is_causal(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> 
     ordinary = [place for place in range(len(tokenizer)) if place not in tokenizer.all_special_ids]
     ids = torch.tensor([ordinary[:4], [*ordinary[:3], *ordinary[4:5]]], device=backbone.device)
     training, attention = backbone.training, config._attn_implementation
-    may_need_gpu = attention not in (None, "eager", "sdpa")  # and a model is loaded on the CPU
+    may_need_gpu = attention not in (None, "eager", "sdpa")  # and the model is still on the CPU
     backbone.eval()
     if may_need_gpu:
         backbone.set_attn_implementation("eager")

@@ -1,4 +1,7 @@
-"""Loads a backbone and its tokenizer from a folder, an installed package or the Hub."""
+"""Loads a backbone and its tokenizer from a folder, an installed package or the Hub, and explains what fails.
+
+`pretrained.py` has the calls of transformers.
+"""
 
 import hashlib
 import logging
@@ -25,8 +28,8 @@ from simcse_lit.errors import UserError
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-POINTER = 1024  # bytes, more than Git LFS leaves in place of a file that it did not fetch
-# What transformers raises for a model that it cannot load.
+POINTER = 1024  # bytes; larger than the pointer that Git LFS leaves for a file that it did not fetch
+# What transformers raises if it cannot load a model.
 ERRORS = (OSError, ValueError, AssertionError, ImportError, RuntimeError, SafetensorError, UnpicklingError)
 
 
@@ -36,17 +39,20 @@ def load_backbone(
     """Load the backbone that `config` names, in float32, and its tokenizer.
 
     Args:
-        config: the group `model` of `conf/`.
+        config: the group `model` of the configuration.
         mlm: load the masked-language-modelling head too.
-        own_pooler: refuse a checkpoint without weights for the backbone's own pooler, which would be random.
+        own_pooler: refuse a checkpoint without weights for the pooler of the backbone, which would be random.
         own_head: refuse a checkpoint without weights for the language-modelling head, which would be random.
         key: the configuration key that names the backbone, for messages.
 
     Raises:
-        UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or altered, the
-            checkpoint does not hold the weights of this architecture, or the tokenizer cannot pad for it.
+        UserError: there is no such folder or Hub id, the Hub cannot be reached, files are missing or changed, the
+            checkpoint does not hold the weights of this architecture, or the tokenizer has no usable padding token.
+
+    Returns:
+        The backbone and its tokenizer, which pads on the right.
     """
-    trusted = config.trust_remote_code is True  # a key without a value is not true
+    trusted = config.trust_remote_code is True  # a key without a value does not count as true
     given = Pretrained(_source(config, key), key, config.revision, trusted)
     attention = {"attn_implementation": config.attention} if config.attention else {}
     try:
@@ -54,7 +60,7 @@ def load_backbone(
         if mlm and not own_head and architecture.is_encoder_decoder:
             raise UserError(
                 f"loss.mlm_weight: {config.name_or_path} is an encoder-decoder, whose language model is its decoder.\n"
-                "Set it to 0: the encoder alone is trained."
+                "Only the encoder is trained. Set loss.mlm_weight=0."
             )
         if mlm and kind_of(architecture.model_type).masked_lm is False:
             raise UserError(_no_masked_lm(config.name_or_path, key))
@@ -65,7 +71,7 @@ def load_backbone(
             head = [name for name in absent if mlm and not name.startswith(f"{model.base_model_prefix}.")]
             _check_weights(absent, head, config.name_or_path, key, own_head)
             if own_pooler and any("pooler." in name for name in absent):
-                raise UserError(f"projection=mlp: {config.name_or_path} holds no trained pooler.dense; it would be random.")
+                raise UserError(f"projection=mlp: {config.name_or_path} has no trained pooler.dense; it would be random.")
         else:
             model = given.untrained(architecture, language_model=mlm, **attention)
     except (*ERRORS, httpx.HTTPError) as error:
@@ -73,7 +79,7 @@ def load_backbone(
             raise UserError(_no_masked_lm(config.name_or_path, key)) from error
         raise UserError(_explain(config.name_or_path, error, key)) from error
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # decoders usually have no padding token; the mask marks padding
+        tokenizer.pad_token = tokenizer.eos_token  # decoders often have no padding token; the mask marks the padding
     if tokenizer.pad_token_id is None:
         raise UserError(f"{key}: {config.name_or_path}: its tokenizer has neither a padding nor an end-of-text token.")
     rows = getattr(model.get_input_embeddings(), "num_embeddings", sys.maxsize)
@@ -81,10 +87,10 @@ def load_backbone(
         raise UserError(
             f"{key}: {config.name_or_path}: its tokenizer pads with token {tokenizer.pad_token_id:,}, and the model has "
             f"{rows:,}.\n"
-            "Save the model that goes with it: model.resize_token_embeddings(len(tokenizer)), then save_pretrained."
+            "Make the model fit: model.resize_token_embeddings(len(tokenizer)), then save_pretrained."
         )
     tokenizer.model_max_length = longest_input(model, tokenizer)  # not every tokenizer records it
-    tokenizer.padding_side = "right"  # as in training; code on the card counts positions from the first token
+    tokenizer.padding_side = "right"  # as in training; the code on model cards counts positions from the first token
     if config.gradient_checkpointing:
         _checkpoint_activations(model, config.name_or_path)
     return model, tokenizer
@@ -93,19 +99,18 @@ def load_backbone(
 def check_fit(
     config: TrainConfig, pooler: Pooler, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sentence: int
 ) -> None:
-    """Check that the model takes the longest sentence, that the pooler can read it, and that its tokenizer has the
-    mask token that MLM needs.
+    """Check that the model takes the longest sentence, the pooler can read it, and the tokenizer has what MLM needs.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         pooler: the pooler.
         backbone: the model.
         tokenizer: its tokenizer.
-        sentence: tokens of the longest sentence: `data.max_length`, and the template if that comes on top.
+        sentence: tokens of the longest sentence: `data.max_length`, and the template if it is added to that.
 
     Raises:
-        UserError: the model takes fewer tokens, it is a decoder and the pooler reads its first token, or there is no
-            mask token with MLM.
+        UserError: the model takes fewer tokens, the model is a decoder and the pooler reads its first token, or MLM is on
+            and there is no mask token.
     """
     longest = longest_input(backbone, tokenizer)
     length, name = config.data.max_length, config.model.name_or_path
@@ -113,18 +118,18 @@ def check_fit(
         more = f" and the template's {sentence - length}" if sentence > length else ""
         raise UserError(f"data.max_length={length}{more}: {name} takes {longest} tokens at most.")
     if config.loss.mlm_weight > 0 and tokenizer.mask_token_id is None:
-        raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set it to 0.")
+        raise UserError(f"loss.mlm_weight: the tokenizer of {name} has no mask token. Set loss.mlm_weight=0.")
     check_pooler(pooler, backbone, tokenizer, name)
 
 
 def untie_head(model: PreTrainedModel) -> None:
-    """Give the language-modelling head a copy of the word embeddings that it shares; the two are then trained apart.
+    """Give the language-modelling head a copy of the word embeddings that it shares. Both are then trained separately.
 
     Args:
-        model: a backbone with its head; changed in place. What it computes stays the same.
+        model: a backbone with its head, changed in place. It computes the same scores.
 
     Raises:
-        UserError: the head has no such weights.
+        UserError: the head shares no weights.
     """
     decoder = model.get_output_embeddings()
     if decoder is None:
@@ -138,21 +143,21 @@ def _source(config: ModelConfig, key: str) -> str:
     folder = local_path(name, key)
     if not folder.is_dir():
         if folder.is_file():
-            raise UserError(f"{key}: {name}: is a file, and a model is a folder.{of_run(folder, key)}")
+            raise UserError(f"{key}: {name}: is a file; name the folder of a model.{of_run(folder, key)}")
         if is_local(name):
             raise UserError(f"{key}: {name}: there is no such folder.")
         if config.sha256:
             raise UserError(
-                "model.sha256: is checked for folders only.\n"
-                "With a Hub id: model.sha256=null (model.revision=COMMIT pins it)."
+                "model.sha256: works with folders only.\n"
+                "For a Hub id, set model.sha256=null and pin the model with model.revision=COMMIT."
             )
         return name
     if not (folder / "config.json").is_file():
         hint = of_run(folder, key)
-        raise UserError(f"{key}: {folder}: holds no config.json, so it is no transformers model folder.{hint}")
+        raise UserError(f"{key}: {folder}: has no config.json, so it is not the folder of a transformers model.{hint}")
     if config.pretrained and not any((folder / file).is_file() for file in WEIGHTS):
         raise UserError(
-            f"{key}: {folder}: holds no weights (none of {', '.join(WEIGHTS)}).\n"
+            f"{key}: {folder}: has no weights (none of {', '.join(WEIGHTS)}).\n"
             "Save them with save_pretrained, or train from random weights: model.pretrained=false."
         )
     for path in (folder / file for file in (*WEIGHTS, *TOKENIZERS) if (folder / file).is_file()):
@@ -170,18 +175,18 @@ def _source(config: ModelConfig, key: str) -> str:
 
 
 def of_run(path: Path, key: str) -> str:
-    """What to type instead of a training's run folder, or a folder or file in it; empty if it is none.
+    """Return what to type instead of a run folder, or of a folder or file in it; empty if `path` is neither.
 
     Args:
-        path: what was named, which holds no model.
+        path: what was named, where there is no model.
         key: the configuration key that named it.
     """
     for folder in (path, *path.parents[:2]) if path.exists() else ():
         if (folder / "export" / "config.json").is_file():
-            return f"\nIt belongs to a training run. Name the run's encoder: {key}={folder / 'export'}"
+            return f"\nIt belongs to a training run. Name the encoder of the run: {key}={folder / 'export'}"
         if (last := folder / "checkpoints" / "last.ckpt").is_file():
             way = f"{key}={last}" if key == "checkpoint" else f"python -m simcse_lit.export checkpoint={last} output=FOLDER"
-            return f"\nIt belongs to a training run that was stopped before its export. Its last weights: {way}"
+            return f"\nIt belongs to a training run that was stopped before its export. Use its last weights: {way}"
     return ""
 
 
@@ -197,17 +202,18 @@ def _adapt(architecture: Any, config: ModelConfig) -> None:
         found = [key for key in kind_of(architecture.model_type).dropouts if hasattr(architecture, key)]
         if not found:
             raise UserError(
-                f"model.dropout: {config.name_or_path}: {architecture.model_type} has none of the known dropout settings."
+                f"model.dropout: {config.name_or_path}: {architecture.model_type} has no known dropout setting. Set null."
             )
         for key in found:
             setattr(architecture, key, config.dropout)
     if getattr(architecture, "use_cache", False):
-        architecture.use_cache = False  # keys and values of earlier tokens, needed only to generate text
+        architecture.use_cache = False  # only generating text needs keys and values of earlier tokens
 
 
 def _checkpoint_activations(model: Any, name: str) -> None:
-    """Enable gradient checkpointing without reentrance, so that frozen embeddings need no gradient; the second forward pass
-    draws the same dropout masks.
+    """Enable gradient checkpointing without reentrance, so that frozen embeddings need no gradient.
+
+    The second forward pass draws the same dropout masks.
     """
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
@@ -219,20 +225,20 @@ def _checkpoint_activations(model: Any, name: str) -> None:
 def _check_weights(absent: Sequence[str], head: Sequence[str], name: str, key: str, own_head: bool) -> None:
     if head and own_head:
         raise UserError(
-            f"{key}: {name}: has no language-modelling head; a fresh one would be random.\n"
+            f"{key}: {name}: has no language-modelling head, so it would be random.\n"
             f"Name a model that has one: {key}=HUB_ID_OR_FOLDER."
         )
     if head:
-        log.warning("%s has no language-modelling head; loss.mlm_weight trains a fresh one.", name)
+        log.warning("%s has no language-modelling head; loss.mlm_weight trains one from random weights.", name)
     if lost := [tensor for tensor in absent if "pooler." not in tensor and tensor not in head]:
         raise UserError(
             f"{key}: {name}: {some(lost)}.\n"
-            "They would have been random; the checkpoint belongs to another architecture than its config.json says."
+            "They would be random. The checkpoint belongs to another architecture than its config.json says."
         )
 
 
 def _no_masked_lm(name: str, key: str) -> str:
-    return f"{key}: {name}: is no masked language model.\nSet loss.mlm_weight=0, or name another model."
+    return f"{key}: {name}: is not a masked language model.\nSet loss.mlm_weight=0, or name another model."
 
 
 def _explain(name: str, error: Exception, key: str) -> str:
@@ -243,7 +249,7 @@ def _explain(name: str, error: Exception, key: str) -> str:
     if "is not a valid model identifier" in str(error):
         return (
             f"{key}: {name}: neither a folder here nor a model on {endpoint}.\n"
-            "Check the spelling; for a private model log in with: hf auth login."
+            "Check the spelling. For a private model, log in with: hf auth login."
         )
     if not isinstance(error, (OSError, httpx.HTTPError)) or isinstance(error, ImportError):
         return f"{key}: {name}: cannot be loaded: {reason}"

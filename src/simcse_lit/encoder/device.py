@@ -6,7 +6,7 @@ from simcse_lit.errors import UserError
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` is a GPU if there is one, else the CPU.
+    """Return the device with this name. `auto` is a GPU if there is one, else the CPU.
 
     Raises:
         UserError: this machine has no such device.
@@ -16,5 +16,5 @@ def find_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name}: is not there: {str(error).splitlines()[0]}. Use device=auto.") from error
+        raise UserError(f"device={name}: this machine has none: {str(error).splitlines()[0]}. Use device=auto.") from error
     return torch.device(name)

@@ -1,6 +1,6 @@
-"""SentenceEncoder: a transformers backbone, a pooler and a head. It knows nothing of training.
+"""`SentenceEncoder`: a transformers backbone, a pooler and a head. It knows nothing about training.
 
-Shapes: N sentences, L length, H hidden, D behind the head, K vocabulary; packed, R rows of W slots.
+Shapes: N sentences, L length, H hidden, D after the head, K vocabulary; packed, R rows of W slots.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,21 +18,27 @@ from simcse_lit.encoder.kinds import kind_of
 from simcse_lit.encoder.packing import Packing, first_position
 from simcse_lit.encoder.pooling import CLS, Pooler, make_pooler
 
-Nodes = Mapping[str, Mapping[str, Any] | None]  # of the configuration, by kind: pooler and projection
-CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: its encoder's model, adapter, pooler and projection
+Nodes = Mapping[str, Mapping[str, Any] | None]  # nodes of the configuration by kind: pooler and projection
+CHECKPOINT_SECTION = "simcse"  # in a Lightning checkpoint: model, adapter, pooler and projection of its encoder
 
 
 class SentenceEncoder(nn.Module):
-    """Computes sentence vectors from token ids.
+    """Compute sentence vectors from token ids.
 
     Args:
-        backbone: any transformers encoder, or its masked-language-modelling model if MLM is an auxiliary objective.
+        backbone: any transformers encoder, or its masked language model if MLM is an auxiliary objective.
         pooler: the pooler, or its registered name.
         projection: the head, or its registered name: `mlp` projects in training and at evaluation, `mlp_train_only` in
             training only, `none` never.
 
     Raises:
-        UserError: an unknown pooler or head, or one that cannot be made.
+        UserError: the pooler or head is unknown or cannot be made.
+
+    Example:
+        Vectors for use, (N, H)::
+
+            encoder = SentenceEncoder(AutoModel.from_pretrained(folder), "cls", "none").eval()
+            vectors_NH = encoder.embed(batch["input_ids"], batch["attention_mask"])
     """
 
     def __init__(self, backbone: PreTrainedModel, pooler: Pooler | str, projection: Head | str) -> None:
@@ -42,38 +48,38 @@ class SentenceEncoder(nn.Module):
         self.backbone = cast(PreTrainedModel, backbone.base_model)
         self.language_model = None if self.backbone is backbone else backbone
         pooler_of_backbone = getattr(self.backbone, "pooler", None)
-        # BERT's and RoBERTa's pooler computes the same as our projection, so an export can store the projection there.
+        # The poolers of BERT and RoBERTa compute the same as our MLP, so an export can store the MLP there.
         self.backbone_has_mlp_pooler = isinstance(getattr(pooler_of_backbone, "dense", None), nn.Linear) and isinstance(
             getattr(pooler_of_backbone, "activation", None), nn.Tanh
         )
         if pooler_of_backbone is not None:
-            # SimCSE never reads BERT's own pooler; its parameters would only take memory.
+            # SimCSE never reads BERT's pretrained pooler. Its parameters would only take memory.
             called = kind_of(self.backbone.config.model_type).calls_its_pooler
             self.backbone.register_module("pooler", nn.Identity() if called else None)
         self._first_token = FirstToken(self.backbone)
-        self._packed_backbone: Callable[..., Any] | None = None  # compiled for packed passes
+        self._packed_backbone: Callable[..., Any] | None = None  # the compiled backbone for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
-        self.projection = self.head.make(self.hidden)  # under this name in checkpoints of all versions
+        self.projection = self.head.make(self.hidden)  # checkpoints of all versions use this name
         self.train()  # from_pretrained leaves the backbone in evaluation mode, without dropout
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property
     def projected(self) -> bool:
-        """Whether the vectors for evaluation and use are those behind the head."""
+        """Whether the head is also used at evaluation and in use."""
         return self.projection is not None and self.head.when == "always"
 
     @property
     def stored_as_pooler(self) -> bool:
-        """Whether a backbone like BERT can hold the head as its own pooler, so that its `pooler_output` is the vector."""
+        """Whether the backbone can store the head as its own pooler, as BERT can. Its `pooler_output` is then the vector."""
         is_mlp = self.projected and type(self.projection) is MLP
         return is_mlp and type(self.pooler) is CLS and self.backbone_has_mlp_pooler
 
     def record(self) -> dict[str, Any]:
-        """How the vectors are read, in plain values (`registered.py`)."""
+        """Return pooler and head in plain values, as exports record them (`registered.py`)."""
         when = {} if self.head.when == WHEN.get(self.head.name) else {"when": self.head.when}
         return record(
             {
@@ -84,7 +90,7 @@ class SentenceEncoder(nn.Module):
 
     @property
     def has_dropout(self) -> bool:
-        """Whether two training passes over a sentence differ."""
+        """Whether two training passes of a sentence give different vectors."""
         for module in self.modules():
             rates = [module.p] if isinstance(module, nn.Dropout) else []
             rates += [getattr(module, name, 0) for name in ("attention_dropout", "dropout")]  # a number in Llama and OPT
@@ -96,9 +102,9 @@ class SentenceEncoder(nn.Module):
         """Compile the backbone with torch.compile.
 
         Args:
-            how: `trainer.compile`: `never`; `default`, for batches of any size and length; `cuda_graphs`, which records a
-                packed pass for each number of rows and replays it on a GPU. Sentences to score have too many shapes for
-                `cuda_graphs`, so it leaves them uncompiled.
+            how: the key `trainer.compile`: `never`; `default`, for batches of any size and length; or `cuda_graphs`, which
+                records a packed pass for each number of rows and replays it on a GPU. Sentences to score have too many
+                shapes, so `cuda_graphs` does not compile their pass.
         """
         if how == "default":
             self.backbone.compile(dynamic=True)
@@ -111,11 +117,20 @@ class SentenceEncoder(nn.Module):
         return first_position(self.backbone) is not None
 
     def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
-        """Backbone and pooler, without projection: (N, L) ids and mask to (N, H); `packing` does not change the result."""
+        """Compute the vectors before the head.
+
+        Args:
+            input_ids_NL: token ids, (N, L).
+            attention_mask_NL: 1 for real tokens, (N, L).
+            packing: places of the tokens in packed rows. It does not change the result.
+
+        Returns:
+            The vectors, (N, H).
+        """
         layers = self.pooler.every_layer
         inputs = self._inputs(input_ids_NL, attention_mask_NL, packing)
         backbone = self.backbone if packing is None else self._packed_backbone or self.backbone
-        recorded = backbone is not self.backbone  # by CUDA graphs, which ignore FirstToken's state
+        recorded = backbone is not self.backbone  # as CUDA graphs, which ignore the state of FirstToken
         if self.pooler.first_token and self._first_token.possible and not recorded:
             with self._first_token.alone(packing):
                 first_N1H: Tensor = backbone(**inputs).last_hidden_state
@@ -127,7 +142,7 @@ class SentenceEncoder(nn.Module):
         return cast(Tensor, self.pooler(hidden_states, attention_mask_NL))
 
     def _inputs(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None) -> dict[str, Tensor]:
-        """The backbone's arguments, with one sentence a row or, with a packing, several."""
+        """Return the arguments of the backbone: one sentence in a row or, with a packing, several."""
         if packing is None:
             return {"input_ids": input_ids_NL, "attention_mask": attention_mask_NL}
         inputs = {
@@ -135,21 +150,21 @@ class SentenceEncoder(nn.Module):
             "attention_mask": packing.mask_R1WW,
             "position_ids": packing.positions_RW + (first_position(self.backbone) or 0),
         }
-        if self._packed_backbone is not None:  # one compilation for any number of rows
+        if self._packed_backbone is not None:  # compile once for any number of rows
             for tensor in inputs.values():
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
         return inputs
 
     def project(self, pooled_NH: Tensor) -> Tensor:
-        """The head, if there is one: (N, H) to (N, D)."""
+        """Apply the head, if there is one: (N, H) to (N, D)."""
         return pooled_NH if self.projection is None else self.projection(pooled_NH)
 
     def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
-        """Compute the vectors that training contrasts, behind the head if there is one: (N, L) to (N, D)."""
+        """Compute the vectors that training contrasts, after the head if there is one: (N, L) to (N, D)."""
         return self.project(self.pooled(input_ids_NL, attention_mask_NL, packing))
 
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """Compute the vectors for evaluation and use, behind the head only if it is for always: (N, L) to (N, D).
+        """Compute the vectors for evaluation and use, after the head only if it is always used: (N, L) to (N, D).
 
         Source: SimCSE section 6.3, "we keep the MLP for supervised and discard it for unsupervised models".
         """
@@ -157,10 +172,10 @@ class SentenceEncoder(nn.Module):
         return self.project(pooled_NH) if self.projected else pooled_NH
 
     def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
-        """Score the vocabulary at each token: (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).
+        """Score the vocabulary at each token, (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).
 
         Raises:
-            ValueError: the encoder was built without a language-modelling head.
+            ValueError: the encoder has no language-modelling head.
         """
         if self.language_model is None:
             raise ValueError("the backbone has no language-modelling head; load it with mlm=True")
@@ -169,7 +184,7 @@ class SentenceEncoder(nn.Module):
 
 
 def second_encoder(encoder: SentenceEncoder) -> SentenceEncoder:
-    """Copy an encoder and give the copy a fresh projection, to train two independent encoders.
+    """Copy an encoder and give the copy a new head, to train two independent encoders.
 
     Source: SimCSE section 3.1 and Table 2 ("dual f"), section 4.1.
     """
@@ -179,16 +194,16 @@ def second_encoder(encoder: SentenceEncoder) -> SentenceEncoder:
 
 
 def parts_of(section: Mapping[str, Any], source: str, own: Nodes | None = None) -> tuple[Pooler, Head]:
-    """The pooler and the head that an export or a checkpoint records.
+    """Build the pooler and the head that an export or a checkpoint records.
 
     Args:
-        section: what `SentenceEncoder.record` made.
+        section: what `SentenceEncoder.record` returned.
         source: the export or checkpoint, for messages.
         own: the nodes `pooler` and `projection` of the user's own configuration.
 
     Raises:
-        KeyError: nothing is recorded of either.
-        UserError: one is not installed here, or code is named.
+        KeyError: one of them is not recorded.
+        UserError: one of them is not installed here, or the record names code.
     """
     own = own or {}
     pooler = make_pooler(recorded(section, "pooler", source, own.get("pooler")))

@@ -1,8 +1,8 @@
-"""Computes the rest of the last layer for the first token alone, for poolers that read no other token of it.
+"""Computes the end of the last layer for the first token alone, for poolers that read no other token.
 
-After attention a layer treats each token by itself. Of the 12 H^2 weights that BERT applies to a token in one layer, 9 H^2
-come after attention: the output matrix and the feed-forward. This saves a backbone of six layers an eighth of its matrix
-products, and one of twelve a sixteenth. Vectors and gradients stay the same, except that dropout is drawn for fewer tokens.
+After attention, a layer treats each token separately. Of the 12 H^2 weights that BERT applies to a token in one layer, 9 H^2
+come after attention: the output matrix and the feed-forward layers. A backbone of six layers saves an eighth of its matrix
+products, one of twelve layers a sixteenth. Vectors and gradients stay the same, but dropout is drawn for fewer tokens.
 
 Shapes: n sentences, l length, H hidden; packed, R rows of W slots.
 """
@@ -19,10 +19,10 @@ from simcse_lit.encoder.packing import Packing
 
 
 class FirstToken:
-    """A hook before the module that follows attention in the last layer. Inside `alone` it keeps only first tokens.
+    """A hook before the module that follows attention in the last layer. Inside `alone`, it keeps only first tokens.
 
     Args:
-        backbone: any transformers model; it gets a hook if `kinds.py` names the module.
+        backbone: any transformers model. It gets the hook if `kinds.py` names the module for its type.
     """
 
     def __init__(self, backbone: PreTrainedModel) -> None:
@@ -38,8 +38,10 @@ class FirstToken:
 
     @property
     def possible(self) -> bool:
-        """Whether the hook can be used. Gradient checkpointing excludes it, since it runs the layer again outside `alone`:
-        transformers' own sets an attribute, and a strategy's replaces the layer by a wrapper.
+        """Whether the hook can be used.
+
+        It cannot with gradient checkpointing, which runs the layer again outside `alone`. Checkpointing by transformers sets
+        an attribute, and checkpointing by a strategy replaces the layer by a wrapper.
         """
         if self._layers is None or self._layers[-1] is not self._last:
             return False
@@ -47,7 +49,7 @@ class FirstToken:
 
     @contextmanager
     def alone(self, packing: Packing | None) -> Iterator[None]:
-        """Inside this context, the backbone's last hidden state holds only each sentence's first token, (n, 1, H)."""
+        """Keep only the first token of each sentence in the last hidden state, (n, 1, H), inside this context."""
         self._alone, self._packing = True, packing
         try:
             yield
@@ -55,7 +57,7 @@ class FirstToken:
             self._alone, self._packing = False, None
 
     def _narrow(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        """(n, l, H) or (R, W, H) to (n, 1, H)."""
+        """Keep the first tokens: (n, l, H) or (R, W, H) to (n, 1, H)."""
         if not self._alone:
             return None
         if self._packing is None:

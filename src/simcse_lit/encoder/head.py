@@ -1,7 +1,7 @@
-"""The head: what is between the pooled vectors and those that are contrasted. The group `projection` of `conf/` chooses it.
+"""The head: it stands between the pooled vectors and the loss. The group `projection` of the configuration chooses it.
 
-In training it is applied once to all sentences of this process, behind the chunks in which they went through the backbone.
-So statistics of a batch are those of the whole batch, whatever `trainer.micro_batch_size` and the number of devices are.
+In training, the head runs once on all sentences of the process, after the chunks are joined. So batch statistics are
+those of the whole batch, for any `trainer.micro_batch_size` and any number of devices.
 
 Shapes: N sentences of this process, D numbers of a vector.
 """
@@ -19,13 +19,17 @@ from simcse_lit.config.registered import TARGET, named
 from simcse_lit.errors import UserError
 from simcse_lit.objective.gather import gather_rows
 
-WHEN = {"mlp": "always", "mlp_train_only": "training", "none": "training"}  # of ours; the others say it themselves
+WHEN = {
+    "mlp": "always",
+    "mlp_train_only": "training",
+    "none": "training",
+}  # of our heads; others have `when` in their node
 
 
 class MLP(nn.Module):
-    """One linear layer and tanh, freshly initialised: weights N(0, 0.02), bias 0.
+    """Apply one linear layer and tanh. The weights start as N(0, 0.02) and the bias as 0.
 
-    It never starts from BERT's pretrained pooler, which was trained for next-sentence prediction.
+    The layer never starts from the pretrained pooler of BERT, which was trained to predict the next sentence.
 
     Args:
         width: numbers of a vector, D.
@@ -40,20 +44,20 @@ class MLP(nn.Module):
         nn.init.zeros_(self.dense.bias)
 
     def forward(self, pooled_ND: Tensor) -> Tensor:
-        """(N, D) to (N, D), each number in (-1, 1)."""
+        """Project vectors, (N, D) to (N, D), to numbers between -1 and 1."""
         return torch.tanh(self.dense(pooled_ND))
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with the statistics of all processes, and their gradient: `torch.nn.SyncBatchNorm` on any device.
+    """Normalise with the batch statistics of all processes, and their gradient: `torch.nn.SyncBatchNorm` on any device.
 
-    The running statistics are equal in all processes.
+    The running statistics are the same in all processes.
 
     Args:
         width: numbers of a vector, D.
         eps: added to the variance.
         momentum: share of the newest batch in the running statistics.
-        affine: learn a scale and a shift.
+        affine: train a scale and a shift.
 
     Source: Ioffe and Szegedy 2015, Batch Normalization, algorithms 1 and 2.
     """
@@ -69,7 +73,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, vectors_ND: Tensor) -> Tensor:
-        """(N, D) to (N, D), in float32 or better; in evaluation with the running statistics."""
+        """Normalise vectors, (N, D) to (N, D), in float32 or better. At evaluation, use the running statistics."""
         dtype = vectors_ND.dtype
         exact_ND = vectors_ND.to(torch.promote_types(dtype, torch.float32))
         if not self.training:
@@ -91,13 +95,13 @@ class BatchNorm(nn.Module):
 
 @dataclass(frozen=True)
 class Head:
-    """A head that is not made yet, since it needs the width of the vectors.
+    """A head that is not built yet, because it needs the width of the vectors.
 
     Args:
-        name: under which it is registered.
-        when: `always`, or in `training` only: then what is evaluated and used are the pooled vectors.
-        target: its class; None for none.
-        arguments: what it is made with; an export records them. Plain values only.
+        name: the registered name.
+        when: `always`; or `training`, where evaluation and use read the pooled vectors.
+        target: the class; None for no head.
+        arguments: arguments of the class, plain values only. An export records them.
     """
 
     name: str
@@ -106,35 +110,40 @@ class Head:
     arguments: Mapping[str, Any]
 
     def make(self, width: int) -> nn.Module | None:
-        """The module, freshly initialised, for vectors (N, `width`).
+        """Build the module with new weights, for vectors (N, `width`); None for no head.
 
         Raises:
-            UserError: it cannot be made with these arguments.
+            UserError: the class cannot be built with these arguments.
         """
         if self.target is None:
             return None
         made = build({TARGET: self.target, **self.arguments}, "projection", width=width)
         if not isinstance(made, nn.Module):
-            raise UserError(f"projection._target_={self.target}: is no torch.nn.Module.")
+            raise UserError(f"projection._target_={self.target}: is not a torch.nn.Module.")
         return made
 
 
 def head(node: str | Mapping[str, Any], key: str = "projection") -> Head:
-    """What a node of the configuration says of the head.
+    """Read the head from a node of the configuration.
 
     Args:
-        node: its registered name; or `name`, `when`, arguments, and perhaps its class by `_target_`. The class takes the
-            width of the vectors as `width` beside them.
-        key: where the node stands in the configuration, for messages.
+        node: the registered name; or a mapping with `name`, `when`, arguments, and optionally the class as `_target_`. The
+            class also takes the width of the vectors as `width`.
+        key: where the node is in the configuration, for messages.
 
     Raises:
         UserError: there is no such head, or it does not take these arguments.
+
+    Example:
+        A head for training only::
+
+            head({"name": "projector", "_target_": "my_lab.heads.Projector", "when": "training", "wide": 256})
     """
     whole = named("projection", node, key)
     name, target = str(whole["name"]), whole[TARGET]
     when = whole.get("when", WHEN.get(name))
     if when not in ("training", "always"):
-        raise UserError(f"{key}.when={when}: must be training, or always to keep the head at evaluation.")
+        raise UserError(f"{key}.when={when}: must be training, or always to use the head at evaluation too.")
     arguments = {argument: value for argument, value in whole.items() if argument not in ("name", "when", TARGET)}
     if target is None and arguments:
         raise UserError(f"{key}.{next(iter(arguments))}: {name} takes no arguments.")

@@ -1,7 +1,7 @@
-"""The table of backbone kinds: what packing, the first token, MLM and dropout need to know of a model type, one row a type.
+"""The table of model types: one row for each type, with what packing, the first token, MLM and dropout must know about it.
 
-A type without a row works too: it is not packed, and its last layer sees all tokens. A package adds the row of its own
-architecture by the entry point `simcse_lit.backbones`, named for the model type.
+A type without a row also works, but it is not packed, and its last layer computes all tokens. A package adds a row with the
+entry point `simcse_lit.backbones`, whose name is the model type.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from simcse_lit.errors import UserError
 
 BACKBONES = "simcse_lit.backbones"  # the entry points
 
-# The settings in which architectures keep the dropout of hidden states and of attention.
-BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")  # RoBERTa, ALBERT, ELECTRA, DeBERTa, too
+# The settings where architectures keep the dropout of hidden states and of attention.
+BERT_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")  # also RoBERTa, ALBERT, ELECTRA, DeBERTa
 KNOWN_DROPOUTS = (
     *BERT_DROPOUTS,
     *("resid_pdrop", "embd_pdrop", "attn_pdrop"),  # GPT-2
@@ -27,21 +27,23 @@ KNOWN_DROPOUTS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a model type.
+    """What is known about a model type.
 
     Args:
-        dropouts: the settings of its configuration that `model.dropout` sets, as far as it has them.
-        first_position: from the configuration, the position id of a sentence's first token. It says that a row may hold
-            several sentences (`packing.py`): under PyTorch's own attention the model takes `position_ids` and a boolean mask
-            of (R, 1, W, W), and nothing else tells where in the row a token is. None: it cannot be packed.
-        after_attention: the module of a layer that takes attention's output and the residual, or their sum. It says that
-            nothing after it reads another token, so that the last layer may go on with the first token alone
+        dropouts: the settings of the configuration that `model.dropout` sets, if the model has them.
+        first_position: function that returns the position id of a sentence's first token, from the configuration. It claims
+            that a row may hold several sentences (`packing.py`): with PyTorch's own attention, the model takes
+            `position_ids` and a boolean mask (R, 1, W, W), and nothing else depends on a token's place in the row. None: the
+            type cannot be packed.
+        after_attention: the module of a layer that takes the output of attention and the residual, or their sum. It claims
+            that nothing after this module reads another token, so the last layer may continue with the first token alone
             (`first_token.py`). None: there is no such module.
-        layers: where the backbone keeps its layers, if `after_attention` is given.
-        masked_lm: whether `AutoModelForMaskedLM` has a head for it and its tokens see both sides; None: ask transformers.
-        unreached: the ends of the names of parameters that no sentence reaches; several devices would wait for them.
-        calls_its_pooler: it does not ask whether it has one.
-        padding_counts: padding changes the states of a sentence's tokens, so it is refused.
+        layers: where the backbone keeps its layers, if there is `after_attention`.
+        masked_lm: whether `AutoModelForMaskedLM` has a head for the type and its tokens see both sides. None: ask
+            transformers.
+        unreached: how the names of parameters end that no sentence uses. Several devices would wait for their gradients.
+        calls_its_pooler: the model calls its pooler without checking that it has one.
+        padding_counts: padding changes the states of real tokens, so the type is refused.
     """
 
     dropouts: tuple[str, ...] = KNOWN_DROPOUTS
@@ -55,12 +57,12 @@ class Kind:
 
 
 def zero(config: Any) -> int:
-    """BERT counts positions from 0."""
+    """Return 0, where BERT starts to count positions."""
     return 0
 
 
 def after_padding(config: Any) -> int:
-    """RoBERTa counts positions from the one behind the id of padding."""
+    """Return the number after the id of the padding token, where RoBERTa starts to count positions."""
     return int(config.pad_token_id) + 1
 
 
@@ -68,7 +70,7 @@ BERT = Kind(BERT_DROPOUTS, zero, "attention.output", masked_lm=True)
 ROBERTA = Kind(BERT_DROPOUTS, after_padding, "attention.output", masked_lm=True)
 UNKNOWN = Kind()
 KINDS = {
-    "albert": Kind(BERT_DROPOUTS, zero, masked_lm=True),  # one layer's weights serve all
+    "albert": Kind(BERT_DROPOUTS, zero, masked_lm=True),  # all layers share their weights
     "bert": BERT,
     "camembert": ROBERTA,
     "canine": Kind(BERT_DROPOUTS, masked_lm=False, padding_counts=True),
@@ -96,28 +98,30 @@ KINDS = {
 
 
 def is_own(model: Any) -> bool:
-    """Whether a model's code came with it; transformers imports such code below a package of this name."""
+    """Tell whether a model brought its own code. transformers imports such code into a package with this name."""
     return type(model).__module__.startswith("transformers_modules.")
 
 
 def kind_of_model(model: Any) -> Kind:
-    """The row of a model. Ours are of the classes of transformers: a model that brings its own may differ, whatever type its
-    configuration names.
+    """Return the row of a model.
+
+    Our rows describe the classes of transformers. A model with its own code may differ, whatever type its configuration
+    names, so it gets no row of ours.
 
     Raises:
-        UserError: as `kind_of`.
+        UserError: see `kind_of`.
     """
     model_type = model.config.model_type
     return UNKNOWN if is_own(model) and model_type in KINDS else kind_of(model_type)
 
 
 def kind_of(model_type: str) -> Kind:
-    """The row of a model type: ours, that of an installed package, or the one of unknown types.
+    """Return the row of a model type: ours, that of an installed package, or the row for unknown types.
 
     Raises:
-        UserError: a package's row cannot be imported, or is none.
+        UserError: the row of a package cannot be imported, or is not a `Kind`.
     """
     kind = KINDS.get(model_type) or installed(BACKBONES, model_type) or UNKNOWN
     if not isinstance(kind, Kind):
-        raise UserError(f"The entry point {BACKBONES}.{model_type}: is no simcse_lit.encoder.kinds.Kind, but {kind!r}.")
+        raise UserError(f"The entry point {BACKBONES}.{model_type}: is not a simcse_lit.encoder.kinds.Kind, but {kind!r}.")
     return kind

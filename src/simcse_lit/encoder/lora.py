@@ -1,4 +1,4 @@
-"""LoRA through peft: low-rank updates of a frozen backbone. The backbone keeps its class."""
+"""LoRA, with peft: low-rank updates of a frozen backbone, which keeps its class. `adapter.py` builds adapters."""
 
 import warnings
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from simcse_lit.errors import UserError
 
 @dataclass(frozen=True)
 class LoRA:
-    """Trains low-rank updates of linear layers.
+    """Train low-rank updates of linear layers.
 
-    A language-modelling head around the backbone stays trainable, except weights that it shares with the embeddings.
+    A language-modelling head of the backbone stays trainable, except the weights that it shares with the embeddings.
 
     Args:
-        r: rank.
+        r: rank of an update.
         alpha: an update is scaled by alpha / r.
-        dropout: before each update.
-        target_modules: the ends of the layers' names; all-linear; or None for peft's choice for the architecture.
+        dropout: rate of the dropout before each update.
+        target_modules: how the names of the layers end; `all-linear`; or None for peft's choice for the architecture.
 
     Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, section 4.1.
     """
@@ -34,7 +34,7 @@ class LoRA:
         """Freeze a backbone and add the updates to it, in place.
 
         Raises:
-            UserError: peft is not installed, or the backbone has no modules of these names.
+            UserError: peft is not installed, or the backbone has no modules with these names.
         """
         try:
             from peft import LoraConfig, inject_adapter_in_model
@@ -45,15 +45,15 @@ class LoRA:
         targets = self.target_modules if isinstance(self.target_modules, list) else []
         absent = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
         try:
-            if absent:  # peft raises only if no target is found
+            if absent:  # peft raises only if it finds no target at all
                 raise ValueError(absent)
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # right already for GPT-2's Conv1D
+                warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # it is already right for GPT-2
                 inject_adapter_in_model(lora, backbone)
         except ValueError as error:
             linear = sorted({name.rpartition(".")[2] for name, module in backbone.named_modules() if _is_linear(module)})
             asked = self.target_modules if not absent else ", ".join(absent)
-            wrong = "peft has no choice of its own for" if self.target_modules is None else f"no {asked} in"
+            wrong = "peft has no default for" if self.target_modules is None else f"no {asked} in"
             raise UserError(
                 f"adapter.target_modules: {wrong} {type(backbone).__name__}.\n"
                 f"Its linear layers: {', '.join(linear)}. Name some of them, or adapter.target_modules=all-linear."
@@ -72,5 +72,5 @@ class LoRA:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer: torch's Linear, or Conv1D, which transformers uses in GPT-2."""
+    """Tell whether a module is a linear layer: Linear of torch, or Conv1D, which transformers uses in GPT-2."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

@@ -1,7 +1,7 @@
-"""Packs sentences into rows, several a row, so that one pass of the backbone has almost no padding.
+"""Packs several sentences into each row, so that one pass of the backbone has almost no padding.
 
-Each token attends to its own sentence only, and positions start again at each sentence, so the result is that of padded
-rows. On a GPU packing replaces length chunks, since one large pass keeps the GPU busy and several small ones do not.
+Each token attends only to its own sentence, and positions start again at each sentence. So the result is that of padded
+rows. On a GPU, packing replaces length chunks, because one large pass uses the GPU better than several small ones.
 
 Shapes: n sentences, l length, T real tokens, R rows, W slots of a row, H hidden.
 """
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from simcse_lit.encoder.kinds import kind_of_model
 
-WIDTH = 128  # slots of a row, unless a sentence is longer: wide rows waste fewer slots, narrow ones less attention
+WIDTH = 128  # slots of a row, unless a sentence is longer; wide rows waste fewer slots, narrow rows less attention
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Packing:
     """The places of the tokens of n sentences in R rows of W slots.
 
     Args:
-        tokens_RW: each slot's token, as an index into the n x l tokens; 0 in an empty slot.
-        sentences_RW: each slot's sentence, or -1.
-        positions_RW: the position of each slot's token in its sentence, from 0.
-        places_T: the indices of the real tokens among the n x l tokens, ascending.
-        slots_T: the slot of each real token, as an index into the R x W slots.
-        starts_n: the slot of each sentence's first token.
+        tokens_RW: token of each slot, as an index into the n x l tokens; 0 in an empty slot.
+        sentences_RW: sentence of each slot, or -1.
+        positions_RW: position of the slot's token in its sentence, from 0.
+        places_T: indices of the real tokens among the n x l tokens, ascending.
+        slots_T: slot of each real token, as an index into the R x W slots.
+        starts_n: slot of each sentence's first token.
     """
 
     tokens_RW: Tensor
@@ -40,17 +40,17 @@ class Packing:
     starts_n: Tensor
 
     def to(self, device: torch.device) -> "Packing":
-        """Copy to a device; the host does not wait for a GPU to finish the copy."""
+        """Copy to a device. The host does not wait until a GPU has finished the copy."""
         on_cuda = device.type == "cuda"
         tensors = (self.tokens_RW, self.sentences_RW, self.positions_RW, self.places_T, self.slots_T, self.starts_n)
         return Packing(*((t.pin_memory() if on_cuda else t).to(device, non_blocking=on_cuda) for t in tensors))
 
     def pack(self, tokens_nl: Tensor, empty: int) -> Tensor:
-        """(n, l) one number a token to (R, W), `empty` in slots without a token."""
+        """Move numbers of tokens, (n, l), to their slots, (R, W). Slots without a token get `empty`."""
         return torch.where(self.sentences_RW < 0, empty, tokens_nl.flatten()[self.tokens_RW])
 
     def unpack(self, hidden_RWH: Tensor, shape_nl: Sequence[int]) -> Tensor:
-        """(R, W, H) to (n, l, H), 0 for padding."""
+        """Move vectors of slots, (R, W, H), back to their sentences, (n, l, H). Padding gets 0."""
         hidden_TH = hidden_RWH.flatten(0, 1).index_select(0, self.slots_T)  # each slot once: a GPU serialises repeats
         empty_NH = hidden_TH.new_zeros(math.prod(shape_nl), hidden_TH.shape[1])
         hidden_nlH: Tensor = empty_NH.index_copy(0, self.places_T, hidden_TH).unflatten(0, tuple(shape_nl))
@@ -62,34 +62,34 @@ class Packing:
 
     @property
     def mask_R1WW(self) -> Tensor:
-        """True where a slot may attend to another, (R, 1, W, W). Empty slots attend only to each other."""
+        """True where a slot may attend to another slot, (R, 1, W, W). Empty slots attend only to each other."""
         return self.sentences_RW[:, None, :, None] == self.sentences_RW[:, None, None, :]
 
 
 def first_position(backbone: PreTrainedModel) -> int | None:
-    """The position id of a sentence's first token, or None if the backbone cannot take packed rows.
+    """Return the position id of a sentence's first token, or None if the backbone cannot take packed rows.
 
-    Some model types (`kinds.py`) take them under PyTorch's own attention (`model.attention` null or sdpa).
+    Some model types (`kinds.py`) take them with PyTorch's own attention (`model.attention` is null or sdpa).
     """
     of_first = kind_of_model(backbone).first_position
     return None if of_first is None or backbone.config._attn_implementation != "sdpa" else of_first(backbone.config)
 
 
 def pack(attention_mask_nl: Tensor, width: int = WIDTH) -> Packing:
-    """Put each sentence, longest first, into the fullest row that still has room for it (best-fit decreasing).
+    """Put each sentence, longest first, into the fullest row that still has room for it: best-fit decreasing.
 
     Args:
-        attention_mask_nl: 1 for real tokens, (n, l), with padding on the right and at least one real token a sentence.
+        attention_mask_nl: 1 for real tokens, (n, l). Padding is on the right, and each sentence has a real token.
         width: slots of a row, unless a sentence is longer.
 
     Returns:
-        The packing. The number of rows is rounded up, so that batches of similar size have few different shapes and
-        compiled code is seldom compiled again.
+        The packing. The number of rows is rounded up, so that batches of similar size have few different shapes and code is
+        rarely compiled again.
     """
     lengths_n = attention_mask_nl.sum(1)
     order_n = lengths_n.argsort(descending=True, stable=True)
     lengths = lengths_n[order_n].tolist()
-    width = max(width, -(-lengths[0] // 8) * 8)  # kernels of masked attention are fastest at multiples of eight
+    width = max(width, -(-lengths[0] // 8) * 8)  # kernels of masked attention are fastest for multiples of eight
     rows_with_room: list[list[int]] = [[] for _ in range(width + 1)]
     rooms = 0  # bit r is set if some row has room for exactly r tokens
     rows, starts = 0, []

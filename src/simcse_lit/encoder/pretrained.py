@@ -1,7 +1,7 @@
-"""Reads a model's configuration, tokenizer and weights with transformers.
+"""Reads the configuration, tokenizer and weights of a model with transformers.
 
-Every call of `from_pretrained` stands here. A model's own Python code runs only where the user allows it, nothing asks on
-the terminal, and weights that are missing are reported to the caller.
+All calls of `from_pretrained` are here. Python code of a model runs only if the user allows it. The terminal is never asked,
+and missing weights are reported to the caller.
 """
 
 import logging
@@ -44,13 +44,13 @@ TOKENIZERS = (
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model's folder or Hub id.
+    """The folder or Hub id of a model.
 
     Args:
         source: the folder or Hub id.
         key: the configuration key that names it, for messages.
         revision: branch, tag or commit on the Hub.
-        trust_remote_code: run the Python code that the model brings. Only the user says so, never a file that was loaded.
+        trust_remote_code: run the Python code that the model contains. Only the user may set it, never a loaded file.
     """
 
     source: str
@@ -67,13 +67,13 @@ class Pretrained:
         """Load the tokenizer.
 
         Raises:
-            UserError: it is not a fast one, or a folder holds none: transformers would make one without words.
+            UserError: the tokenizer is not a fast one, or the folder has none. transformers would make one without words.
         """
         folder = Path(self.source)
         if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZERS):
             raise UserError(
-                f"{self.key}: {folder}: holds no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
-                "Save it beside the weights: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
+                f"{self.key}: {folder}: has no tokenizer (none of {', '.join(TOKENIZERS)}).\n"
+                "Save it next to the weights: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
             )
         with self._explained():
             tokenizer = AutoTokenizer.from_pretrained(self.source, **self._options)
@@ -82,7 +82,7 @@ class Pretrained:
         return tokenizer
 
     def untrained(self, config: PretrainedConfig, *, language_model: bool = False, **options: Any) -> PreTrainedModel:
-        """Make a model of this configuration with random weights, in float32; see `trained`."""
+        """Build a model of this configuration with random weights, in float32. See `trained` for the arguments."""
         auto = AutoModelForMaskedLM if language_model else AutoModel
         with self._explained():
             model = auto.from_config(config, dtype=torch.float32, trust_remote_code=self.trust_remote_code, **options)
@@ -91,15 +91,15 @@ class Pretrained:
     def trained(
         self, config: PretrainedConfig | None = None, *, language_model: bool = False, **options: Any
     ) -> tuple[PreTrainedModel, list[str]]:
-        """Load a model in float32; of an encoder-decoder its encoder.
+        """Load a model in float32. Of an encoder-decoder, load the encoder.
 
         Args:
-            config: a configuration instead of the source's own.
-            language_model: load the masked language model, with its head.
-            options: for transformers' `from_pretrained`.
+            config: a configuration to use instead of the one in the source.
+            language_model: load the masked language model with its head.
+            options: options of `from_pretrained` of transformers.
 
         Returns:
-            The model, and the names of its weights that the files lack or hold in another shape. These are random.
+            The model, and the names of the weights that are missing in the files or have another shape. These are random.
         """
         auto = AutoModelForMaskedLM if language_model else AutoModel
         with self._explained(), _quiet():
@@ -108,7 +108,7 @@ class Pretrained:
                 config=config,
                 dtype=torch.float32,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are reported by name, where transformers would only raise
+                ignore_mismatched_sizes=True,  # we report them by name; transformers would only raise
                 **self._options,
                 **options,
             )
@@ -122,8 +122,10 @@ class Pretrained:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Name the key that allows a model's own code, where transformers names an argument; raise a ValueError for whatever
-        transformers raises when a value in the model's files has the wrong type.
+        """Replace two errors of transformers.
+
+        If a model has its own code, name the key that allows it. If a value in its files has a wrong type, raise a
+        ValueError.
         """
         try:
             yield
@@ -137,7 +139,7 @@ class Pretrained:
             ) from error
 
     def own_classes(self) -> list[str]:
-        """The classes of the model's own that its configuration and its tokenizer name: [OWNER/NAME--]MODULE.CLASS."""
+        """Return the classes of the model's own code, from configuration and tokenizer: [OWNER/NAME--]MODULE.CLASS."""
         where: dict[str, Any] = {"revision": self.revision} if self.revision else {}
         config, _ = PretrainedConfig.get_config_dict(self.source, **where)
         found: list[str] = []
@@ -148,37 +150,37 @@ class Pretrained:
 
 
 def own_code(source: str, key: str, classes: Iterable[str]) -> str:
-    """The refusal of a model that brings Python code.
+    """Write the message that refuses a model with Python code.
 
     Args:
-        source: its folder or Hub id.
-        key: the configuration key that names it.
-        classes: what would be loaded, as MODULE.CLASS or OWNER/NAME--MODULE.CLASS.
+        source: folder or Hub id of the model.
+        key: the configuration key that names the model.
+        classes: classes that would be loaded, as MODULE.CLASS or OWNER/NAME--MODULE.CLASS.
     """
     files = dict.fromkeys(_file(name) for name in classes)
-    allowed = "model.trust_remote_code" if "." in key else "trust_remote_code"  # in training, and for the other verbs
+    allowed = "model.trust_remote_code" if "." in key else "trust_remote_code"  # in training, and in the other verbs
     return (
-        f"{key}: {source}: brings Python code of its own, which would run with your rights: {', '.join(files)}.\n"
-        f"Nothing was run. If you have read that code and trust it: {allowed}=true"
+        f"{key}: {source}: contains Python code, which would run with your rights: {', '.join(files)}.\n"
+        f"Nothing was run. If you have read this code and trust it, set {allowed}=true"
     )
 
 
 def _file(name: str) -> str:
-    """The file that holds MODULE.CLASS, and the repository if it is another one."""
+    """Return the file of MODULE.CLASS, with its repository if it is another one."""
     repository, _, path = name.rpartition("--")
     file = f"{path.rpartition('.')[0] or path}.py"
     return f"{file} of {repository}" if repository else file
 
 
 def some(names: Sequence[str]) -> str:
-    """How many weights are absent, and the names of the first."""
+    """Say how many weights are missing, and name the first."""
     count = "1 weight is" if len(names) == 1 else f"{len(names)} weights are"
     return f"{count} missing or of another shape: {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' report of absent weights, of this thread, and its progress bar off the terminal."""
+    """Hide the progress bar of transformers, and this thread's report of missing weights, from the terminal."""
     here = threading.get_ident()
     logger = logging.getLogger("transformers.modeling_utils")
 
