@@ -1,13 +1,15 @@
-"""What every term of the objective, head and pooler must hold, as functions that the tests of any package may call.
+"""Checks that every term, head and pooler must pass. Call them in the tests of your package.
+
+Each function raises an `AssertionError` that says what is wrong. It trains a BERT with three layers and random weights for a
+few steps on the CPU. There is no dropout unless the function says so.
+
+Example::
 
     def test_my_term() -> None:
-        simcse_lit.testing.check_term(partial(MyTerm, size=8))
+        check_term(partial(MyTerm, size=8))
 
     def test_my_head() -> None:
-        simcse_lit.testing.check_head({"name": "my_head", "_target_": "my_lab.heads.MyHead", "when": "training"})
-
-Each function raises an AssertionError that says what does not hold. They train a BERT of three layers and random weights for
-a few steps on the CPU, without dropout unless it says so.
+        check_head({"name": "my_head", "_target_": "my_lab.heads.MyHead", "when": "training"})
 
 Shapes: B examples, V views, L length, D numbers of a vector.
 """
@@ -40,9 +42,9 @@ from simcse_lit.training.module import SimCSEModule
 
 Make = Callable[[], Term]
 Views = int | Sequence[str]
-Part = str | Mapping[str, Any]  # a head or a pooler
+Part = str | Mapping[str, Any]  # a head or a pooler: its name or node
 VOCABULARY = Vocabulary(size=100, mask_token_id=4, special_ids=(0, 1, 2))
-USUAL: Make = partial(InfoNCE, 0.05)  # the term beside which heads and poolers are checked
+USUAL: Make = partial(InfoNCE, 0.05)  # the term that heads and poolers are checked with
 SETTINGS: dict[str, Any] = {
     "seed": 0,
     "how": "never",
@@ -65,15 +67,26 @@ EXACT = 1e-10  # largest relative error of a gradient in float64
 
 
 def check_term(make: Make, *, views: Views = 3, draws: bool = False, **beside: Any) -> None:
-    """Check everything below.
+    """Run all checks of a term.
+
+    These are `check_draws`, `check_processes`, `check_micro_batches`, `check_packing`, `check_resume`, `check_corners`,
+    `check_precision` and `check_training`.
 
     Args:
-        make: makes the term, the same each time. A class, a function of a module or a `functools.partial` of one, since
-            other processes call it too.
-        views: V of the batches, of which the third and on are hard negatives; or the roles of V views.
-        draws: the term draws random numbers. Two processes draw others than one does, so they are not compared.
-        beside: what it is used with, as in the configuration: `head` and `pooler`, each a name or a node, and `beside`, the
-            nodes of `loss.beside`.
+        make: returns the term, the same each time. It is a class, a function of a module, or a `functools.partial` of one,
+            because other processes call it too.
+        views: number of views V, where the third and later views are hard negatives; or the roles of V views.
+        draws: the term draws random numbers. Two processes draw other numbers than one, so they are not compared.
+        beside: what the term is used with, as in the configuration: `head` and `pooler`, each a name or a node; and
+            `beside`, the nodes of `loss.beside`.
+
+    Raises:
+        AssertionError: a check fails.
+
+    Example:
+        A term with an argument::
+
+            check_term(partial(Memory, size=10, temperature=0.05))
     """
     check_draws(make, views=views, draws=draws, **beside)
     if not draws:
@@ -82,20 +95,26 @@ def check_term(make: Make, *, views: Views = 3, draws: bool = False, **beside: A
 
 
 def check_head(node: Part) -> None:
-    """Check a head in the same ways: processes, micro-batches, packing, resume, corners, precision, and a hundred steps.
+    """Run all checks of a head, trained with InfoNCE: as `check_term`, without `check_draws`.
 
     Args:
-        node: its registered name; or `name`, `_target_`, `when` and its arguments, as in the configuration.
+        node: the registered name; or a mapping with `name`, `_target_`, `when` and arguments, as in the configuration.
+
+    Raises:
+        AssertionError: a check fails.
     """
     check_processes(USUAL, head=node)
     _check_alone(USUAL, head=node)
 
 
 def check_pooler(node: Part) -> None:
-    """Check a pooler in the same ways, and that padding on the right and other sentences change no vector.
+    """Run all checks of a pooler: as `check_head`, and that padding and other sentences change no vector.
 
     Args:
-        node: its registered name; or `name`, `_target_` and its arguments, as in the configuration.
+        node: the registered name; or a mapping with `name`, `_target_` and arguments, as in the configuration.
+
+    Raises:
+        AssertionError: a check fails.
     """
     check_processes(USUAL, pooler=node)
     _check_alone(USUAL, pooler=node)
@@ -110,7 +129,7 @@ def check_pooler(node: Part) -> None:
 
 
 def _check_alone(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """What one process can check."""
+    """Run the checks that need one process."""
     check_micro_batches(make, views=views, **part)
     check_packing(make, views=views, **part)
     check_resume(make, views=views, **part)
@@ -120,7 +139,16 @@ def _check_alone(make: Make, *, views: Views = 3, **part: Any) -> None:
 
 
 def check_formula(make: Make, reference: Callable[[Tensor], float], *, views: Views = 3) -> None:
-    """The loss is that of a plain reference implementation, of random vectors (B, V, D) in float64."""
+    """Check that the loss equals that of a plain reference, for random vectors in float64.
+
+    Args:
+        make: returns the term.
+        reference: computes the loss from vectors, (B, V, D).
+        views: number or roles of the views.
+
+    Raises:
+        AssertionError: they differ by more than 1e-6, relative to the reference or to 1.
+    """
     roles = roles_of(views)
     vectors_BVD = torch.randn(5, len(roles), 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     term = make()
@@ -131,7 +159,7 @@ def check_formula(make: Make, reference: Callable[[Tensor], float], *, views: Vi
 
 
 def check_draws(make: Make, *, views: Views = 3, draws: bool = False, **part: Any) -> None:
-    """A term draws only if it says so, and another term changes neither its draws nor the dropout of the encoder."""
+    """Check that a term draws only if `draws` is true, and that another term changes neither its draws nor dropout."""
     first, second = (_steps(make, views=views, seed=seed, steps=1, **part) for seed in (0, 1))
     differ = not torch.equal(first["loss 0"], second["loss 0"])
     assert differ == draws, f"another seed {'changes' if differ else 'does not change'} the loss: draws={differ}"
@@ -141,9 +169,9 @@ def check_draws(make: Make, *, views: Views = 3, draws: bool = False, **part: An
 
 
 def check_processes(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """Two processes with half of the batch each have the gradients and the state of one process with all of it."""
+    """Check that two processes with half of the batch each have the gradients and buffers of one with the whole batch."""
     with TemporaryDirectory() as folder:
-        # children of a process that has imported everything start at once
+        # children of a process that has imported everything start quickly
         multiprocessing.set_forkserver_preload([__name__])
         arguments = (make, views, part, folder)
         torch.multiprocessing.start_processes(_work, arguments, nprocs=2, start_method="forkserver")
@@ -152,26 +180,26 @@ def check_processes(make: Make, *, views: Views = 3, **part: Any) -> None:
 
 
 def check_micro_batches(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """Micro-batches have the gradients and the state of the whole batch, under dropout too."""
+    """Check that micro-batches give the gradients and buffers of the whole batch."""
     micro = _steps(make, views=views, **part, how="always", micro_batch_size=1)
     _assert_same(micro, _steps(make, views=views, **part), "micro-batches")
 
 
 def check_packing(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """Sentences that are packed several a row have the gradients and the state of padded ones."""
+    """Check that packed rows give the gradients and buffers of padded rows."""
     _assert_same(_steps(make, views=views, **part, how="packed"), _steps(make, views=views, **part), "packing")
 
 
 def check_resume(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """A run that was stopped and continued from its state ends bit for bit as one that was not."""
+    """Check that a run that was stopped and resumed ends with the same bits as one that was not."""
     whole = _steps(make, views=views, **part, dropout=True, steps=3)
     continued = _steps(make, views=views, **part, dropout=True, steps=3, stop_after=2)
     for name, value in whole.items():
-        assert torch.equal(continued[name], value), f"after a stop and a resume, {name} is another; is it a buffer?"
+        assert torch.equal(continued[name], value), f"after a stop and a resume, {name} differs; keep state in buffers"
 
 
 def check_corners(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """Loss and gradient are finite for equal examples, a positive that is its anchor, and a batch of one example."""
+    """Check that losses and gradients are finite for equal examples, positives equal to anchors, and one example."""
     batch = batch_of(views)
     ids_BVL, mask_BVL = batch["input_ids"], batch["attention_mask"]
     corners = {
@@ -187,7 +215,7 @@ def check_corners(make: Make, *, views: Views = 3, **part: Any) -> None:
 
 
 def check_precision(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """Under bfloat16 autocast the loss is finite and within 2 % of that in float32."""
+    """Check that the loss with bfloat16 autocast is within 2 % of the loss in float32."""
     exact, half = (
         _steps(make, views=views, **part, dtype=torch.float32, half=half)["loss 0"].item() for half in (False, True)
     )
@@ -195,8 +223,10 @@ def check_precision(make: Make, *, views: Views = 3, **part: Any) -> None:
 
 
 def check_training(make: Make, *, views: Views = 3, **part: Any) -> None:
-    """A hundred steps with the term beside InfoNCE lower the loss, and leave half of the effective rank that the vectors
-    have after as many of InfoNCE alone."""
+    """Check that a hundred steps with the term and InfoNCE lower the loss and do not collapse the vectors.
+
+    The effective rank of the vectors must be more than half of that after a hundred steps of InfoNCE alone.
+    """
     found = _steps(make, views=views, **part, more={"another": InfoNCE(0.05)}, **HUNDRED)
     losses = [found[f"loss {step}"].item() for step in range(100)]
     start, end = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
@@ -207,21 +237,21 @@ def check_training(make: Make, *, views: Views = 3, **part: Any) -> None:
 
 @cache
 def _usual_rank(roles: tuple[str, ...]) -> float:
-    """The effective rank that the vectors have after a hundred steps of InfoNCE alone."""
+    """Return the effective rank of the vectors after a hundred steps of InfoNCE alone."""
     return _steps(USUAL, views=roles, **HUNDRED)["rank"].item()
 
 
 def step_of(vectors_BVD: Tensor, roles: Sequence[str] | None = None, extras: Mapping[str, Tensor] | None = None) -> Step:
-    """A step with these vectors, for terms that make no further pass of the encoder.
+    """Build a step with these vectors, for terms that need no other pass of the encoder.
 
     Args:
-        vectors_BVD: the vectors, (B, V, D).
-        roles: of the views; None for anchor, positive and hard negatives.
-        extras: as `Step.extras`; None for some.
+        vectors_BVD: vectors, (B, V, D), both before and after the head.
+        roles: role of each view; None for anchor, positive and hard negatives.
+        extras: see `Step.extras`; None for made-up ones.
     """
 
     def nothing(*arguments: Any) -> Any:
-        raise AssertionError("the term makes a further pass of the encoder; check it with check_term")
+        raise AssertionError("the term makes another pass of the encoder. Check it with check_term.")
 
     batch, views, _ = vectors_BVD.shape
     ids_BVL = torch.arange(batch * views * 4).reshape(batch, views, 4)
@@ -231,14 +261,22 @@ def step_of(vectors_BVD: Tensor, roles: Sequence[str] | None = None, extras: Map
 
 
 def roles_of(views: Views) -> tuple[str, ...]:
-    """The roles of views: anchor, positive and hard negatives for a number of them."""
+    """Return the roles of the views. A number means anchor, positive and hard negatives."""
     if isinstance(views, int):
         return ("anchor", "positive", *["hard_negative"] * (views - 2))
     return tuple(views)
 
 
 def batch_of(views: Views, number: int = 0) -> dict[str, Any]:
-    """`input_ids` and `attention_mask` of four examples of different lengths, (4, V, 30), and their `extras`."""
+    """Build a batch of four examples with different lengths.
+
+    Args:
+        views: number or roles of the views.
+        number: seed of the batch.
+
+    Returns:
+        `input_ids` and `attention_mask`, (4, V, 30), and `extras`.
+    """
     generator, count = torch.Generator().manual_seed(number), len(roles_of(views))
     length_N = torch.randint(3, 31, (4 * count,), generator=generator)
     mask_NL = torch.arange(30) < length_N[:, None]
@@ -248,7 +286,7 @@ def batch_of(views: Views, number: int = 0) -> dict[str, Any]:
 
 
 def chunk_of(batch: Mapping[str, Any], processes: int, rank: int) -> dict[str, Any]:
-    """The part of a batch that one of several processes has."""
+    """Return the part of a batch that belongs to one of several processes."""
     return {
         name: chunk_of(part, processes, rank) if isinstance(part, Mapping) else part.chunk(processes)[rank]
         for name, part in batch.items()
@@ -256,7 +294,7 @@ def chunk_of(batch: Mapping[str, Any], processes: int, rank: int) -> dict[str, A
 
 
 def extras_of(ids_BVL: Tensor) -> dict[str, Tensor]:
-    """Scores, labels, of which every other is the same, rows, and hashes of token ids."""
+    """Build scores, two alternating labels, rows, and hashes of token ids, (B, V, L)."""
     number_B = torch.arange(len(ids_BVL))
     powers_L = 31 ** torch.arange(ids_BVL.shape[2]) % 1_000_003
     hashes_BV = (ids_BVL * powers_L).sum(2)
@@ -264,14 +302,14 @@ def extras_of(ids_BVL: Tensor) -> dict[str, Tensor]:
 
 
 class _Noise(Term):
-    """Draws, and has a gradient that does not count."""
+    """A term that draws, and whose gradient is too small to matter."""
 
     def forward(self, step: Step) -> Tensor:
         return 1e-30 * torch.rand(()) * step.vectors_BVD.sum()
 
 
 class _Trained(nn.Module):
-    """The training step of our module, as a module that data parallelism can wrap."""
+    """The training step of `SimCSEModule`, as a module that data parallelism can wrap."""
 
     def __init__(
         self,
@@ -344,7 +382,7 @@ def _steps(
     ranks: bool = False,
     **settings: Any,
 ) -> dict[str, Tensor]:
-    """Train a few steps; the losses, the gradients of the last, and the buffers after it."""
+    """Train for a few steps, and return the losses, the gradients of the last step, and the buffers after it."""
     settings = {**SETTINGS, "roles": roles_of(views), **settings}
     model = _Trained(make, **settings).to(dtype)
     found = dict[str, Tensor]()
@@ -380,7 +418,7 @@ def _steps(
 
 @torch.no_grad()
 def _effective_rank(encoder: SentenceEncoder) -> Tensor:
-    """The exponential of the entropy of the normalised vectors' singular values: 1 if all point one way."""
+    """Compute the exponential of the entropy of the singular values of the unit vectors: 1 if all have one direction."""
     training = encoder.training
     batch = batch_of(8, 99)
     vectors_ND = encoder.eval()(batch["input_ids"].flatten(0, 1), batch["attention_mask"].flatten(0, 1))
@@ -405,11 +443,11 @@ def _loss(found: Tensor | tuple[Tensor, dict[str, Tensor]]) -> Tensor:
 
 
 def _assert_same(ours: dict[str, Tensor], expected: dict[str, Tensor], under: str) -> None:
-    """Every entry is the same, relative to its largest number, or to a thousandth of the largest of all."""
+    """Check that all entries are equal, relative to their largest number or to a thousandth of the largest of all."""
     scale = max((float(value.abs().max()) for name, value in expected.items() if "." in name and value.numel()), default=1.0)
     for name, value in expected.items():
         if name in ours and value.is_floating_point() and value.numel():
             error = float((ours[name] - value).abs().max() / value.abs().max().clamp(min=1e-3 * scale))
             assert error < EXACT, f"under {under}, {name} has a relative error of {error:.1e}"
         else:
-            assert name in ours and torch.equal(ours[name], value), f"under {under}, {name} is another"
+            assert name in ours and torch.equal(ours[name], value), f"under {under}, {name} differs"

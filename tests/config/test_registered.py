@@ -173,7 +173,7 @@ def test_a_head_for_training_alone_may_be_missing_where_its_vectors_are_used(tmp
     ("given", "message"),
     [
         ({"name": "mine"}, "pooler.name=mine: not one of"),
-        ({"name": "mine", "_target_": "torch.nn.Identity"}, r"pooler._target_=torch.nn.Identity: is no .*Pooler"),
+        ({"name": "mine", "_target_": "torch.nn.Identity"}, r"pooler._target_=torch.nn.Identity: is not a .*Pooler"),
         ({"name": "avg", "layers": 3}, "pooler.layers: Average takes no such argument"),
         (node(Weighted), "pooler.layers: has no value, but Weighted needs one"),
     ],

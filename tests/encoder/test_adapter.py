@@ -104,8 +104,11 @@ def test_an_adapter_that_is_not_merged_away_is_refused() -> None:
         (own(kind="Dubling"), r"adapter\.method\._target_=.*Dubling: cannot be imported"),
         (own(), r"adapter\.method\.factor: has no value, but Doubling needs one"),
         (own(factor=2.0, more=1), r"adapter\.method\.more: Doubling takes no such argument"),
-        (own(kind="WithoutMerge"), r"WithoutMerge: has no add\(backbone\) and merge\(backbone\)"),
-        (own(factor={"_target_": "builtins.float"}), r"adapter\.method\.factor\._target_: the arguments of an adapter are"),
+        (own(kind="WithoutMerge"), r"WithoutMerge: is not an adapter: it needs add\(backbone\) and merge"),
+        (
+            own(factor={"_target_": "builtins.float"}),
+            r"adapter\.method\.factor\._target_: the arguments of an",
+        ),
         (own("lora", factor=2.0), r"adapter\.name=lora: another adapter has this name\. Give .*Doubling another name"),
     ],
 )

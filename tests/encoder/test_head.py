@@ -110,5 +110,5 @@ class NoModule:
 
 def test_what_is_no_module_is_refused() -> None:
     wrong = head(node(NoModule))
-    with pytest.raises(UserError, match=r"projection\._target_=.*NoModule: is no torch\.nn\.Module"):
+    with pytest.raises(UserError, match=r"projection\._target_=.*NoModule: is not a torch\.nn\.Module"):
         wrong.make(8)

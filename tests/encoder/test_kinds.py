@@ -157,7 +157,10 @@ def test_a_package_brings_the_row_of_its_own_architecture(brings: Brings) -> Non
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (f"{__name__}:NO_ROW", r"simcse_lit\.backbones\.labformer: is not a simcse_lit\.encoder\.kinds\.Kind, but 'a string'"),
+        (
+            f"{__name__}:NO_ROW",
+            r"simcse_lit\.backbones\.labformer: is not a .*\.Kind, but 'a string'",
+        ),
         ("no_such_lab:ROW", r"simcse_lit\.backbones\.labformer cannot be imported: No module named 'no_such_lab'"),
     ],
 )

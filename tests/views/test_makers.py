@@ -176,9 +176,9 @@ def test_examples_that_no_maker_changes_are_counted_at_the_level_of_tokens_too(
 @pytest.mark.parametrize(
     ("nodes", "said"),
     [
-        ([node(Shuffled), node(Loud)], r"augmentation\.makers\.1\._target_=.*Loud: stands behind Shuffled"),
-        ([node(Raised), node(Shuffled)], r"augmentation\.makers\.1\._target_=.*Shuffled: stands behind Raised"),
-        ([{"_target_": "fractions.Fraction"}], r"makers\.0\._target_=fractions\.Fraction: is none of TextMaker"),
+        ([node(Shuffled), node(Loud)], r"augmentation\.makers\.1\._target_=.*Loud: comes after Shuffled"),
+        ([node(Raised), node(Shuffled)], r"augmentation\.makers\.1\._target_=.*Shuffled: comes after Raised"),
+        ([{"_target_": "fractions.Fraction"}], r"makers\.0\._target_=fractions\.Fraction: is not a TextMaker"),
         (["crop"], r"augmentation\.makers\.0=crop: must be a group with a _target_"),
         ([{"_target_": "simcse_lit.views.augmentation.Crp"}], r"makers\.0\._target_=.*Crp: cannot be imported"),
         (

@@ -1,1 +1,1 @@
-"""What turns a row into anchor, positive and hard negatives: augmentation, next sentences, replacement."""
+"""From a row of text to the views of an example: makers, augmentation, next sentences, replacement by a language model."""

@@ -1,9 +1,8 @@
-"""Positives of unsupervised training that are a changed copy of the sentence (Table 1 of the paper).
+"""Text makers: the positive of unsupervised training is a changed copy of the sentence (Table 1 of the paper).
 
-The text is changed before it is tokenised. Words are what stands between blanks; in a script without blanks between words,
-as Chinese, they are the tokenizer's units. Each epoch draws a new change from (seed, epoch, place of the example), so the
-same seed gives the same run, and a resumed run draws what it would have drawn. `augmentation=mlm` changes tokens in the
-training step instead (`replacement.py`).
+The text is changed before it is tokenised. Words are separated by blanks. In a script without blanks between words, such as
+Chinese, words are the units of the tokenizer. Each epoch draws a new change from the seed, the epoch and the example, so a
+run repeats itself, also when it is resumed. `replacement.py` (`augmentation=mlm`) changes tokens in the training step.
 """
 
 import re
@@ -24,18 +23,24 @@ UNSPACED = re.compile(
 
 
 class WordMaker(TextMaker):
-    """What the makers of this file share: they change the words of a text, or its units where it has no blanks."""
+    """Base of the makers of this file. They change the words of a text, or its units where it has no blanks."""
 
     def setup(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Note the tokenizer, whose units are the words of a text without blanks between them."""
+        """Store the tokenizer, whose units are the words of a text without blanks."""
         self.tokenizer = tokenizer
 
     def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
-        """The changed words of a text with or without blanks between them."""
+        """Change the words of a text.
+
+        Args:
+            words: the words.
+            rng: generator for every draw.
+            spaced: there are blanks between the words.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no change(words, rng, *, spaced)")
 
     def __call__(self, text: str, rng: Random) -> str:
-        """The changed text; blanks between words become one."""
+        """Change a text. Several blanks between words become one."""
         words = text.split()
         if len(UNSPACED.findall(text)) <= len(words):
             return " ".join(self.change(words, rng, spaced=True))
@@ -43,7 +48,7 @@ class WordMaker(TextMaker):
 
 
 class Crop(WordMaker):
-    """Keeps a stretch of the text. Table 1, "crop".
+    """Keep a contiguous part of the text. Table 1, "crop".
 
     Args:
         rate: share of the words that is cut off.
@@ -53,12 +58,12 @@ class Crop(WordMaker):
         self.rate = share(rate)
 
     def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
-        """As `crop`."""
+        """Change the words with `crop`."""
         return crop(words, self.rate, rng)
 
 
 class DeleteWords(WordMaker):
-    """Deletes some words. Table 1, "word deletion" and "delete one word".
+    """Delete some words. Table 1, "word deletion" and "delete one word".
 
     Args:
         rate: share of the words that is deleted; None for one word.
@@ -68,12 +73,12 @@ class DeleteWords(WordMaker):
         self.rate = 0.0 if rate is None else share(rate)
 
     def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
-        """As `delete_words`."""
+        """Change the words with `delete_words`."""
         return delete_words(words, self.rate, rng)
 
 
 class ReplaceBySynonym(WordMaker):
-    """Replaces one word by a synonym. Table 1, "synonym replacement".
+    """Replace one word by a synonym. Table 1, "synonym replacement".
 
     Args:
         synonyms: file of lines `word<TAB>synonym[<TAB>synonym...]`.
@@ -86,15 +91,15 @@ class ReplaceBySynonym(WordMaker):
         self.synonyms = read_synonyms(synonyms)
 
     def change(self, words: Sequence[str], rng: Random, *, spaced: bool) -> list[str]:
-        """As `replace_by_synonym`."""
+        """Change the words with `replace_by_synonym`."""
         return replace_by_synonym(words if spaced else in_dictionary(words, self.synonyms), self.synonyms, rng)
 
 
 def share(rate: float) -> float:
-    """A rate, if it is a share of the words.
+    """Check that a rate is a share of the words, and return it.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not between 0 and 1.
     """
     if not 0 < rate < 1:
         raise ValueError(f"rate={rate}: must be greater than 0 and below 1, a share of the words")
@@ -104,7 +109,7 @@ def share(rate: float) -> float:
 def units(text: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Cut a text at blanks, and scripts without blanks into the tokenizer's tokens.
 
-    The units are together the text: each is followed by the blanks behind it. A token that is a part of a character makes no
+    Joined, the units are the text: each unit includes the blanks after it. A token that is a part of a character is not a
     unit.
     """
     encoded = tokenizer(
@@ -119,7 +124,7 @@ def units(text: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 
 def in_dictionary(words: Sequence[str], synonyms: dict[str, list[str]]) -> list[str]:
-    """Join neighbouring units to the longest words that have synonyms; a tokenizer may cut these into characters."""
+    """Join neighbouring units to the longest words that have synonyms. A tokenizer may cut such words into characters."""
     longest = max(map(len, synonyms))
     joined, place = [], 0
     while place < len(words):
@@ -133,27 +138,27 @@ def in_dictionary(words: Sequence[str], synonyms: dict[str, list[str]]) -> list[
 
 
 def removed(words: int, rate: float) -> int:
-    """How many of a sentence's words a rate takes away: rounded, at least one, never all."""
+    """Return how many words a rate removes from a sentence: the rounded share, at least one, never all."""
     return max(0, min(max(1, round(rate * words)), words - 1))
 
 
 def crop(words: Sequence[str], rate: float, generator: Random) -> list[str]:
-    """A stretch of the words, `removed(len(words), rate)` shorter, from a random place on. Table 1, "crop"."""
+    """Keep all but `removed(len(words), rate)` words, from a random start. Table 1, "crop"."""
     cut = removed(len(words), rate)
     start = generator.randint(0, cut)
     return list(words[start : start + len(words) - cut])
 
 
 def delete_words(words: Sequence[str], rate: float, generator: Random) -> list[str]:
-    """The words without `removed(len(words), rate)` of them; with rate 0 one is deleted. Table 1, "word deletion"."""
+    """Delete `removed(len(words), rate)` random words; with rate 0, one. Table 1, "word deletion"."""
     kept = sorted(generator.sample(range(len(words)), len(words) - removed(len(words), rate)))
     return [words[place] for place in kept]
 
 
 def replace_by_synonym(words: Sequence[str], synonyms: dict[str, list[str]], generator: Random) -> list[str]:
-    """The words with one of those that have synonyms replaced; as they are if there is none. Table 1, "synonym replacement".
+    """Replace one random word that has synonyms; if there is none, change nothing. Table 1, "synonym replacement".
 
-    A word is looked up in lower case without the punctuation around it, which stays, as does a capital at its start.
+    A word is looked up in lower case without the punctuation around it. The punctuation and an initial capital stay.
     """
     words = list(words)
     cores = [word.strip("\"'.,;:!?()[] ") for word in words]
@@ -168,7 +173,10 @@ def replace_by_synonym(words: Sequence[str], synonyms: dict[str, list[str]], gen
 
 
 def read_synonyms(name: str) -> dict[str, list[str]]:
-    """A file of synonyms, `word<TAB>synonym[<TAB>synonym...]` a line, by word in lower case.
+    """Read a file of synonyms, with a line `word<TAB>synonym[<TAB>synonym...]` for each word.
+
+    Returns:
+        The synonyms by word in lower case.
 
     Raises:
         UserError: there is no such file, or a line has no synonym.
@@ -179,7 +187,7 @@ def read_synonyms(name: str) -> dict[str, list[str]]:
     for number, line in enumerate(lines_of(path, f"{key}: {name}"), start=1):
         word, *others = [field.strip() for field in line.split("\t")]
         if not word or not others or not all(others):
-            raise UserError(f"{key}: {name}, line {number}: expected a word and its synonyms, with tabs between: {line!r}.")
+            raise UserError(f"{key}: {name}, line {number}: expected a word, a tab and synonyms, got {line!r}.")
         synonyms.setdefault(word.lower(), []).extend(others)
     if not synonyms:
         raise UserError(f"{key}: {name}: the file is empty.")

@@ -1,4 +1,4 @@
-"""A corpus some of whose views are made anew in every epoch."""
+"""A corpus with views that are made again in every epoch."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ import pyarrow as pa
 from simcse_lit.text.corpus import Corpus
 from simcse_lit.views.encoded import TEXT, EncodedViews
 
-COMPARED = 10_000  # texts by which makers are judged
+COMPARED = 10_000  # texts with which makers are tried
 
 
 class ChangingCorpus(Corpus):
     """A corpus with views that makers change. Seed, epoch, example and view decide what they draw.
 
     Args:
-        dataset: tokenised, with the texts that the makers need.
-        seed: as above.
-        views: of an example.
+        dataset: tokenised corpus, with the texts that the makers need.
+        seed: seed of the draws.
+        views: the views of an example.
     """
 
     def __init__(self, dataset: Any, seed: int, views: EncodedViews) -> None:
@@ -24,7 +24,11 @@ class ChangingCorpus(Corpus):
         self.views = views
 
     def unchanged(self) -> tuple[int, int]:
-        """Count the examples in whose first epoch the makers change nothing, and those compared, at most `COMPARED`."""
+        """Count the examples that the makers do not change in the first epoch.
+
+        Returns:
+            This count, and the number of examples that were compared, at most `COMPARED`.
+        """
         step = -(-len(self) // COMPARED)
         rows = range(0, len(self), step)
         table = self.dataset[list(rows)]

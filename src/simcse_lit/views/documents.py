@@ -1,6 +1,6 @@
-"""Positives that are one of the next sentences of the same document (Table 2 of the paper, "next sentence").
+"""Positives that are one of the next sentences in the same document (Table 2 of the paper, "next sentence").
 
-A file of documents is a text file with a sentence a line and a blank line after each document.
+A file of documents is a text file with one sentence on each line and a blank line after each document.
 """
 
 from collections import deque
@@ -16,11 +16,11 @@ from simcse_lit.text.corpus import Corpus
 from simcse_lit.text.rows import Row
 from simcse_lit.text.sources import Source
 
-FOLLOWERS = "followers"  # column of a tokenised corpus: how many sentences of the same document come next, up to the window
+FOLLOWERS = "followers"  # column of a tokenised corpus: how many sentences of the document follow, up to the window
 
 
 def sentences_of_documents(source: Source) -> Iterator[Row | None]:
-    """The sentences of a text file, with None behind each document."""
+    """Yield the sentences of a text file, and None after each document."""
     for row in source.rows(("text",)):
         if isinstance(row, Row):
             yield row if row.fields[0].strip() else None
@@ -28,7 +28,12 @@ def sentences_of_documents(source: Source) -> Iterator[Row | None]:
 
 
 def followed(rows: Iterable[Row | None], window: int) -> Iterator[tuple[Row, int]]:
-    """Each sentence with the number of those that follow it in its document, at most `window`; None ends a document."""
+    """Yield each sentence with the number of sentences that follow it in its document, at most `window`.
+
+    Args:
+        rows: sentences; None ends a document.
+        window: the largest number.
+    """
     waiting: deque[Row] = deque()
     for row in chain(rows, [None]):
         if row is not None:
@@ -40,14 +45,14 @@ def followed(rows: Iterable[Row | None], window: int) -> Iterator[tuple[Row, int
 
 
 class NextSentenceCorpus(Corpus):
-    """A corpus whose second view is one of the next sentences, drawn anew in every epoch.
+    """A corpus whose second view is one of the next sentences, drawn again in every epoch.
 
-    Its examples are the sentences that another one follows.
+    Its examples are the sentences that are followed by another sentence.
 
     Args:
-        dataset: tokenised, with the column `followers`.
-        seed: with the epoch and the example decides what is drawn.
-        positive: column of the token ids that the positives have.
+        dataset: tokenised corpus with the column `followers`.
+        seed: seed of the draws, with the epoch and the example.
+        positive: column with the token ids of the positives.
 
     Raises:
         UserError: no sentence is followed by another.
@@ -60,13 +65,13 @@ class NextSentenceCorpus(Corpus):
         self._followers = followers[self._anchors]
         super().__init__(dataset, seed)
         if not len(self._anchors):
-            raise UserError("data.next_sentences: no sentence is followed by another; a blank line ends a document.")
+            raise UserError("data.next_sentences: no sentence is followed by another. Only a blank line may end a document.")
 
     def __len__(self) -> int:
         return len(self._anchors)
 
     def row(self, index: int) -> int:
-        """The row of an example's sentence, not of the one that follows."""
+        """Return the row of the sentence of an example, not of the sentence that follows."""
         return int(self._anchors[index])
 
     def __getitems__(self, indices: list[int]) -> pa.Table:

@@ -1,4 +1,6 @@
-"""From the texts of an example to the token ids of its views: those that stay, tokenised once, and those that makers change.
+"""From the texts of an example to the token ids of its views.
+
+Texts that no maker changes are tokenised once. Texts that makers change are tokenised in every epoch.
 
 Shapes: V views of an example.
 """
@@ -22,26 +24,26 @@ IDS, TEXT = "view", "text"  # the columns of a tokenised corpus: view0, view1, .
 class EncodedViews:
     """The views of an example as columns of token ids.
 
-    A batch has the columns view0, view1, ...: first a column for each text that no maker changes, however many views read
-    it, and behind these one for each view that a maker changes.
+    A batch has the columns view0, view1, and so on: first one column for each text that no maker changes, even if several
+    views read it; then one column for each view that a maker changes.
 
     Args:
-        views: of an example.
-        tokenizer: the model's.
+        views: the views of an example.
+        tokenizer: tokenizer of the model.
         max_length: tokens of a sentence, with special tokens.
-        counted: templates are among these tokens; else they come on top.
-        optional: places in `data.columns` whose text may be "", which no maker changes.
+        counted: `max_length` includes the template. Otherwise the template is added to it.
+        optional: places in `data.columns` whose text may be "". No maker changes it.
 
     Attributes:
-        stored: the texts that no maker changes, as places in `data.columns`, and their templates.
+        stored: texts that no maker changes, as places in `data.columns`, and their templates.
         kept: places in `data.columns` whose texts the makers need.
         made: numbers of the views that makers change.
-        places: which column of a batch each view reads, V numbers.
+        places: the column of a batch that each view reads, V numbers.
         longest: tokens of the longest sentence, with its template.
-        empty: token ids of "" in the columns of a batch in which it may stand, by number.
+        empty: token ids of "", by the number of a column of a batch that may contain it.
 
     Raises:
-        UserError: the tokenizer lacks what a template holds, or a template leaves no room for a sentence.
+        UserError: the tokenizer has no token that a template needs, or a template leaves no room for a sentence.
     """
 
     def __init__(
@@ -76,11 +78,14 @@ class EncodedViews:
         }
 
     def stored_ids(self, rows: Sequence[Sequence[str]], counts: TokenCounts | None = None) -> dict[str, pa.Array]:
-        """Token ids of the texts that stay, view0 and on, lists of int32.
+        """Tokenise the texts that no maker changes, for the columns from view0.
 
         Args:
             rows: the texts of each example, in the order of `data.columns`.
-            counts: to which texts that were cut, or of which nothing was left, are added.
+            counts: counts of texts that were cut or became empty, which are updated.
+
+        Returns:
+            Lists of int32 by column.
         """
         columns, found, counted = list(zip(*rows, strict=True)), {}, set[int]()
         for place, (column, template) in enumerate(self.stored):
@@ -92,11 +97,14 @@ class EncodedViews:
         return found
 
     def made_ids(self, texts: Mapping[int, Sequence[str]], draw: Callable[[int, int], Random]) -> dict[str, pa.Array]:
-        """Token ids that the makers make, in the columns behind those of `stored_ids`.
+        """Run the makers, for the columns after those of `stored_ids`.
 
         Args:
-            texts: of the examples, by place in `data.columns`.
-            draw: what an example's view is drawn from, by their places in the batch and among the views.
+            texts: texts of the examples, by place in `data.columns`.
+            draw: returns the generator of an example and a view, from their places in the batch and among the views.
+
+        Returns:
+            Lists of int32 by column.
         """
         made = {}
         for place, number in enumerate(self.made, start=len(self.stored)):
@@ -108,26 +116,26 @@ class EncodedViews:
         return made
 
     def unchanged(self, number: int, text: str, generator: Random) -> bool:
-        """Whether the makers of a view leave a text as it is."""
+        """Tell whether the makers of a view do not change a text."""
         view = self.views[number]
         changed, ids = self._changed(view, [text], [generator])
         return changed[0].split() == text.split() and (ids is None or ids == self._template(view).uncut([text]))
 
     @property
     def anchor_template(self) -> Template | None:
-        """Of the anchor; None without one."""
+        """The template of the anchor; None without one."""
         template = next(view.template for view in self.views if view.role == "anchor")
         return None if template is None else self.templates[template]
 
     @property
     def prompts(self) -> Prompts:
-        """The templates of anchors and positives, as what uses the encoder takes them."""
-        templates = {view.role: view.template for view in reversed(self.views)}  # of the first view of a role
+        """The templates of anchors and positives, as prompts for use."""
+        templates = {view.role: view.template for view in reversed(self.views)}  # the first view of each role
         return of_views(templates["anchor"], templates["positive"])
 
     @property
     def behind_mask(self) -> int | None:
-        """Tokens behind the mask token of every view's template; None unless each has one, as far from the end."""
+        """Number of tokens after the mask token of the templates; None unless all views have the same number."""
         found = {view.template and self.templates[view.template].behind_mask for view in self.views}
         return next(iter(found)) if len(found) == 1 else None  # type: ignore[return-value]
 
@@ -138,7 +146,7 @@ class EncodedViews:
         return self.templates[template].encode(texts, longest, counts)
 
     def _template(self, view: View) -> Template:
-        """Of a view, or the special tokens alone."""
+        """Return the template of a view, or the special tokens alone."""
         return self._frame if view.template is None else self.templates[view.template]
 
     def _ids(self, view: View, texts: Sequence[str], generators: Sequence[Random]) -> list[list[int]]:
@@ -148,12 +156,12 @@ class EncodedViews:
         else:
             template = self._template(view)
             found = [template.around(each, self._longest[view.template]) for each in ids]
-        return [each or [int(self.tokenizer.pad_token_id)] for each in found]  # a decoder's text may be empty
+        return [each or [int(self.tokenizer.pad_token_id)] for each in found]  # the text of a decoder may be empty
 
     def _changed(
         self, view: View, texts: Sequence[str], generators: Sequence[Random]
     ) -> tuple[Sequence[str], list[list[int]] | None]:
-        """The texts behind the text makers, and their token ids behind the token makers; None without these."""
+        """Return the texts after the text makers, and the token ids after the token makers; None without token makers."""
         ids: list[list[int]] | None = None
         for maker in view.changes:
             if isinstance(maker, TextMaker):

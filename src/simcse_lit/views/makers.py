@@ -1,8 +1,8 @@
-"""What changes a view before the encoder sees it: the classes that a maker of views is made from.
+"""The base classes of makers, which change a view before the encoder sees it.
 
 There are three levels. A text maker changes the text, a token maker the token ids, and a device maker the padded ids of a
-batch, where the model is. Write a subclass of one of them, and name it by `_target_` in `augmentation.makers` of a file of
-`conf/augmentation/`.
+batch, on the device of the model. Write a subclass of one of them, and name it as `_target_` in `augmentation.makers` or in
+`data.views`. `augmentation.py` and `replacement.py` have our makers.
 
 Shapes: B examples, V views, L length.
 """
@@ -18,51 +18,70 @@ from simcse_lit.config.schema import ModelConfig
 
 
 class TextMaker:
-    """Changes a text before it is tokenised. It is pickled for the workers of a data loader."""
+    """Change a text before it is tokenised. The object is pickled for the workers of a data loader."""
 
     def setup(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Note what the maker needs of the model's tokenizer, once, before any text is changed."""
+        """Store what the maker needs from the tokenizer. Runs once, before any text is changed."""
 
     def __call__(self, text: str, rng: Random) -> str:
-        """The changed text. Every draw is made from `rng`, which seed, epoch, example and view decide."""
+        """Change a text.
+
+        Args:
+            text: the text of the view.
+            rng: generator for every draw. Seed, epoch, example and view decide it.
+
+        Returns:
+            The changed text.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no __call__(text, rng)")
 
 
 class TokenMaker:
-    """Changes the tokens of a text, before they are cut to the greatest length. It is pickled as a text maker is."""
+    """Change the tokens of a text before they are cut to `data.max_length`. The object is pickled, like a text maker."""
 
     def setup(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """As `TextMaker.setup`."""
+        """Store what the maker needs from the tokenizer: see `TextMaker.setup`."""
 
     def __call__(self, ids: list[int], rng: Random) -> list[int]:
-        """The changed token ids. Those given are without special tokens, and so are those returned."""
+        """Change token ids. Their number may change.
+
+        Args:
+            ids: token ids without special tokens.
+            rng: generator for every draw. Seed, epoch, example and view decide it.
+
+        Returns:
+            New token ids without special tokens.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no __call__(ids, rng)")
 
 
 class DeviceMaker:
-    """Changes tokens of a batch in the training step, on the device that trains. Lengths stay.
+    """Change tokens of a batch in the training step, on the device that trains. Lengths stay the same.
 
-    It draws from torch's generator, which seed, step and process decide.
+    Draw from torch's generator. Seed, step and process decide its state.
     """
 
     def setup(self, tokenizer: PreTrainedTokenizerFast, model: ModelConfig, longest: int) -> None:
-        """Load what the maker needs, once, before training.
+        """Load what the maker needs. Runs once, before training.
 
         Args:
-            tokenizer: the model's.
-            model: the group `model` of `conf/`.
+            tokenizer: tokenizer of the model.
+            model: the group `model` of the configuration.
             longest: tokens of the longest sentence, with special tokens.
 
         Raises:
-            UserError: it cannot be loaded, or does not fit the model.
+            UserError: something cannot be loaded, or does not fit the model.
         """
 
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """The changed token ids of one view, (B, L); those given are not changed.
+        """Change the token ids of one view.
 
         Args:
-            ids_BL: token ids, (B, L).
+            ids_BL: token ids, (B, L). They must not be changed in place.
             mask_BL: 1 for real tokens, (B, L).
+
+        Returns:
+            New token ids, (B, L).
         """
         raise NotImplementedError(f"{type(self).__name__} has no __call__(ids_BL, mask_BL)")
 
@@ -71,7 +90,16 @@ Maker = TextMaker | TokenMaker | DeviceMaker
 
 
 def on_device(makers: Mapping[int, Sequence[DeviceMaker]], ids_BVL: Tensor, mask_BVL: Tensor) -> Tensor:
-    """The ids of all views, (B, V, L), each changed by the makers of its number; the ids given are not changed."""
+    """Apply device makers to the views of a batch.
+
+    Args:
+        makers: the makers of each view, by its number.
+        ids_BVL: token ids, (B, V, L). They are not changed.
+        mask_BVL: 1 for real tokens, (B, V, L).
+
+    Returns:
+        New token ids, (B, V, L).
+    """
     if not makers:
         return ids_BVL
     views = list(ids_BVL.unbind(1))

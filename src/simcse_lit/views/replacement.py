@@ -1,7 +1,7 @@
-"""Replaces tokens of the positives by the guesses of a masked language model: Table 1 of the paper, "MLM k = 15 %".
+"""A device maker: it replaces tokens by the predictions of a masked language model (Table 1 of the paper, "MLM k = 15 %").
 
-Other augmentations change the text before it is tokenised (`augmentation.py`). This one needs a forward pass, so it works
-in the training step, where the batch is.
+Other augmentations change the text before it is tokenised (`augmentation.py`). This one needs a forward pass, so it runs in
+the training step.
 
 Shapes: B examples, L length, N sentences, n of them, K vocabulary.
 """
@@ -19,18 +19,18 @@ from simcse_lit.errors import UserError
 from simcse_lit.views.makers import DeviceMaker
 
 KEY = "augmentation.model"
-TOKENS = 2048  # of one pass, padding too: the scores of BERT's vocabulary then take 250 MB
+TOKENS = 2048  # of one pass, with padding; the scores of BERT's vocabulary then take 250 MB
 
 
 class Replacement(DeviceMaker):
-    """A frozen masked language model that guesses some tokens of a view.
+    """Replace some tokens of a view by the predictions of a frozen masked language model.
 
-    It is no `nn.Module`, so what it holds is neither in checkpoints of the module that calls it nor among its parameters.
+    This class is not an `nn.Module`, so checkpoints do not contain the language model, and it is not trained.
 
     Args:
-        rate: share of a sentence's tokens that is replaced.
-        model: Hub id or folder of the language model; None for the backbone's own checkpoint. It is loaded whole, whatever
-            `model.num_layers` says.
+        rate: share of the tokens of a sentence that is replaced.
+        model: Hub id or folder of the language model; None for the checkpoint of the backbone. All layers are loaded, for
+            any `model.num_layers`.
     """
 
     def __init__(self, rate: float, model: str | None = None) -> None:
@@ -41,8 +41,8 @@ class Replacement(DeviceMaker):
         """Load the language model.
 
         Raises:
-            UserError: it cannot be loaded, has no head, another vocabulary or too few positions, or the tokenizer has no
-                mask token.
+            UserError: the model cannot be loaded, has no head, has another vocabulary or has too few positions, or the
+                tokenizer has no mask token.
         """
         if tokenizer.mask_token_id is None:
             raise UserError(
@@ -55,8 +55,8 @@ class Replacement(DeviceMaker):
         name = source.name_or_path
         if its_tokenizer.get_vocab() != tokenizer.get_vocab():
             raise UserError(
-                f"{KEY}: {name}: has another vocabulary than model.name_or_path={model.name_or_path}, and its guesses\n"
-                "are token ids. Name a language model with the backbone's own tokenizer."
+                f"{KEY}: {name}: has another vocabulary than model.name_or_path={model.name_or_path}, and it\n"
+                "predicts token ids. Name a language model with the tokenizer of the backbone."
             )
         takes = longest_input(language_model, its_tokenizer)
         if longest > takes:
@@ -64,7 +64,7 @@ class Replacement(DeviceMaker):
         self.use(language_model, tokenizer)
 
     def use(self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Take this language model, which has a trained head and the vocabulary of the tokenizer."""
+        """Use this language model. It must have a trained head and the vocabulary of the tokenizer."""
         self.language_model = language_model.eval().requires_grad_(False)
         self._mask_token_id: int = tokenizer.mask_token_id
         self._special_ids = torch.tensor(tokenizer.all_special_ids)
@@ -72,16 +72,16 @@ class Replacement(DeviceMaker):
 
     @torch.no_grad()
     def __call__(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Mask the chosen tokens of each sentence together, and put the likeliest token that is not special in each place.
+        """Mask the chosen tokens of each sentence together, and replace each by the most likely ordinary token.
 
-        That may be the token that was there. Draws from torch's generator. Lengths stay, so plans of chunks stay valid.
+        This may be the original token. The draws come from torch's generator. Lengths stay, so plans of chunks stay valid.
 
         Args:
-            ids_BL: token ids, (B, L); not changed.
+            ids_BL: token ids, (B, L). They are not changed.
             mask_BL: 1 for real tokens, (B, L).
 
         Returns:
-            Token ids, (B, L).
+            New token ids, (B, L).
 
         Source: SimCSE section 3.1 and Table 1.
         """
@@ -95,9 +95,9 @@ class Replacement(DeviceMaker):
         return torch.where(chosen_BL, guesses_BL, ids_BL)
 
     def _guess(self, masked_nL: Tensor, attention_mask_nL: Tensor) -> Tensor:
-        """The likeliest token of each place, (n, L)."""
+        """Predict the most likely ordinary token at each place, (n, L)."""
         logits_nLK: Tensor = self.language_model(input_ids=masked_nL, attention_mask=attention_mask_nL).logits
-        logits_nLK = logits_nLK[..., : self._vocab_size]  # a matrix of embeddings may have rows of no token
+        logits_nLK = logits_nLK[..., : self._vocab_size]  # a matrix of embeddings may have rows without a token
         return logits_nLK.index_fill_(2, self._special_ids, -torch.inf).argmax(2)
 
     def _move_to(self, device: torch.device) -> None:
@@ -107,7 +107,7 @@ class Replacement(DeviceMaker):
 
 
 def choose(replaceable_NL: Tensor, rate: float) -> Tensor:
-    """Choose a share of each sentence's replaceable tokens at random: the nearest number, at least one if there is one.
+    """Choose a random share of the replaceable tokens of each sentence: the rounded number, at least one if there is one.
 
     Args:
         replaceable_NL: true where a token may be chosen, (N, L).
@@ -119,5 +119,5 @@ def choose(replaceable_NL: Tensor, rate: float) -> Tensor:
     replaceable_N = replaceable_NL.sum(1)
     count_N = (rate * replaceable_N).round().clamp(min=1)
     draws_NL = torch.rand(replaceable_NL.shape, device=replaceable_NL.device).masked_fill(~replaceable_NL, 2.0)
-    place_NL = draws_NL.argsort(1).argsort(1)  # in the order of the draws, in which the others come last
+    place_NL = draws_NL.argsort(1).argsort(1)  # rank of each draw; tokens that cannot be chosen come last
     return (place_NL < count_N[:, None]) & replaceable_NL

@@ -1,4 +1,4 @@
-"""What a view of an example is, and how the views of a configuration are made from it."""
+"""What a view of an example is, and how the configuration makes views. `makers.py` has the classes that change a view."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class View:
     """One view of a training example.
 
     Args:
-        column: its text, as a place in `data.columns`.
-        role: one of `config/roles.py`.
-        template: what stands around it; None for nothing.
-        makers: what changes it, in order.
+        column: place of its text in `data.columns`.
+        role: one of the roles of `config/roles.py`.
+        template: text around the sentence; None for none.
+        makers: makers that change it, in order.
     """
 
     column: int
@@ -29,21 +29,21 @@ class View:
 
     @property
     def changes(self) -> tuple[TextMaker | TokenMaker, ...]:
-        """The makers that change it before it is padded."""
+        """Makers that change it before it is padded."""
         return tuple(maker for maker in self.makers if not isinstance(maker, DeviceMaker))
 
     @property
     def on_device(self) -> tuple[DeviceMaker, ...]:
-        """The makers that change it in the training step."""
+        """Makers that change it in the training step."""
         return tuple(maker for maker in self.makers if isinstance(maker, DeviceMaker))
 
 
 def resolve(data: DataConfig, makers: Sequence[Any] = ()) -> tuple[View, ...]:
-    """The views of an example, in the order in which a batch holds them, with their makers built.
+    """Return the views of an example in the order of a batch, with their makers built.
 
     Args:
-        data: the group `data` of `conf/`.
-        makers: `augmentation.makers`, which change the positive of the short form.
+        data: the group `data` of the configuration.
+        makers: the key `augmentation.makers`. They change the positive of the short form, `data.columns`.
 
     Raises:
         UserError: a maker cannot be built.
@@ -51,17 +51,21 @@ def resolve(data: DataConfig, makers: Sequence[Any] = ()) -> tuple[View, ...]:
     found = list[View]()
     for number, view in enumerate(views_of(data, makers)):
         key = "augmentation.makers" if data.views is None else f"data.views.{number}.makers"
-        # in the short form a column may be named twice
+        # in the short form, a column may occur twice
         column = data.columns.index(view.column) if data.views is not None or len(data.columns) == 1 else number
         found.append(View(column, view.role, view.template, built_makers(view.makers, key)))
     return tuple(found)
 
 
 def built_makers(nodes: Sequence[Any], key: str) -> tuple[Maker, ...]:
-    """The makers that a list of nodes names by `_target_`.
+    """Build the makers of a list of nodes.
+
+    Args:
+        nodes: nodes with `_target_` and arguments.
+        key: where the list is in the configuration, for messages.
 
     Raises:
-        UserError: a node cannot be built, is no maker, or stands behind one of a later level.
+        UserError: a node cannot be built, is not a maker, or comes after a maker of a later level.
     """
     makers = list[Maker]()
     for place, node in enumerate(nodes):
@@ -71,25 +75,25 @@ def built_makers(nodes: Sequence[Any], key: str) -> tuple[Maker, ...]:
         maker = build(node, where)
         levels = (TextMaker, TokenMaker, DeviceMaker)
         if not isinstance(maker, levels):
-            names = ", ".join(level.__name__ for level in levels)
-            raise UserError(f"{where}._target_={node['_target_']}: is none of {names} of simcse_lit.views.makers.")
+            names = " or ".join(level.__name__ for level in levels)
+            raise UserError(f"{where}._target_={node['_target_']}: is not a {names} of simcse_lit.views.makers.")
         earlier = [levels.index(level) for each in makers for level in levels if isinstance(each, level)]
         if earlier and not isinstance(maker, levels[max(earlier) :]):
             raise UserError(
-                f"{where}._target_={node['_target_']}: stands behind {type(makers[-1]).__name__}, which changes tokens.\n"
-                "The order is: text, token ids, tokens on the device."
+                f"{where}._target_={node['_target_']}: comes after {type(makers[-1]).__name__}, which changes tokens.\n"
+                "Order the makers: text first, then token ids, then tokens on the device."
             )
         makers.append(maker)
     return tuple(makers)
 
 
 def set_up(views: Sequence[View], tokenizer: Any, model: ModelConfig, longest: int) -> None:
-    """Let the makers of all views note or load what they need.
+    """Call `setup` of the makers of all views.
 
     Args:
-        views: from `resolve`.
-        tokenizer: the model's.
-        model: the group `model` of `conf/`.
+        views: the result of `resolve`.
+        tokenizer: tokenizer of the model.
+        model: the group `model` of the configuration.
         longest: tokens of the longest sentence, with special tokens.
 
     Raises:
@@ -103,7 +107,7 @@ def set_up(views: Sequence[View], tokenizer: Any, model: ModelConfig, longest: i
 
 
 def column_names(views: Sequence[View], columns: int) -> list[str]:
-    """What the texts of each of so many columns are, in the plural: of the first view that reads them."""
+    """Name the texts of each column in the plural, by the role of the first view that reads them, for messages."""
     if columns == 1:
         return ["texts"]
     names = list[str]()
