@@ -25,7 +25,7 @@ class Repetition(TokenMaker):
             rng: decides every draw.
 
         Returns:
-            The token ids, each repeated one behind its original.
+            The token ids, with each repeated one after its original.
         """
         most = min(len(ids), max(2, int(self.rate * len(ids))))
         repeated = set(rng.sample(range(len(ids)), rng.randint(0, most)))
