@@ -76,7 +76,7 @@ def test_vectors_that_encode_wrote_are_indexed_and_another_encoder_is_refused(wa
     assert [(hit.id, hit.text) for (hit,) in hits] == list(enumerate(TEXTS))
     done = warm_cli("folder=ix", "query=Snow.", "checkpoint=other", command="search")
     assert done.returncode == 1
-    assert "checkpoint=other: is not what the index was built with" in done.stderr and "built with export" in done.stderr
+    assert "checkpoint=other: did not make this index" in done.stderr and "built with export" in done.stderr
 
 
 @pytest.mark.parametrize(

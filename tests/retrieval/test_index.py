@@ -149,7 +149,7 @@ def test_an_index_is_written_block_by_block_and_the_old_one_stays_until_the_new_
     index = Index.build_in(tmp_path / "index", blocks, index_config("exact"), model="some/model")
     assert recall(index.search(queries(), 10), cosines(vectors, queries())) == 1
     before = (tmp_path / "index" / "index.json").read_text()
-    with pytest.raises(UserError, match="has 3 numbers, and those of the index have 16"):
+    with pytest.raises(UserError, match="has 3 numbers, and vectors of the index have 16"):
         Index.build_in(tmp_path / "index", [blocks[0], (torch.ones(1, 3), ["a"], None)], index_config("exact"))
     assert (tmp_path / "index" / "index.json").read_text() == before
     assert len(Index.load(tmp_path / "index")) == N
@@ -184,10 +184,13 @@ def test_a_large_k_an_empty_index_and_blocks_are_all_right(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda index: index.search(torch.ones(1, 5), 1), "a query's vector has 5 numbers, and those of the index have 4"),
-        (lambda index: index.add(torch.ones(1, 5), ["a"]), "a sentence's vector has 5 numbers"),
-        (lambda index: index.add(torch.ones(1, 4), ["a"], [1]), r"1 ids stand twice, e\.g\. 1"),
-        (lambda index: index.add(torch.ones(2, 4), ["a", "b"], [9, 9]), r"ids stand twice, e\.g\. 9"),
+        (
+            lambda index: index.search(torch.ones(1, 5), 1),
+            "the vector of a query has 5 numbers, and vectors of the index have 4",
+        ),
+        (lambda index: index.add(torch.ones(1, 5), ["a"]), "the vector of a sentence has 5 numbers"),
+        (lambda index: index.add(torch.ones(1, 4), ["a"], [1]), r"1 ids occur twice, e\.g\. 1"),
+        (lambda index: index.add(torch.ones(2, 4), ["a", "b"], [9, 9]), r"ids occur twice, e\.g\. 9"),
         (lambda index: index.add(torch.ones(2, 4), ["a"]), "2 vectors, 1 texts"),
         (lambda index: index.add(torch.zeros(1, 4), ["a"]), "vector of sentence 0 is zero or not finite"),
         (lambda index: index.search(torch.full((1, 4), torch.nan), 1), "vector of query 0 is zero or not finite"),
@@ -196,7 +199,7 @@ def test_a_large_k_an_empty_index_and_blocks_are_all_right(monkeypatch: pytest.M
         (lambda _: Index.build(torch.ones(2, 4), ["a", "b"], kind="hnsw", cells=3), "index=hnsw has no such setting"),
         (lambda _: Index.build(torch.ones(2, 4), ["a", "b"], kind="hnsw", links=0), r"index\.links=0: must be 1 or more"),
         (lambda _: Index.build(torch.ones(2, 4), ["a", "b"], kind="hnsw", links="x"), r"index\.links: Value 'x'"),
-        (lambda _: Index.build(torch.ones(2, 4), ["a", "b"], kind="ivf"), "needs 39 sentences or more, and there are 2"),
+        (lambda _: Index.build(torch.ones(2, 4), ["a", "b"], kind="ivf"), "needs 39 sentences or more; there are 2"),
         (lambda _: Index.build(torch.ones(2, 4), ["a", "b"], kind="pq", bytes=3), r"index\.bytes=3: must divide"),
         (lambda _: Index.build(torch.empty(0, 4), [], kind="hnsw"), "there are no sentences"),
     ],
@@ -214,7 +217,7 @@ def test_a_folder_that_is_missing_damaged_or_something_else_is_named(tmp_path: P
     index.save(folder)
     with pytest.raises(UserError, match="there is no such folder"):
         Index.load(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"is no index \(no index\.json\)"):
+    with pytest.raises(UserError, match=r"is not an index \(no index\.json\)"):
         Index.load(tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("precious")
@@ -267,7 +270,7 @@ except UserError as error:
     best = cosines(vectors, queries()).topk(10).indices.tolist()
     assert json.loads(first) == json.loads(second) == best
     assert done.stderr.count("pip install 'simcse-lit[search]'") == 1
-    assert "is of kind hnsw, and without faiss it can only be searched" in refusal
+    assert "has kind hnsw. Without faiss it can only be searched" in refusal
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])

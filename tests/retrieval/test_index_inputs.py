@@ -45,7 +45,7 @@ def test_vectors_beside_texts_that_are_not_theirs_are_refused_with_the_line(
     command(*skipping, f"vectors={name}", "folder=ix", "block=2")
     write(tmp_path / "a.txt", [TEXTS[0], "", *TEXTS[1:3], TEXTS[4], TEXTS[3], TEXTS[5]])
     told = rf"vectors: {name}: a\.txt, line 5: its vector is not what checkpoint=export makes of its text \(cosine 0\."
-    with pytest.raises(UserError, match=told + r"(.|\n)* Encode them again\."):
+    with pytest.raises(UserError, match=told + r"(.|\n)* encode them again\."):
         command(*skipping, f"vectors={name}", "folder=new", "block=2")
     assert [text for _, texts, _ in Index.load(tmp_path / "ix").blocks() for text in texts] == TEXTS
     assert not (tmp_path / "new").exists()
@@ -60,7 +60,7 @@ def test_vectors_of_another_encoder_than_the_one_named_are_refused(tmp_path: Pat
     with pytest.raises(UserError, match=r"a\.parquet, line 1: its vector is not what checkpoint=other makes"):
         command("vectors=a.parquet", "folder=ix", "checkpoint=other")
     np.save(tmp_path / "narrow.npy", np.ones((6, 32), np.float32))
-    with pytest.raises(UserError, match=r"export: makes vectors of 64 numbers, and narrow\.npy holds such of 32"):
+    with pytest.raises(UserError, match=r"export: makes vectors of width 64, and narrow\.npy holds vectors of width 32"):
         command("vectors=narrow.npy", "input=a.txt", "folder=ix", "checkpoint=export")
     assert not (tmp_path / "ix").exists()
 

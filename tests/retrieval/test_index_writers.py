@@ -132,7 +132,7 @@ def test_a_change_that_another_writer_made_in_between_is_not_lost(tmp_path: Path
     one.add(rows(1), names(1))
     one.save(tmp_path / "ix")
     two.delete([0])
-    with pytest.raises(UserError, match=r"ix: was written to by another since it was read.*\n.*again"):
+    with pytest.raises(UserError, match=r"ix: another process has written to it since this index was read.*\n.*again"):
         two.save(tmp_path / "ix")
     two.save(tmp_path / "elsewhere")
     assert (len(Index.load(tmp_path / "ix")), len(Index.load(tmp_path / "elsewhere"))) == (2 * N, N - 1)
@@ -155,7 +155,7 @@ def test_a_reader_that_opened_before_a_rewrite_goes_on(tmp_path: Path, kind: str
         assert len(reader) == 2 * N
         return
     for change in (lambda: reader.add(rows(2), names(2)), lambda: reader.save(tmp_path / "elsewhere")):
-        with pytest.raises(UserError, match=r"\.faiss: is gone: the index was written anew since it was opened"):
+        with pytest.raises(UserError, match=r"\.faiss: no longer exists: the index was written again since it was opened"):
             change()
     assert len(reader) == N and len(reader.search(rows()[:1], 3)[0]) == 3
     assert not (tmp_path / "elsewhere").exists()

@@ -151,13 +151,13 @@ def test_a_saved_index_is_served_if_the_encoder_fits(loaded: LoadedEncoder, tmp_
     service.use_index(Index.load(tmp_path / "right"), "right")
     (hits,) = client_of(service, config()).post("/api/search", json={"queries": [CORPUS[3]]}).json()["results"]
     assert (hits[0]["id"], hits[0]["text"]) == (40, CORPUS[3])
-    with pytest.raises(UserError, match=r"makes vectors of 64 numbers, and the index holds such of 3\."):
+    with pytest.raises(UserError, match=r"makes vectors of width 64, and the index holds vectors of width 3\."):
         service.use_index(Index.load(tmp_path / "wrong"), "wrong")
     other = torch.nn.functional.normalize(torch.randn(4, 64, generator=torch.Generator().manual_seed(0)), dim=1)
     Index.build(other, CORPUS, model="some/other").save(tmp_path / "other")
-    with pytest.raises(UserError, match=r"is not what the index was built with: .*cosine.*built with some/other\."):
+    with pytest.raises(UserError, match=r"did not make this index: .*cosine.*built with some/other\."):
         service.use_index(Index.load(tmp_path / "other"), "other")
-    with pytest.raises(UserError, match="makes vectors of 64 numbers, and the index holds such of 3"):
+    with pytest.raises(UserError, match="makes vectors of width 64, and the index holds vectors of width 3"):
         service.use_index(Index.build(torch.empty(0, 3), []), "empty")
     long = ["word " * 500, *CORPUS]  # longer than may wait: the server's own question is no request
     service.use_index(Index.build(torch.from_numpy(unit(loaded, long)), long), "long")

@@ -1,7 +1,7 @@
-"""Approximate search with faiss: HNSW, IVF and product quantisation, over rows that are kept elsewhere.
+"""Approximate search with faiss: HNSW, IVF and product quantisation, over rows that `segments.py` stores.
 
-A structure holds each vector in one byte a number, or fewer, and proposes candidates; they are scored again with the stored
-vectors, so every score is exact. Inner products of unit vectors are cosines.
+A structure stores each vector in one byte a number or less, and proposes candidates. The stored vectors score the candidates
+again, so every score is exact. Inner products of unit vectors are cosines.
 
 Shapes: N rows, Q queries, S of a sample, C candidates, B rows of a block, H width.
 """
@@ -25,22 +25,22 @@ from simcse_lit.retrieval.segments import Rows
 
 log = logging.getLogger(__name__)
 
-TRAINING_ROWS = 64  # rows a cell from which k-means learns
+TRAINING_ROWS = 64  # rows for each cell that k-means learns from
 LEAST_TRAINING_ROWS = 39  # faiss warns below
-CODES = 256  # of one byte of product quantisation
+CODES = 256  # that one byte of product quantisation can hold
 GRAPH_BREADTHS = (32, 2048)
-SAMPLE = 200  # queries by which recall is measured
-NOISE = 0.484  # length of the noise on them: a cosine of 0.9 with the vector that they are made from
+SAMPLE = 200  # queries that measure the recall
+NOISE = 0.484  # length of the noise added to them: they have a cosine of 0.9 with the vector that they come from
 
 
 @cache
 def find_faiss() -> ModuleType | None:
-    """faiss, or None, and then a warning, once."""
+    """Return faiss, or None if it is not installed. The first call then logs a warning."""
     try:
         import faiss
     except ImportError:
         log.warning(
-            "faiss is not installed, so every query is compared with every vector: exact, and slower.\n"
+            "faiss is not installed, so every query is compared with every vector. That is exact and slower.\n"
             "Install it with: pip install 'simcse-lit[search]'"
         )
         return None
@@ -49,18 +49,18 @@ def find_faiss() -> ModuleType | None:
 
 
 class Structure:
-    """A faiss index of some rows, and how broadly it is searched.
+    """A faiss index of some rows, and the breadth of its searches.
 
     Args:
-        native: the faiss index; its vector n is row n.
+        native: the faiss index. Its vector n is row n.
         rows: the rows.
-        config: its kind and settings.
-        path: the file that it is mapped from; None while it is only in memory.
+        config: kind and settings.
+        path: the file that it is mapped from; None while it exists in memory only.
     """
 
     def __init__(self, native: Any, rows: Rows, config: IndexConfig, path: Path | None = None) -> None:
         self.path = path
-        self.breadth = 0  # rows that a graph's search keeps in sight, or cells that it looks into
+        self.breadth = 0  # rows that the search of a graph keeps as candidates, or cells that a search visits
         self.recall: dict[str, Any] = {}  # measured when it was built
         self._native = native
         self._rows = rows
@@ -68,12 +68,12 @@ class Structure:
 
     @classmethod
     def build(cls, faiss: Any, rows: Rows, config: IndexConfig) -> "Structure":
-        """Learn cells and codes from a sample, take in every row, and search as broadly as the goal needs.
+        """Learn cells and codes from a sample, add every row, and find the breadth that reaches the recall goal.
 
         Args:
             faiss: the module.
             rows: one or more.
-            config: kind and settings; what is null is chosen by the number of rows.
+            config: kind and settings. The number of rows decides settings that are null.
 
         Raises:
             UserError: `bytes` does not divide the width, or there are too few rows for cells or codes.
@@ -92,7 +92,7 @@ class Structure:
         """Map a file that `save` wrote.
 
         Raises:
-            UserError: it is missing, damaged, or of other rows.
+            UserError: the file is missing, is damaged, or belongs to other rows.
         """
         # faiss maps graphs and codes by one flag, the contents of cells by the other.
         flag = faiss.IO_FLAG_MMAP_IFC if config.kind == "hnsw" else faiss.IO_FLAG_MMAP
@@ -101,30 +101,32 @@ class Structure:
         except RuntimeError as error:
             raise UserError(f"folder: {path}: is missing or damaged. Build the index again.") from error
         if (native.ntotal, native.d) != (len(rows), rows.width):
-            raise UserError(f"folder: {path}: is of other sentences. Build the index again.")
+            raise UserError(f"folder: {path}: belongs to other sentences. Build the index again.")
         if config.kind != "hnsw":
-            faiss.downcast_InvertedLists(native.invlists).prefetch_nthread = 0  # 32 threads a query cost more than they win
+            faiss.downcast_InvertedLists(
+                native.invlists
+            ).prefetch_nthread = 0  # 32 threads for each query cost more than they gain
         return cls(native, rows, config, path)
 
     def save(self, path: Path) -> None:
-        """Write it to a file.
+        """Write the structure to a file.
 
         Raises:
-            UserError: the file that it is mapped from is gone.
+            UserError: the file that it is mapped from no longer exists.
         """
         import faiss
 
-        if self.path is not None:  # mapped cells would be written as a reference to this file, not as what they hold
+        if self.path is not None:  # faiss would write a reference to this file instead of the cells' contents
             self.check_there()
             shutil.copyfile(self.path, path)
         else:
             faiss.write_index(self._native, str(path))
 
     def add(self, block_BH: Tensor) -> None:
-        """Take in more rows; what was mapped is read into memory first, since faiss adds to nothing else.
+        """Add rows. A mapped structure is read into memory first, because faiss cannot add to a mapped one.
 
         Raises:
-            UserError: the file that it is mapped from is gone.
+            UserError: the file that it is mapped from no longer exists.
         """
         if self.path is not None:
             import faiss
@@ -134,15 +136,22 @@ class Structure:
         self._native.add(block_BH.numpy())
 
     def check_there(self) -> None:
-        """Raises:
-        UserError: the file that it is mapped from is gone.
+        """Check that the file that the structure is mapped from exists.
+
+        Raises:
+            UserError: the file no longer exists.
         """
         if self.path is not None and not self.path.is_file():
-            raise UserError(f"folder: {self.path}: is gone: the index was written anew since it was opened. Open it again.")
+            raise UserError(
+                f"folder: {self.path}: no longer exists: the index was written again since it was opened. Open it again."
+            )
 
     def nearest(self, queries_QH: Tensor, k: int, alive_N: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As `Rows.nearest`, but of the candidates that the structure proposes; a place is -1 where there is none."""
-        faiss: Any = import_module("faiss")  # its stubs lack what its wrappers add
+        """Return the k nearest rows among the candidates that the structure proposes; see `Rows.nearest`.
+
+        A place is -1 where the structure proposes too few candidates.
+        """
+        faiss: Any = import_module("faiss")  # its type stubs lack what its Python wrappers add
         count = k * (self._config.rerank or 1)
         options: dict[str, Any] = {}
         if not alive_N.all():
@@ -160,13 +169,13 @@ class Structure:
         return best.values, places_QC.gather(1, best.indices)
 
     def _tune(self) -> None:
-        """Search as broadly as the recall on a sample of noisy rows needs, and record it."""
+        """Find the smallest breadth that reaches the recall goal on a sample of noisy rows, and record the recall."""
         generator = torch.Generator().manual_seed(0)
         own_S = torch.randperm(len(self._rows), generator=generator)[:SAMPLE]
         noise_SH = F.normalize(torch.randn(len(own_S), self._rows.width, generator=generator), dim=-1)
         queries_SH = F.normalize(self._rows.gather(own_S) + NOISE * noise_SH, dim=-1)
         alive_N = np.ones(len(self._rows), bool)
-        # The row that a query is made from is the nearest, and no art to find; so 11, and without it.
+        # The nearest row is the one that the query comes from, which is easy to find: take 11 and leave it out.
         exact = [set(places) for places in self._rows.nearest(queries_SH, 11, alive_N)[1].tolist()]
         for breadth in self._breadths():
             self.breadth = breadth
@@ -184,7 +193,7 @@ class Structure:
         }
 
     def _breadths(self) -> list[int]:
-        """What the breadth may be, from quick to thorough: the one that is set, or doubled from the least."""
+        """Return the breadths to try, from fast to thorough: the configured one, or doubled from the smallest."""
         if self._config.kind == "hnsw":
             least, most, chosen = *GRAPH_BREADTHS, self._config.ef_search
         else:
@@ -194,7 +203,7 @@ class Structure:
 
 
 def _empty(faiss: Any, count: int, width: int, config: IndexConfig) -> tuple[Any, int]:
-    """An empty faiss index, and from how many rows it learns."""
+    """Return an empty faiss index, and the number of rows that it learns from."""
     if config.kind == "hnsw":
         native = faiss.IndexHNSWSQ(width, faiss.ScalarQuantizer.QT_8bit, config.links, faiss.METRIC_INNER_PRODUCT)
         native.hnsw.efConstruction = config.ef_construction
@@ -207,12 +216,12 @@ def _empty(faiss: Any, count: int, width: int, config: IndexConfig) -> tuple[Any
     if count < learned * LEAST_TRAINING_ROWS:
         key = f"index=pq, which learns {CODES} codes," if learned > cells else f"index.cells={cells}"
         raise UserError(
-            f"{key} needs {learned * LEAST_TRAINING_ROWS:,} sentences or more, and there are {count:,}.\n"
+            f"{key} needs {learned * LEAST_TRAINING_ROWS:,} sentences or more; there are {count:,}.\n"
             "Use index=hnsw or index=exact."
         )
     native = faiss.index_factory(width, f"IVF{cells},{codes}", faiss.METRIC_INNER_PRODUCT)
     native.by_residual = (
-        False  # codes of unit vectors themselves find more of the nearest than codes of what cells leave over
+        False  # codes of the unit vectors find more of the nearest rows than codes of their differences from the cell
     )
     return native, TRAINING_ROWS * learned
 

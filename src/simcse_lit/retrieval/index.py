@@ -1,8 +1,8 @@
-"""Index: sentences, their ids and their unit vectors, searchable by cosine; saved to a folder and memory-mapped from it.
+"""Index of sentences with their ids and unit vectors, searched by cosine, saved to a folder and memory-mapped from it.
 
-Exact search is torch's. Approximate kinds (`approximate.py`) propose candidates, and the stored vectors decide, so that
-every score is the exact cosine. What is deleted is only marked, and passed over by searches, until the index is built anew:
-faiss removes nothing from a graph.
+An exact search uses torch. Approximate kinds (`approximate.py`) propose candidates and the stored vectors score them, so
+every score is the exact cosine. Deleted sentences are only marked, and searches skip them until the index is built again,
+because faiss cannot remove a row from a graph.
 
 Shapes: N rows, Q queries, C candidates, H width.
 """
@@ -33,7 +33,7 @@ from simcse_lit.retrieval.segments import (
     width_of,
 )
 
-QUERIES = 256  # searched at once: bounds memory
+QUERIES = 256  # that are searched together; limits memory
 
 Block = tuple[Tensor, Sequence[str], Sequence[int] | None]
 
@@ -57,7 +57,7 @@ class Index:
         self._ids_N = rows.ids()
         self._alive_N = np.ones(len(rows), bool)
         self._structure: Structure | None = None
-        self._stored: tuple[Path, str] | None = None  # the folder that it was read from or last written to, its manifest
+        self._stored: tuple[Path, str] | None = None  # the folder that it was read from or last written to, and its manifest
 
     @classmethod
     def build(
@@ -70,19 +70,19 @@ class Index:
         model: str | None = None,
         **settings: Any,
     ) -> "Index":
-        """An index in memory.
+        """Build an index in memory.
 
         Args:
-            vectors_NH: one vector a sentence, of any length but zero, (N, H); they are made unit vectors.
+            vectors_NH: one vector a sentence, (N, H), of any length except zero. They are normalised.
             texts: the N sentences.
-            ids: their numbers, each once; 0, 1, ... if not given.
-            kind: exact, ivf, hnsw or pq; without faiss always exact, with a warning.
+            ids: their numbers, each different; 0, 1, ... by default.
+            kind: `exact`, `ivf`, `hnsw` or `pq`. Without faiss the kind is always `exact`, with a warning.
             model: what made the vectors, for the record.
-            settings: what differs from `conf/index/KIND.yaml`.
+            settings: settings that differ from `conf/index/KIND.yaml`.
 
         Raises:
-            UserError: texts, ids and vectors do not fit together, a vector is zero or not finite, an id stands twice, or
-                the settings cannot be.
+            UserError: texts, ids and vectors differ in number, a vector is zero or not finite, an id occurs twice, or
+                a setting is not possible.
         """
         config = index_config(kind, **settings)
         index = cls(Rows(width_of(vectors_NH)), config, model)
@@ -92,16 +92,16 @@ class Index:
 
     @classmethod
     def build_in(cls, folder: Path, blocks: Iterable[Block], config: IndexConfig, *, model: str | None = None) -> "Index":
-        """An index whose rows are written to `folder` as they come, so that memory holds one block of them.
+        """Build an index in a folder. Rows are written as they arrive, so memory holds one block of them.
 
         Args:
-            folder: new, or that of an index, which stays as it is until the new one is whole.
+            folder: a new folder, or that of an index, which stays as it is until the new one is complete.
             blocks: vectors (B, H), their texts, and their ids or None; at least one block.
             config: kind and settings.
             model: what made the vectors, for the record.
 
         Raises:
-            UserError: as `build`, the folder cannot be written or holds something else, or another is writing there.
+            UserError: see `build`; or the folder cannot be written, holds other files, or another process is writing there.
         """
         with writing(folder):
             stream = iter(blocks)
@@ -124,25 +124,25 @@ class Index:
 
     @property
     def recall(self) -> dict[str, Any] | None:
-        """Of an approximate index: recall@10 when it was built, and on which queries."""
+        """For an approximate index: its recall@10 when it was built, and the queries that measured it."""
         return self._structure.recall if self._structure else None
 
     @property
     def breadth(self) -> int | None:
-        """Of an approximate index: sentences that a search keeps in sight (hnsw), or cells that it looks into."""
+        """For an approximate index: sentences that a search keeps as candidates (hnsw), or cells that it visits."""
         return self._structure.breadth if self._structure else None
 
     def add(self, vectors_NH: Tensor, texts: Sequence[str], ids: Sequence[int] | None = None) -> None:
-        """Add sentences; those since the last `save` are held in memory.
+        """Add sentences. They are held in memory until the next `save`.
 
         Args:
-            vectors_NH: as `build`.
+            vectors_NH: see `build`.
             texts: the sentences.
-            ids: their numbers, none of which is in the index; consecutive after the largest if not given.
+            ids: their numbers, none of which is in the index; by default they continue after the largest.
 
         Raises:
-            UserError: as `build`, the vectors have another width than the index's, its kind needs faiss, which is absent, or
-                the folder that it is mapped from was written anew.
+            UserError: see `build`; or the vectors have another width than those of the index, its kind needs faiss, which is
+                not installed, or the folder that it is mapped from was written again.
         """
         self._check_changeable()
         if self._structure is not None:
@@ -154,10 +154,13 @@ class Index:
                 self._structure.add(block_BH)
 
     def delete(self, ids: Iterable[int]) -> int:
-        """Let searches pass over these ids; returns how many of them were there. Their rows stay in the files.
+        """Mark ids as deleted, so that searches skip them. Their rows stay in the files.
+
+        Returns:
+            How many of the ids were in the index.
 
         Raises:
-            UserError: the index's kind needs faiss, which is absent.
+            UserError: the kind of the index needs faiss, which is not installed.
         """
         self._check_changeable()
         found_N = np.isin(self._ids_N, np.fromiter(ids, np.int64)) & self._alive_N
@@ -165,7 +168,7 @@ class Index:
         return int(found_N.sum())
 
     def blocks(self) -> Iterator[Block]:
-        """Every sentence that is not deleted, block by block: what a new index is built from."""
+        """Yield every sentence that is not deleted, block by block, to build a new index from."""
         for start in range(0, len(self._rows), BLOCK):
             places = self._alive_N[start : start + BLOCK].nonzero()[0] + start
             rows = [self._rows.row(int(place)) for place in places]
@@ -173,19 +176,22 @@ class Index:
                 yield self._rows.gather(torch.from_numpy(places)), [text for _, text in rows], [id for id, _ in rows]
 
     def first(self, count: int) -> tuple[list[str], Tensor]:
-        """The first texts that are not deleted, and their vectors, (count, H) or fewer."""
+        """Return the first texts that are not deleted, and their vectors, (count, H) or fewer."""
         places = self._alive_N.nonzero()[0][:count]
         return [self._rows.row(int(place))[1] for place in places], self._rows.gather(torch.from_numpy(places))
 
     def search(self, queries_QH: Tensor, k: int) -> list[list[Hit]]:
-        """The k most similar sentences of each query, most similar first; fewer only if the index has fewer.
+        """Find the k most similar sentences for each query.
 
         Args:
             queries_QH: vectors of any length, (Q, H).
             k: how many.
 
+        Returns:
+            A list for each query, most similar first, with k hits or, if the index has fewer sentences, all.
+
         Raises:
-            UserError: the queries have another width than the index's vectors, or one is zero or not finite.
+            UserError: the queries have another width than the vectors of the index, or one is zero or not finite.
         """
         unit_QH = unit_vectors(queries_QH, self.width, "query")
         k = min(k, len(self))
@@ -197,11 +203,11 @@ class Index:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write what is new to `folder`; the index that is there stays whole until this one is.
+        """Write what is not yet in `folder`. An index in the folder stays usable until this one is complete.
 
         Raises:
-            UserError: the folder cannot be written or holds something else, another is writing there or has done so since
-                this index was read from it, or the kind needs faiss, which is absent.
+            UserError: the folder cannot be written or holds other files, another process is writing there or has done so
+                since this index was read, or the kind needs faiss, which is not installed.
         """
         self._check_changeable()
         with writing(folder):
@@ -212,11 +218,12 @@ class Index:
 
     @classmethod
     def load(cls, folder: Path) -> "Index":
-        """Open an index; its vectors, texts and structure are mapped from the files, not read. It stays what it is when
-        another writes to the folder.
+        """Open an index. Its vectors, texts and structure are memory-mapped from the files.
+
+        The opened index does not change when another process writes to the folder.
 
         Raises:
-            UserError: there is no such folder, it is no index, or it is damaged.
+            UserError: the folder does not exist, is not an index, or is damaged.
         """
         parts, manifest = read_index(folder)
         index = cls(parts.rows, parts.config, parts.model)
@@ -224,18 +231,18 @@ class Index:
         return index
 
     def _nearest(self, queries_QH: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Products and places of the k nearest that are not deleted, both (Q, K), for k up to their number."""
+        """Return products and places of the k nearest rows that are not deleted, both (Q, K), for k up to their number."""
         if self._structure is None or k == len(self):
             return self._rows.nearest(queries_QH, k, self._alive_N)
         products_QK, places_QK = self._structure.nearest(queries_QH, k, self._alive_N)
-        # Few cells or a graph full of deletions may propose fewer than k: those queries are compared with every row.
+        # Few cells, or a graph with many deletions, may propose fewer than k: compare those queries with every row.
         short_Q = (products_QK == -torch.inf).any(dim=1)
         if short_Q.any():
             products_QK[short_Q], places_QK[short_Q] = self._rows.nearest(queries_QH[short_Q], k, self._alive_N)
         return products_QK, places_QK
 
     def _append(self, blocks: Iterable[Block], path: Path | None) -> None:
-        """Check rows and take them in; with a path they are written there and mapped from it."""
+        """Check rows and add them. With a path, write them there and map them from it."""
         following = int(self._ids_N.max(initial=-1)) + 1
         made: list[Segment] = []
         new_ids = [np.empty(0, np.int64)]
@@ -245,7 +252,7 @@ class Index:
                 ids_B = np.arange(following, following + len(texts)) if ids is None else np.asarray(ids, np.int64)
                 if not len(unit_BH) == len(texts) == len(ids_B):
                     raise UserError(
-                        f"index: {len(unit_BH):,} vectors, {len(texts):,} texts and {len(ids_B):,} ids; one each."
+                        f"index: {len(unit_BH):,} vectors, {len(texts):,} texts and {len(ids_B):,} ids. Give one of each."
                     )
                 following = max(following, int(ids_B.max(initial=-1)) + 1)
                 new_ids.append(ids_B)
@@ -258,7 +265,7 @@ class Index:
             known, times = np.unique(np.concatenate([self._ids_N[self._alive_N], ids_M]), return_counts=True)
             if twice := known[times > 1].tolist():
                 raise UserError(
-                    f"index: {len(twice):,} ids stand twice, e.g. {twice[0]}. Delete the old ones, or leave ids out."
+                    f"index: {len(twice):,} ids occur twice, e.g. {twice[0]}. Delete the old ones, or leave ids out."
                 )
         for segment in [open_segment(path, self.width)] if path else made:
             self._rows.append(segment)
@@ -268,7 +275,7 @@ class Index:
     def _check_changeable(self) -> None:
         if self.config.kind != "exact" and self._structure is None:
             raise UserError(
-                f"This index is of kind {self.config.kind}, and without faiss it can only be searched.\n"
+                f"This index has kind {self.config.kind}. Without faiss it can only be searched.\n"
                 "Install it with: pip install 'simcse-lit[search]'"
             )
 
@@ -276,7 +283,7 @@ class Index:
         if self.config.kind == "exact":
             return
         if not len(self._rows):
-            raise UserError(f"index={self.config.kind}: there are no sentences to index; index=exact may start empty.")
+            raise UserError(f"index={self.config.kind}: there are no sentences to index. Only index=exact may start empty.")
         if faiss := find_faiss():
             self._structure = Structure.build(faiss, self._rows, self.config)
         else:

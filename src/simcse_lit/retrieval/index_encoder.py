@@ -1,4 +1,4 @@
-"""Vectors for an index: of texts, by an encoder that fits the index, or read from a file that `encode` wrote.
+"""Vectors for an index: from an encoder that fits the index, or from a file that `encode` wrote.
 
 Shapes: N texts, B of a block, M of them, H hidden.
 """
@@ -25,25 +25,27 @@ from simcse_lit.retrieval.index import Block, Index
 from simcse_lit.retrieval.segments import width_of
 from simcse_lit.text.rows import Row
 
-SAME_MODEL = 0.97  # cosine of a stored vector with that of the same text now: above it in bf16 and in int8 too
-COMPARED = 16  # texts, spread evenly over a file, whose vectors are compared with what their encoder makes of them now
+SAME_MODEL = 0.97  # least cosine of a stored vector with a new one of the same text; bf16 and int8 stay above it
+COMPARED = 16  # texts, spread evenly over a file, whose stored vectors are compared with new ones
 
 
 class IndexEncoder:
-    """Texts to the vectors that an index holds.
+    """Encodes texts for an index.
 
     Args:
-        config: the encoder and how it encodes; without `checkpoint` it is the one that the index was built with.
-        index: what the vectors are for; None for one that is yet to be.
+        config: the encoder and its settings. Without `checkpoint` it is the encoder that the index was built with.
+        index: the index that the vectors are for; None for an index that does not exist yet.
 
     Raises:
-        UserError: no encoder is named, it cannot be loaded, or it is another than the index's.
+        UserError: no encoder is named, it cannot be loaded, or the index was built with another one.
     """
 
     def __init__(self, config: EncoderConfig, index: Index | None) -> None:
         source = config.checkpoint or (index.model if index else None)
         if not source:
-            raise UserError("checkpoint: has no value, and the index does not say what made its vectors: checkpoint=MODEL")
+            raise UserError(
+                "checkpoint: has no value, and the index does not record what made its vectors. Name it: checkpoint=MODEL"
+            )
         self.source = source
         self._loaded = load_encoder(source, **reads(config))
         self._loaded.encoder.to(find_device(config.device))
@@ -52,20 +54,20 @@ class IndexEncoder:
             check_encoder(index, self, source)
 
     def __call__(self, texts: Sequence[str], use: str = "document") -> Tensor:
-        """Unit vectors, (N, H), of texts that are searched, or of those that are a `query`."""
+        """Encode texts as unit vectors, (N, H). `use` is `document` for texts that are searched, or `query`."""
         return vectors(self._loaded, texts, self._settings, use=use)
 
 
 def check_encoder(index: Index, encode: Callable[[list[str]], Tensor], source: str) -> None:
-    """Refuse an encoder that gives other vectors than those of the index's first texts.
+    """Check that an encoder gives the vectors that an index stores for its first texts.
 
     Args:
-        index: what is to be searched or added to.
-        encode: texts to unit vectors, (N, H).
-        source: the encoder's name.
+        index: the index to search or to add to.
+        encode: turns texts into unit vectors, (N, H).
+        source: the name of the encoder.
 
     Raises:
-        UserError: as above, or the vectors have another width.
+        UserError: the encoder gives other vectors, or vectors of another width.
     """
     texts, stored_NH = index.first(3)
     now_NH = encode(texts or ["A sentence."])
@@ -76,23 +78,23 @@ def check_encoder(index: Index, encode: Callable[[list[str]], Tensor], source: s
     cosine = float((now_NH * stored_NH).sum(dim=1).mean())
     if cosine < SAME_MODEL:
         raise UserError(
-            f"checkpoint={source}: is not what the index was built with: the same texts have other vectors "
+            f"checkpoint={source}: did not make this index: it gives other vectors for the same texts "
             f"(cosine {cosine:.2f}).{built}"
         )
 
 
 def encoded_blocks(path: Path, texts: TextFile | None, rows: int, encoder: IndexEncoder | None) -> Iterator[Block]:
-    """Vectors that `encode` wrote and their texts, so many rows at a time; Parquet holds its own texts.
+    """Yield vectors that `encode` wrote and their texts, block by block.
 
     Args:
-        path: of the vectors.
-        texts: what they were made of; None for Parquet.
-        rows: of a block.
-        encoder: what made them, which is seen from some of the texts; None if nobody says, and then nothing is compared.
+        path: the file of the vectors.
+        texts: the texts that were encoded; None for Parquet, which holds its texts.
+        rows: rows of a block.
+        encoder: the encoder that made the vectors. Some texts are encoded again and compared. None compares nothing.
 
     Raises:
-        UserError: the file cannot be read or holds another number of vectors than there are texts, a vector is not what the
-            encoder makes of its text, or the texts change meanwhile.
+        UserError: the file cannot be read, the numbers of vectors and texts differ, a vector is not what the encoder makes
+            of its text, or the texts change meanwhile.
     """
     count, stored = _opened(path, texts, rows)
     compared = np.linspace(0, count - 1, min(count, COMPARED)).round().astype(int).tolist() if encoder else []
@@ -106,7 +108,7 @@ def encoded_blocks(path: Path, texts: TextFile | None, rows: int, encoder: Index
 
 
 def _check_vectors(path: Path, vectors_MH: Tensor, rows: Sequence[Row], encoder: IndexEncoder) -> None:
-    """Refuse vectors, (M, H) of any length, that are not what an encoder makes of the texts of M rows."""
+    """Check that vectors, (M, H) of any length, are what an encoder makes of the texts of M rows."""
     now_MH = encoder([row.fields[0] for row in rows])
     _check_width(now_MH, width_of(vectors_MH), encoder.source, str(path))
     for row, cosine in zip(rows, torch.cosine_similarity(now_MH, vectors_MH.float()).tolist(), strict=True):
@@ -114,25 +116,28 @@ def _check_vectors(path: Path, vectors_MH: Tensor, rows: Sequence[Row], encoder:
             raise UserError(
                 f"vectors: {path}: {row.file}, line {row.line}: its vector is not what checkpoint={encoder.source} makes of "
                 f"its text (cosine {cosine:.2f}).\n"
-                "Have the texts changed since they were encoded? Encode them again.\n"
-                "Or did another checkpoint, pooler or max_length make the vectors? Name that one."
+                "If the texts have changed since they were encoded, encode them again.\n"
+                "If another checkpoint, pooler or max_length made the vectors, name it."
             )
 
 
 def _check_width(now_NH: Tensor, width: int, source: str, holder: str, hint: str = "") -> None:
     if now_NH.shape[1] != width:
         raise UserError(
-            f"checkpoint={source}: makes vectors of {now_NH.shape[1]} numbers, and {holder} holds such of {width}.{hint}"
+            f"checkpoint={source}: makes vectors of width {now_NH.shape[1]}, "
+            f"and {holder} holds vectors of width {width}.{hint}"
         )
 
 
 def _opened(path: Path, texts: TextFile | None, rows: int) -> tuple[int, Iterator[tuple[Tensor, list[Row]]]]:
-    """How many vectors a file holds, and its blocks: vectors, (B, H), and the rows of their texts."""
+    """Return the number of vectors in a file, and its blocks: vectors, (B, H), and the rows of their texts."""
     with _explained(path):
         if texts is None:
             file = parquet.ParquetFile(path)
             if missing := {"text", "vector"} - set(file.schema_arrow.names):
-                raise UserError(f"vectors: {path}: has no column {', '.join(sorted(missing))}; encode writes such a file.")
+                raise UserError(
+                    f"vectors: {path}: has no column {', '.join(sorted(missing))}. Name a file that encode wrote."
+                )
             return file.metadata.num_rows, _parquet_blocks(path, file, rows)
         if path.suffix == ".npy":
             vectors_NH: Tensor = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
@@ -140,7 +145,7 @@ def _opened(path: Path, texts: TextFile | None, rows: int) -> tuple[int, Iterato
             with safe_open(path, "pt") as tensors:
                 vectors_NH = tensors.get_tensor("vectors")
     if len(texts) != len(vectors_NH):
-        raise UserError(f"vectors: {path}: holds {len(vectors_NH):,} vectors, and the input {len(texts):,} texts.")
+        raise UserError(f"vectors: {path}: holds {len(vectors_NH):,} vectors, and the input holds {len(texts):,} texts.")
     return len(texts), zip(vectors_NH.split(rows), texts.blocks(rows), strict=True)
 
 

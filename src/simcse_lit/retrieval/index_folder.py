@@ -1,8 +1,8 @@
 """Reads and writes the folder of an index: rows, faiss structure, deleted rows, and `index.json`, which names these
 files.
 
-A written file is never changed, and no name is used twice. `index.json` is replaced last, so that the index is complete at
-every moment; then unused files are removed. One process writes at a time; any number may read.
+A written file never changes, and no name is used twice. `index.json` is replaced last, so the index is complete at any time.
+Then unused files are removed. One process writes at a time; any number may read.
 
 Shapes: N rows.
 """
@@ -51,7 +51,7 @@ def writing(folder: Path) -> Iterator[None]:
     again.
 
     Raises:
-        UserError: another writer holds the lock, the folder cannot be made, or it holds files and no index.
+        UserError: another writer holds the lock, the folder cannot be created, or it holds files and no index.
     """
     held: set[Path] = _held.__dict__.setdefault("folders", set())
     if (own := folder.resolve()) in held:
@@ -138,7 +138,7 @@ def read_index(folder: Path) -> tuple[Parts, str]:
         The parts and their manifest, as text.
 
     Raises:
-        UserError: the folder does not exist, is no index, or is damaged.
+        UserError: the folder does not exist, is not an index, or is damaged.
     """
     check_is_index(folder)
     manifest = None
@@ -164,11 +164,11 @@ def check_is_index(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"folder: {folder}: there is no such folder (looked in {folder.absolute().parent}).")
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"folder: {folder}: is no index (no index.json). Name that of one: folder=INDEX")
+        raise UserError(f"folder: {folder}: is not an index (no index.json). Name the folder of an index: folder=INDEX")
 
 
 def check_unchanged(folder: Path, manifest: str) -> None:
-    """Check that a folder holds no index but that of a manifest.
+    """Check that a folder does not hold another index than that of a manifest.
 
     Raises:
         UserError: the folder's manifest is another one.
@@ -176,8 +176,8 @@ def check_unchanged(folder: Path, manifest: str) -> None:
     path = folder / MANIFEST
     if path.is_file() and path.read_text(encoding="utf-8") != manifest:
         raise UserError(
-            f"folder: {folder}: was written to by another since it was read from there, and that would be lost.\n"
-            "Load it again and make the change again, or save to another folder."
+            f"folder: {folder}: another process has written to it since this index was read, and that would be lost.\n"
+            "Load the index again and repeat the change, or save to another folder."
         )
 
 
@@ -188,7 +188,7 @@ def new_path(folder: Path, name: str, suffix: str) -> Path:
 
 def _opened(folder: Path, about: dict[str, Any]) -> Parts:
     if about["schema"] != SCHEMA:
-        raise UserError(f"folder: {folder}: is of schema {about['schema']}, not {SCHEMA}. Build the index again.")
+        raise UserError(f"folder: {folder}: has schema {about['schema']}, not {SCHEMA}. Build the index again.")
     config = IndexConfig(**about["settings"])
     rows = Rows(about["width"])
     for name in about["rows"]:
@@ -197,7 +197,9 @@ def _opened(folder: Path, about: dict[str, Any]) -> Parts:
     if about["deleted"]:
         deleted_N[np.load(folder / about["deleted"], allow_pickle=False)] = True
     if (held := int((~deleted_N).sum())) != about["sentences"]:
-        raise UserError(f"folder: {folder}: says {about['sentences']:,} sentences and holds {held:,}. Build it again.")
+        raise UserError(
+            f"folder: {folder}: records {about['sentences']:,} sentences and holds {held:,}. Build the index again."
+        )
     structure = None
     if about["structure"] and (faiss := find_faiss()):
         structure = Structure.load(faiss, rows, config, folder / about["structure"])
@@ -208,16 +210,17 @@ def _opened(folder: Path, about: dict[str, Any]) -> Parts:
 def _make(folder: Path) -> None:
     """Create the folder if needed; refuse one that holds files and no index."""
     if folder.is_file():
-        raise UserError(f"folder: {folder}: is a file; name a folder: folder=DIR")
+        raise UserError(f"folder: {folder}: is a file. Name a folder: folder=DIR")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()} - {MANIFEST, PARTIAL, LOCK}
     except OSError as error:
-        raise UserError(f"folder: {folder}: cannot be made: {error.strerror or error}.") from error
+        raise UserError(f"folder: {folder}: cannot be created: {error.strerror or error}.") from error
     other = sorted(name for name in names if not OURS.fullmatch(name))
     if other and not (folder / MANIFEST).is_file():
         raise UserError(
-            f"folder: {folder}: holds other files, e.g. {other[0]}.\nName a new folder, or that of an index: folder=DIR"
+            f"folder: {folder}: holds other files, e.g. {other[0]}.\n"
+            "Name a new folder, or the folder of an index: folder=DIR"
         )
 
 

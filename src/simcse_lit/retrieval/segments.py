@@ -1,7 +1,7 @@
-"""Sentences with their ids and unit vectors in Arrow files that are memory-mapped, and never changed once written.
+"""Sentences with their ids and unit vectors in memory-mapped Arrow files that never change once written.
 
-A segment is one such file, or what was added since the last save and is still in memory. `index.py` searches the rows of
-all of them.
+A segment is one such file, or rows in memory that were added since the last save. `index.py` searches the rows of all
+segments.
 
 Shapes: N rows, M some of them, B rows of a block, Q queries, K found, H width.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from simcse_lit.disk import fsync
 from simcse_lit.errors import UserError
 
-BLOCK = 16_384  # rows: bounds the memory of an exact search
+BLOCK = 16_384  # rows; limits the memory of an exact search
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Segment:
 
     Args:
         blocks: Arrow record batches with the columns id, text and vector.
-        path: the file that they are mapped from; None while they are only in memory.
+        path: the file that they are mapped from; None while they exist in memory only.
     """
 
     blocks: list[pa.RecordBatch]
@@ -37,7 +37,7 @@ class Segment:
 
 
 class Rows:
-    """All rows of an index, counted through its segments in their order.
+    """All rows of an index, counted through its segments in order.
 
     Args:
         width: H.
@@ -46,7 +46,7 @@ class Rows:
     def __init__(self, width: int) -> None:
         self.width = width
         self.segments: list[Segment] = []
-        self.vectors: list[Tensor] = []  # of each block, (B, H), as they lie in the file: not copied, not to be written to
+        self.vectors: list[Tensor] = []  # of each block, (B, H): views of the file, which must not be written to
         self._blocks: list[pa.RecordBatch] = []
         self._starts = np.zeros(1, np.int64)
 
@@ -54,7 +54,7 @@ class Rows:
         return int(self._starts[-1])
 
     def append(self, segment: Segment) -> None:
-        """Take in the rows of one more segment."""
+        """Add the rows of a segment."""
         self.segments.append(segment)
         for block in segment.blocks:
             self._blocks.append(block)
@@ -62,17 +62,17 @@ class Rows:
         self._starts = np.cumsum([0, *(block.num_rows for block in self._blocks)])
 
     def ids(self) -> np.ndarray:
-        """(N,), int64."""
+        """Return the ids, (N,), int64."""
         return np.concatenate([np.empty(0, np.int64), *(block.column("id").to_numpy() for block in self._blocks)])
 
     def row(self, place: int) -> tuple[int, str]:
-        """Id and text."""
+        """Return the id and the text at a place."""
         number = int(np.searchsorted(self._starts, place, side="right")) - 1
         block, inside = self._blocks[number], place - int(self._starts[number])
         return block.column("id")[inside].as_py(), block.column("text")[inside].as_py()
 
     def gather(self, places_M: Tensor) -> Tensor:
-        """The vectors at some places, (M, H)."""
+        """Return the vectors at some places, (M, H)."""
         places = places_M.numpy()
         numbers = np.searchsorted(self._starts, places, side="right") - 1
         gathered = torch.empty(len(places), self.width)
@@ -82,7 +82,7 @@ class Rows:
         return gathered
 
     def nearest(self, queries_QH: Tensor, k: int, alive_N: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The k rows of the largest inner product with each query, among those alive.
+        """Find the k rows with the largest inner product for each query, among rows that are alive.
 
         Args:
             queries_QH: (Q, H).
@@ -90,7 +90,7 @@ class Rows:
             alive_N: which rows may be found.
 
         Returns:
-            (products, places), both (Q, K) with K = min(k, N), largest first; what is not alive comes last, with -inf.
+            (products, places), both (Q, K) with K = min(k, N), largest first. Rows that are not alive come last, with -inf.
         """
         products_QK, places_QK = torch.empty(len(queries_QH), 0), torch.empty(len(queries_QH), 0, dtype=torch.long)
         dead_N = torch.from_numpy(~alive_N)
@@ -107,26 +107,28 @@ class Rows:
 
 
 def width_of(vectors_NH: Tensor) -> int:
-    """H.
+    """Return H.
 
     Raises:
-        UserError: it is no matrix.
+        UserError: the tensor is not a matrix.
     """
     if vectors_NH.ndim != 2:
-        raise UserError(f"index: vectors must be a matrix, one row a sentence, and not {vectors_NH.ndim}-dimensional.")
+        raise UserError(
+            f"index: vectors must be a matrix with a row for each sentence, and have {vectors_NH.ndim} dimensions."
+        )
     return vectors_NH.shape[1]
 
 
 def unit_vectors(vectors_NH: Tensor, width: int, what: str) -> Tensor:
-    """Unit vectors in float32.
+    """Return unit vectors in float32.
 
     Raises:
-        UserError: of another width, zero or not finite.
+        UserError: a vector has another width, is zero or is not finite.
     """
     if width_of(vectors_NH) != width:
         raise UserError(
-            f"index: a {what}'s vector has {vectors_NH.shape[1]} numbers, and those of the index have {width}.\n"
-            "It was built with another model."
+            f"index: the vector of a {what} has {vectors_NH.shape[1]} numbers, and vectors of the index have {width}.\n"
+            "The index was built with another model."
         )
     vectors_NH = vectors_NH.detach().float().cpu()
     length_N1 = vectors_NH.norm(dim=-1, keepdim=True)
@@ -138,7 +140,7 @@ def unit_vectors(vectors_NH: Tensor, width: int, what: str) -> Tensor:
 
 
 def make_segment(ids: np.ndarray, texts: Sequence[str], vectors_NH: Tensor) -> Segment:
-    """A segment in memory; the vectors are not copied."""
+    """Make a segment in memory. The vectors are not copied."""
     width = vectors_NH.shape[1]
     blocks = []
     for start in range(0, len(ids), BLOCK):
@@ -153,7 +155,7 @@ def open_segment(path: Path, width: int) -> Segment:
     """Map a file whose vectors are `width` wide.
 
     Raises:
-        UserError: it is missing, damaged, or of another width.
+        UserError: the file is missing, is damaged, or has another width.
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
@@ -166,14 +168,14 @@ def open_segment(path: Path, width: int) -> Segment:
 
 
 class SegmentWriter:
-    """Writes a segment block by block, safe on the disk at the end; a file that could not be finished is removed.
+    """Writes a segment block by block and syncs it to the disk at the end. An unfinished file is removed.
 
     Args:
-        path: of the new file.
+        path: the new file.
         width: H.
 
     Raises:
-        UserError: the file cannot be written; at every step.
+        UserError: the file cannot be written. Every method may raise it.
     """
 
     def __init__(self, path: Path, width: int) -> None:
@@ -196,7 +198,7 @@ class SegmentWriter:
         try:
             if error is None:
                 with explained(self._path.parent):
-                    self._writer.close()  # writes what stands at the end, for which there may be no room
+                    self._writer.close()  # writes the footer, for which there may be no room
                     self._file.close()
                     fsync(self._path)
                 whole = True
@@ -208,10 +210,10 @@ class SegmentWriter:
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """What an index's folder refuses, for people.
+    """Turn errors of writing to the folder of an index into one message.
 
     Raises:
-        UserError: instead of what the system, Arrow or faiss say.
+        UserError: instead of an error of the system, Arrow or faiss.
     """
     try:
         yield
