@@ -306,7 +306,7 @@ def test_what_is_no_sentence_is_refused(model: SimCSE, sentences: object, kind: 
 def test_a_search_without_an_index_and_a_model_without_a_pooler_are_refused(raw: str) -> None:
     with pytest.raises(RuntimeError, match="call build_index"):
         SimCSE(raw, pooler="avg").search("A dog.")
-    with pytest.raises(UserError, match="does not say how its vectors are read"):
+    with pytest.raises(UserError, match="does not record its pooler"):
         SimCSE(raw)
     with pytest.raises(UserError, match="precision=half: not one of 32-true, bf16-mixed"):
         SimCSE(raw, pooler="avg", precision="half")

@@ -80,7 +80,7 @@ def test_no_other_verb_writes_into_the_folder_of_a_run(warm_cli: Cli, finished: 
     indexed = ("checkpoint=r/export", "input=x.txt", "folder=r")
     refused(warm_cli(*indexed, command="index"), "folder: r: holds other files, e.g. .hydra", "folder=DIR")
     refused(warm_cli("r", "out=r", command="report"), "out=r: already holds a finished training")
-    refused(warm_cli("checkpoint=r/export", "output=r", command="export"), "output: r: is there already", "output=FOLDER")
+    refused(warm_cli("checkpoint=r/export", "output=r", command="export"), "output: r: already exists", "output=FOLDER")
     refused(warm_cli("r/export", "out=r/export", command="report"), "no run of simcse_lit.train")
     assert contents(finished) == before
 

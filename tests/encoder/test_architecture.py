@@ -143,7 +143,9 @@ def test_training_exports_what_every_way_of_loading_gives(
 def test_what_torch_cannot_write_as_onnx_is_refused_in_two_lines(
     models: dict[str, Path], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match=r"format=onnx: .*: torch cannot export it: [ -~]+\nUse format=transformers\.$"):
+    with pytest.raises(
+        UserError, match=r"format=onnx: .*: torch cannot export this encoder: [ -~]+\nUse format=transformers\.$"
+    ):
         export_as(load(models[kind], "avg"), tmp_path / "onnx", WRITERS["onnx"])
     assert not (tmp_path / "onnx").exists()
     assert "def forward" not in capsys.readouterr().err
@@ -164,7 +166,7 @@ def test_sentence_transformers_reads_the_encoder_of_t5_and_bart_is_refused_for_i
     export_as(loaded, tmp_path / "t5", WRITERS["sentence-transformers"])
     theirs = SentenceTransformer(str(tmp_path / "t5"), device="cpu").encode(SENTENCES, convert_to_tensor=True)
     torch.testing.assert_close(theirs, vectors(loaded), rtol=0, atol=1e-5)
-    with pytest.raises(UserError, match=r"format=sentence-transformers: it reads the decoder of BartModel"):
+    with pytest.raises(UserError, match=r"format=sentence-transformers: it uses the decoder of BartModel"):
         export_as(load(models["bart"], "avg"), tmp_path / "bart", WRITERS["sentence-transformers"])
     assert not (tmp_path / "bart").exists()
 

@@ -105,7 +105,9 @@ def test_a_format_that_cannot_be_written_is_named_before_the_model_is_loaded(nod
 
 def test_a_function_that_does_not_say_how_its_folder_is_used_leaves_none(loaded: LoadedEncoder, tmp_path: Path) -> None:
     write = writer({"name": "x", "_target_": f"{__name__}.say_nothing"})
-    with pytest.raises(UserError, match=r"format\._target_=.*say_nothing: returns None, and not a simcse_lit\.formats"):
+    with pytest.raises(
+        UserError, match=r"format\._target_=.*say_nothing: returned None\. It must return a simcse_lit\.formats"
+    ):
         export_as(loaded, tmp_path / "out", write)
     assert not (tmp_path / "out").exists()
 

@@ -65,7 +65,7 @@ def test_a_raw_model_takes_any_pooler_and_refuses_to_guess_one(raw: Path) -> Non
     torch.testing.assert_close(vectors(load(raw, "cls", "mlp")), pooled, rtol=0, atol=1e-5)
     for pooler in OURS["pooler"].keys() - {"mask"}:  # which needs a template
         assert vectors(load(raw, pooler)).isfinite().all()
-    with pytest.raises(UserError, match=r"does not say how its vectors are read(.|\n)*pooler=cls\|cls_before_pooler\|avg"):
+    with pytest.raises(UserError, match=r"does not record its pooler(.|\n)*pooler=cls\|cls_before_pooler\|avg"):
         load(raw)
 
 
@@ -103,12 +103,12 @@ def test_the_papers_releases_choose_their_pooler_by_themselves(
     again = load(folder, pooler="avg")
     mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     torch.testing.assert_close(vectors(again), mean, rtol=0, atol=1e-5)
-    assert f"pooler=avg: {folder} was trained to be read by pooler=" in caplog.text
+    assert f"pooler=avg: {folder} was trained with pooler=" in caplog.text
 
 
 def test_a_folder_with_the_name_of_a_release_is_told_how_that_is_read(raw: Path, tmp_path: Path) -> None:
     shutil.copytree(raw, tmp_path / "sup-simcse-bert-base-uncased")
-    with pytest.raises(UserError, match=r"release of this name is read by pooler=cls projection=mlp\.$"):
+    with pytest.raises(UserError, match=r"release of this name needs pooler=cls projection=mlp\.$"):
         load(tmp_path / "sup-simcse-bert-base-uncased")
 
 
@@ -130,10 +130,10 @@ def test_the_name_of_a_folder_makes_no_release(
     mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     for source in (tmp_path / place, place):
         torch.testing.assert_close(vectors(load(source, "avg")), mean, rtol=0, atol=1e-5)
-        with pytest.raises(UserError, match="does not say how its vectors are read"):
+        with pytest.raises(UserError, match="does not record its pooler"):
             load(source)
     (tmp_path / place / "README.md").write_text("A model of mine, trained from princeton-nlp/sup-simcse-bert-base-uncased.")
-    with pytest.raises(UserError, match="does not say how its vectors are read"):
+    with pytest.raises(UserError, match="does not record its pooler"):
         load(tmp_path / place)
     assert not caplog.text
 
@@ -151,7 +151,7 @@ def test_an_exports_own_pooler_wins_and_a_contradiction_is_announced(
     loaded = load(folder, pooler="cls")
     torch.testing.assert_close(vectors(loaded), expected, rtol=0, atol=1e-6)
     assert (loaded.kind, loaded.pooler, loaded.projection) == ("simcse-lit export", "avg_first_last", projection)
-    assert f"pooler=cls is not used: {folder} says pooler=avg_first_last" in caplog.text
+    assert f"pooler=cls is not used: {folder} records pooler=avg_first_last" in caplog.text
     caplog.clear()
     load(folder, pooler="avg_first_last", projection=projection)
     assert "is not used" not in caplog.text
@@ -185,7 +185,7 @@ def test_a_checkpoint_of_training_gives_the_vectors_of_its_export_wherever_it_li
 
 def test_files_that_are_no_checkpoint_are_refused_and_nothing_is_unpickled(tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("hello")
-    with pytest.raises(UserError, match="no checkpoint that can be read safely"):
+    with pytest.raises(UserError, match="not a checkpoint that can be read safely"):
         load(tmp_path / "text.ckpt")
 
     class Evil:
@@ -193,11 +193,11 @@ def test_files_that_are_no_checkpoint_are_refused_and_nothing_is_unpickled(tmp_p
             return (Path(tmp_path / "ran").write_text, ("ran",))
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(UserError, match="no checkpoint that can be read safely"):
+    with pytest.raises(UserError, match="not a checkpoint that can be read safely"):
         load(tmp_path / "evil.ckpt")
     assert not (tmp_path / "ran").exists()
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match="no checkpoint of simcse-lit"):
+    with pytest.raises(UserError, match="not a checkpoint of simcse-lit"):
         load(tmp_path / "other.ckpt")
     for name, message in (("nowhere.ckpt", "no such file"), ("nowhere", "no such folder"), ("text", "is a file")):
         (tmp_path / "text").write_text("hello")
@@ -414,7 +414,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_export_or_another_one(run: Pat
     }
     path.write_bytes(changed[how])
     with pytest.raises(
-        UserError, match=r"last\.ckpt: is no checkpoint that can be read safely(.|\n)*checkpoint=.*run/export$"
+        UserError, match=r"last\.ckpt: is not a checkpoint that can be read safely(.|\n)*checkpoint=.*run/export$"
     ):
         load(path)
     shutil.rmtree(run / "export")
@@ -425,7 +425,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_export_or_another_one(run: Pat
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", b"{oops", r"config\.json cannot be used: .*not a valid JSON"),
+        ("config.json", b"{oops", r"config\.json is not a valid JSON"),
         ("model.safetensors", None, "the export is damaged: Error no file named model.safetensors"),
         ("model.safetensors", b"short", "the export is damaged"),
         ("projection.safetensors", None, r"the export is damaged: .*projection\.safetensors"),
@@ -446,6 +446,6 @@ def test_an_export_of_another_version_says_what_it_lacks(raw: Path, tmp_path: Pa
     config = json.loads((raw / "config.json").read_text())
     (tmp_path / "export" / "config.json").write_text(json.dumps(config | {"simcse": {"pooler": "avg"}}))
     with pytest.raises(
-        UserError, match=r"section simcse of config\.json has no 'projection'; it comes from another version"
+        UserError, match=r"section simcse of config\.json has no 'projection'\. The export comes from another version"
     ):
         load(tmp_path / "export")

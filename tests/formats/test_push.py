@@ -28,7 +28,7 @@ def test_a_pushed_export_loads_from_the_hub_with_its_card_and_embeddings(tmp_pat
 
         done = run("-m", "simcse_lit.export", *arguments)
         assert done.returncode == 1
-        assert "push_to_hub=me/my-simcse: refused with status 401. Log in with a token that may write" in done.stderr
+        assert "push_to_hub=me/my-simcse: refused with status 401. Log in with a token that can write" in done.stderr
         (tmp_path / "pushed").rename(tmp_path / "first")
         card = tmp_path / "export" / "README.md"
         written = card.read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def test_a_pushed_export_loads_from_the_hub_with_its_card_and_embeddings(tmp_pat
         done = run("-m", "simcse_lit.export", *arguments, HF_TOKEN="hf_x", HF_HUB_DISABLE_IMPLICIT_TOKEN="0")
         assert done.returncode == 1
         assert "push_to_hub=me/my-simcse: the Hub refuses pushed/README.md" in done.stderr
-        assert '"base_model" must be the id of a model' in done.stderr and "The folder is whole in pushed" in done.stderr
+        assert '"base_model" must be the id of a model' in done.stderr and "The folder pushed is complete" in done.stderr
         (tmp_path / "pushed").rename(tmp_path / "second")
         card.write_text(written)
         done = run("-m", "simcse_lit.export", *arguments, HF_TOKEN="hf_x", HF_HUB_DISABLE_IMPLICIT_TOKEN="0")

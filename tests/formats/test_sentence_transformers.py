@@ -185,11 +185,11 @@ def test_the_card_keeps_its_scores_and_says_how_to_use_each_format(tmp_path: Pat
 
 def test_a_graph_that_is_damaged_or_a_folder_that_is_there_is_named(tmp_path: Path) -> None:
     loaded, _ = trained(tmp_path / "export", "avg", "none")
-    with pytest.raises(UserError, match=r"output: .*export: is there already"):
+    with pytest.raises(UserError, match=r"output: .*export: already exists"):
         export_as(loaded, tmp_path / "export", WRITERS["onnx"])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.onnx").write_bytes(b"short")
-    with pytest.raises(UserError, match="is no ONNX export of simcse-lit, or damaged"):
+    with pytest.raises(UserError, match="is not an ONNX export of simcse-lit, or is damaged"):
         load(tmp_path / "broken")
     config = json.loads((tmp_path / "export" / "config.json").read_text())
     config["simcse"] |= {"onnx": "float32", "longest_input": 64}

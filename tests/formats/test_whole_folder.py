@@ -133,10 +133,10 @@ def test_a_folder_of_the_users_with_a_like_name_stays(tmp_path: Path, theirs: st
 
 def test_a_folder_that_must_be_new_is_not_replaced_even_if_it_appears_meanwhile(tmp_path: Path) -> None:
     write(tmp_path / "out", "theirs")
-    with pytest.raises(UserError, match=r"out: is there already\. Remove it, or name another folder: output=FOLDER"):
+    with pytest.raises(UserError, match=r"out: already exists\. Remove it, or name another folder: output=FOLDER"):
         write(tmp_path / "out", "ours", replace=False)
     with (
-        pytest.raises(UserError, match="is there already"),
+        pytest.raises(UserError, match="already exists"),
         whole_folder(tmp_path / "late", replace=False),
     ):
         write(tmp_path / "elsewhere", "theirs")

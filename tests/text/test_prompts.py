@@ -130,7 +130,7 @@ def test_sentence_transformers_has_both_prompts_and_takes_no_others(tmp_path: Pa
     documents = torch.as_tensor(model.encode(SENTENCES, prompt_name="document", normalize_embeddings=True))
     torch.testing.assert_close(documents, vectors(loaded, SENTENCES, SETTINGS, use="document"), rtol=0, atol=1e-5)
     exported(tmp_path / "mask", of_views(BERT, BERT))
-    with pytest.raises(UserError, match=r"its prompts stand before a sentence, and here is more: This sentence of"):
+    with pytest.raises(UserError, match=r"its prompts come before a sentence, and this template has more: This sentence of"):
         export_as(load(tmp_path / "mask"), tmp_path / "st2", WRITERS["sentence-transformers"])
 
 

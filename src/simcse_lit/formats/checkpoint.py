@@ -1,4 +1,4 @@
-"""Loads the encoder of a Lightning checkpoint of training. Nothing in it is unpickled but tensors and plain containers."""
+"""Loads the encoder of a Lightning checkpoint. Only tensors and plain containers are unpickled."""
 
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,16 @@ def load_checkpoint(
 ) -> tuple[SentenceEncoder, PreTrainedTokenizerFast, Prompts]:
     """Load the encoder, in evaluation mode, with its tokenizer and prompts.
 
-    Architecture and tokenizer are those of the model that training started from.
+    Architecture and tokenizer come from the model that training started from.
 
     Args:
         source: FILE.ckpt.
-        trust_remote_code: run the Python code that this model brings, whatever the checkpoint says of it.
-        own: the user's own nodes of pooler and projection, which may name classes that no package registers.
+        trust_remote_code: run the Python code that this model brings, whatever the checkpoint records.
+        own: the nodes `pooler` and `projection` that the user typed. They may name classes that no package registers.
 
     Raises:
-        UserError: the file is missing or damaged, is no checkpoint of simcse-lit, the model is gone, or a pooler or head is
-            not installed here.
+        UserError: the file is missing or damaged or is not a checkpoint of simcse-lit, the model no longer exists, or a
+            pooler or head is not installed here.
     """
     path = Path(source).expanduser()
     if not path.is_file():
@@ -38,7 +38,7 @@ def load_checkpoint(
     saved = _read(source, path)
     recorded = saved.get(CHECKPOINT_SECTION)
     if recorded is None:
-        raise UserError(f"checkpoint: {source}: says nothing of its encoder, so it is no checkpoint of simcse-lit.")
+        raise UserError(f"checkpoint: {source}: does not describe its encoder, so it is not a checkpoint of simcse-lit.")
     try:
         here = {"pretrained": False, "sha256": None, "gradient_checkpointing": False}  # the weights come from the checkpoint
         model = ModelConfig(**recorded["model"] | here | {"attention": None, "trust_remote_code": trust_remote_code})
@@ -62,7 +62,7 @@ def load_checkpoint(
     try:
         encoder = SentenceEncoder(backbone, pooler, head)
         add_adapter(encoder.backbone, adapter)
-        if encoder.projection is None and head.when == "training":  # of a package that is not here, and not needed
+        if encoder.projection is None and head.when == "training":  # its package is not installed, and is not needed
             weights = {name: value for name, value in weights.items() if not name.startswith("projection.")}
         encoder.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
@@ -75,20 +75,20 @@ def load_checkpoint(
 
 def _read(source: str, path: Path) -> dict[str, Any]:
     if damaged := damage(path):
-        raise UserError(f"checkpoint: {source}: is no checkpoint that can be read safely: it {damaged}.{_instead(path)}")
+        raise UserError(f"checkpoint: {source}: is not a checkpoint that can be read safely: it {damaged}.{_instead(path)}")
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many classes for a file that is no checkpoint
+    except Exception as error:  # torch raises many classes for a file that is not a checkpoint
         reason = str(error).splitlines()[0]
-        raise UserError(f"checkpoint: {source}: is no checkpoint that can be read safely: {reason}") from error
+        raise UserError(f"checkpoint: {source}: is not a checkpoint that can be read safely: {reason}") from error
     return saved if isinstance(saved, dict) else {}
 
 
 def _instead(path: Path) -> str:
-    """What to name instead of a checkpoint that cannot be loaded: its run's export, or another checkpoint beside it."""
+    """Suggest what to name instead of a checkpoint that cannot be loaded: the export of its run, or another checkpoint."""
     folders = path.parents if len(path.parents) > 1 else path.absolute().parents
     for export in (folder / "export" for folder in folders[:2]):
         if (export / "config.json").is_file():
-            return f"\nThe run's export holds all that is needed: checkpoint={export}"
+            return f"\nThe export of the run is complete: checkpoint={export}"
     whole = [other for other in sorted(path.parent.glob("*.ckpt")) if other != path and not damage(other)]
     return f"\nAnother checkpoint of the run: checkpoint={whole[0]}" if whole else ""

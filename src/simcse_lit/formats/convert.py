@@ -18,13 +18,13 @@ Write = Callable[[LoadedEncoder, Path], Usage]
 
 
 def writer(format: Mapping[str, Any]) -> Write:
-    """The function of a format, with its own arguments.
+    """Return the function of a format with its arguments.
 
     Args:
         format: the group `format` of `conf/`.
 
     Raises:
-        UserError: there is no such function, or it does not take these arguments.
+        UserError: the function does not exist, or does not take these arguments.
     """
     write = prepare({key: value for key, value in format.items() if key != "name"}, "format", ("loaded", "folder"))
 
@@ -32,7 +32,7 @@ def writer(format: Mapping[str, Any]) -> Write:
         said = write(loaded=loaded, folder=folder)
         if not isinstance(said, Usage):
             raise UserError(
-                f"format._target_={format['_target_']}: returns {said!r}, and not a simcse_lit.formats.usage.Usage."
+                f"format._target_={format['_target_']}: returned {said!r}. It must return a simcse_lit.formats.usage.Usage."
             )
         return said
 
@@ -40,15 +40,15 @@ def writer(format: Mapping[str, Any]) -> Write:
 
 
 def export_as(loaded: LoadedEncoder, output: Path, write: Write) -> None:
-    """Write an encoder to a new folder. An export's own card is kept, with the library and code of the new format.
+    """Write an encoder to a new folder. The card of an export is kept, with the library and code of the new format.
 
     Args:
         loaded: any encoder.
-        output: the folder; it appears once it is complete.
-        write: writes everything but the card to an existing folder, and says how that is used.
+        output: the new folder. It appears when it is complete.
+        write: writes everything except the card to an existing folder, and returns how the folder is used.
 
     Raises:
-        UserError: the folder exists already, the format cannot hold this encoder, or its card cannot be read.
+        UserError: the folder already exists, the format cannot hold this encoder, or its card cannot be read.
     """
     refuse_to_replace(output)
     source = local_path(loaded.source, "checkpoint")

@@ -51,7 +51,7 @@ def export(
     prompts: Prompts = NO_PROMPTS,
     replace: bool = True,
 ) -> None:
-    """Write the encoder to `folder`, with a model card. An older export there is replaced once the new one is complete.
+    """Write the encoder to `folder`, with a model card. An older export there is replaced when the new one is complete.
 
     Args:
         encoder: the encoder, on any device; an adapter is merged into its weights.
@@ -63,7 +63,7 @@ def export(
         replace: whether the folder may exist.
 
     Raises:
-        UserError: another process is writing the folder, or it exists and must not.
+        UserError: another process is writing the folder, or it exists and `replace` is false.
     """
     with whole_folder(folder, replace=replace) as partial:
         write(encoder, tokenizer, partial, max_length, prompts)
@@ -84,7 +84,7 @@ def write(
     _copy_own_code(encoder.backbone, folder)
     config.save_pretrained(folder)
     weights = _on_cpu(encoder.backbone)
-    if config.is_encoder_decoder:  # by the names that AutoModel gives them, beside those of a decoder
+    if config.is_encoder_decoder:  # the names that AutoModel gives them in a model with a decoder
         weights = {f"{ENCODER_PART}{name}": tensor for name, tensor in weights.items()}
     if encoder.projection is not None:
         projection = _on_cpu(encoder.projection)
@@ -98,7 +98,7 @@ def write(
 
 
 def _copy_own_code(backbone: PreTrainedModel, folder: Path) -> None:
-    """Copy the Python files of a model that is no part of transformers, and name its class in the configuration."""
+    """Copy the Python files of a model that is not part of transformers, and name its class in the configuration."""
     kind, config = type(backbone), backbone.config
     if hasattr(config, "auto_map"):  # it names files of the folder that was loaded
         del config.auto_map
@@ -112,12 +112,12 @@ def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def usage(encoder: SentenceEncoder, max_length: int, template: str | None) -> str:
-    """Python code that computes the embeddings with transformers alone, for the model card.
+    """Return Python code for the model card that computes the embeddings with transformers only.
 
     Args:
         encoder: the encoder in the export.
         max_length: tokens after which a sentence is cut.
-        template: what stands around each sentence; None for nothing.
+        template: the text around each sentence; None for none.
     """
     other_head = encoder.projected and type(encoder.projection) is not MLP
     if encoder.pooler.code is None or other_head:
@@ -150,7 +150,7 @@ def usage(encoder: SentenceEncoder, max_length: int, template: str | None) -> st
 
 
 def in_template(code: str, template: str | None) -> str:
-    """Code of a card with a template around each of its sentences; None leaves it as it is."""
+    """Return the code of a card with a template around each sentence; None leaves the code as it is."""
     if template is None:
         return code
     mask = '.replace("[MASK]", tokenizer.mask_token)' if MASK in template else ""
@@ -166,19 +166,19 @@ def load_export(
 
     Args:
         folder: the export.
-        trust_remote_code: run the Python code that the export brings, if its architecture is no part of transformers.
-        own: the user's own nodes of pooler and projection, which may name classes that no package registers.
+        trust_remote_code: run the Python code that the export brings, if its architecture is not part of transformers.
+        own: the nodes `pooler` and `projection` that the user typed. They may name classes that no package registers.
 
     Raises:
-        UserError: the folder is missing or damaged, is no export, or has a pooler or head that is not installed here.
+        UserError: the folder is missing or damaged, is not an export, or has a pooler or head that is not installed here.
     """
     folder = Path(folder)
     recover(folder)
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: is no model folder (no config.json).")
+        raise UserError(f"{folder}: is not a model folder (no config.json).")
     section = recorded_section(folder)
     if section is None:
-        raise UserError(f"{folder}: config.json has no section simcse; it is no export of simcse-lit.")
+        raise UserError(f"{folder}: config.json has no section simcse, so it is not an export of simcse-lit.")
     given = Pretrained(str(folder), "checkpoint", trust_remote_code=trust_remote_code)
     try:
         pooler, head = parts_of(section, str(folder), own)
@@ -191,7 +191,9 @@ def load_export(
             _load_part(encoder.pooler, folder / POOLER)
         tokenizer = given.tokenizer()
     except KeyError as error:
-        raise UserError(f"{folder}: section simcse of config.json has no {error}; it comes from another version.") from error
+        raise UserError(
+            f"{folder}: section simcse of config.json has no {error}. The export comes from another version of simcse-lit."
+        ) from error
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"{folder}: the export is damaged: {str(error).splitlines()[0]}\nExport it again.") from error
     check_pooler(pooler, encoder.backbone, tokenizer, str(folder), saved=True)
@@ -210,7 +212,7 @@ def _check_whole(path: Path, absent: list[str]) -> None:
 
 
 def recorded_section(folder: Path) -> dict[str, Any] | None:
-    """Read the section `simcse` of a model folder's `config.json`; None if the folder is no export of simcse-lit.
+    """Read the section `simcse` of a model folder's `config.json`; None if the folder is not an export of simcse-lit.
 
     Raises:
         UserError: `config.json` cannot be read.
@@ -219,5 +221,5 @@ def recorded_section(folder: Path) -> dict[str, Any] | None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         section = config.get("simcse")
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder}: config.json cannot be used: it is not a valid JSON object: {error}") from error
+        raise UserError(f"{folder}: config.json is not a valid JSON object: {error}") from error
     return section if isinstance(section, dict) else None

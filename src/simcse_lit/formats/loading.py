@@ -1,8 +1,8 @@
 """Loads any sentence encoder: exports (ONNX too) and checkpoints of simcse-lit, the paper's releases, raw transformers
 models, and sentence-transformers folders.
 
-A saved model's own pooler and projection are used; a caller who asks for others is warned. Only a raw model records none,
-so the caller has to name them.
+A saved model records its pooler and projection, and these are used; a caller who asks for others gets a warning. A raw model
+records none, so the caller has to name them.
 """
 
 import json
@@ -71,10 +71,10 @@ class LoadedEncoder:
     prompts: Prompts = NO_PROMPTS
 
     def template(self, use: str = "text") -> Template | None:
-        """What stands around a `text`, or one that is a `query` or a searched `document`; None for nothing.
+        """Return the template of a `text`, of a `query` or of a searched `document`; None for no template.
 
         Raises:
-            UserError: the tokenizer lacks what it holds.
+            UserError: the tokenizer lacks a token of the template.
         """
         text = self.prompts.of(use)
         return None if text is None else Template(text, self.tokenizer, "prompt")
@@ -95,21 +95,22 @@ def load_encoder(
     Args:
         source: FOLDER, FILE.ckpt, pkg://PACKAGE/FOLDER or OWNER/NAME.
         revision: branch, tag or commit on the Hub.
-        pooler: for a raw model; a saved model's own takes precedence. A registered name, or a node of the configuration,
-            which may also name the class of a saved model's pooler that no package registers.
-        projection: for a raw model: `mlp` is the linear layer and tanh of its own pooler; a saved model's own takes
-            precedence. Else as `pooler`.
+        pooler: the pooler of a raw model; what a saved model records takes precedence. A registered name, or a node of the
+            configuration, which may also name the class of a saved model's pooler that no package registers.
+        projection: the projection of a raw model: `mlp` is the linear layer and tanh of its pooler. What a saved model
+            records takes precedence. A name or a node, like `pooler`.
         prompt: the name of one of the model's prompts, or a template, for every text; None for what the model records.
         precision: the precision to run in; an ONNX graph takes only `32-true`.
-        trust_remote_code: run the Python code that a model brings. What a checkpoint or an export says of it does not count.
+        trust_remote_code: run the Python code that a model brings. What a checkpoint or an export records about it is
+            ignored.
 
     Raises:
-        UserError: there is no such model, it cannot be loaded, a raw model comes without a pooler, or the model cannot run
+        UserError: the model does not exist or cannot be loaded, no pooler is named for a raw model, or the model cannot run
             in this precision.
     """
     loaded = _loaded(source, revision, pooler, projection, precision, trust_remote_code)
     loaded = replace(loaded, prompts=loaded.prompts.chosen(prompt))
-    template = loaded.template()  # which tells at once what the tokenizer lacks
+    template = loaded.template()  # raises now if the tokenizer lacks a token of it
     if isinstance(loaded.encoder, SentenceEncoder):
         loaded.encoder.pooler.set_up(template.behind_mask if template else None)
     return loaded
@@ -118,7 +119,7 @@ def load_encoder(
 def _loaded(
     source: str, revision: str | None, pooler: Node, projection: Node, precision: str, trust_remote_code: bool
 ) -> LoadedEncoder:
-    """As `load_encoder`, with the model's own prompts."""
+    """Load the encoder with the prompts that the model records; see `load_encoder`."""
     own = {"pooler": _node(pooler), "projection": _node(projection)}
     if source.endswith(".ckpt"):
         of_training = load_checkpoint(source, trust_remote_code=trust_remote_code, own=own)
@@ -126,7 +127,7 @@ def _loaded(
     path = local_path(source, "checkpoint")
     if path.is_file():
         hint = of_run(path, "checkpoint")
-        raise UserError(f"checkpoint: {source}: is a file, but no Lightning checkpoint (.ckpt). Name a folder.{hint}")
+        raise UserError(f"checkpoint: {source}: is a file, but not a Lightning checkpoint (.ckpt). Name a folder.{hint}")
     recover(path)
     if not path.is_dir():
         if is_local(source):
@@ -145,7 +146,7 @@ def _loaded(
         return _sentence_transformers(source, path, pooler, projection, trust_remote_code)
     if not is_model:
         hint = of_run(path, "checkpoint") or " Name a folder that holds config.json."
-        raise UserError(f"checkpoint: {source}: is no model folder (no config.json).{hint}")
+        raise UserError(f"checkpoint: {source}: is not a model folder (no config.json).{hint}")
     return _transformers(source, path, pooler, projection, trust_remote_code)
 
 
@@ -158,7 +159,7 @@ def check_precision(source: str, path: Path, precision: str) -> None:
     if precision != "32-true" and _is_graph(path):
         raise UserError(
             f"precision={precision}: {source} is an ONNX graph, which runs in the precision that it was exported in.\n"
-            "Use precision=32-true; a smaller graph comes from python -m simcse_lit.export format=onnx int8=true."
+            "Use precision=32-true. For a smaller graph: simcse-lit export format=onnx int8=true"
         )
 
 
@@ -186,21 +187,23 @@ def _transformers(source: str, path: Path, pooler: Node, projection: Node, trust
     if released:
         own = RELEASED_READS[released]
         for key, trained, asked in _contradictions(own, pooler, projection):
-            log.warning("%s=%s: %s was trained to be read by %s=%s.", key, asked, source, key, trained)
+            log.warning("%s=%s: %s was trained with %s=%s.", key, asked, source, key, trained)
         projection = projection or (own[1] if _name(pooler) in (None, own[0]) else "none")
         pooler = pooler or own[0]
     if pooler is None:
         of_paper = RELEASED.fullmatch(f"princeton-nlp/{path.resolve().name}")
         theirs = RELEASED_READS[of_paper["loss"]] if of_paper else None
-        hint = f"\nThe paper's release of this name is read by pooler={theirs[0]} projection={theirs[1]}." if theirs else ""
+        hint = f"\nThe paper's release of this name needs pooler={theirs[0]} projection={theirs[1]}." if theirs else ""
         raise UserError(
-            f"checkpoint: {source}: a raw model, which does not say how its vectors are read.\n"
-            f"Choose it: pooler={'|'.join(names('pooler'))}\n"
-            f"(projection=mlp adds the model's own linear layer and tanh behind pooler=cls).{hint}"
+            f"checkpoint: {source}: a raw model, which does not record its pooler.\n"
+            f"Choose one: pooler={'|'.join(names('pooler'))}\n"
+            f"(projection=mlp adds the linear layer and tanh of the model after pooler=cls).{hint}"
         )
     reader, projected = make_pooler(pooler), head(projection or "none")
     if projected.target and projected.name not in ("mlp", "mlp_train_only"):
-        raise UserError(f"projection={projected.name}: {source} is a raw model, which holds no weights of it. Leave it out.")
+        raise UserError(
+            f"projection={projected.name}: {source} is a raw model without weights for it. Leave projection out."
+        )
     model = ModelConfig(
         str(path),
         revision=None,
@@ -218,7 +221,7 @@ def _transformers(source: str, path: Path, pooler: Node, projection: Node, trust
     encoder = SentenceEncoder(backbone, reader, projected)
     if encoder.projected:
         if own_pooler is None or not encoder.backbone_has_mlp_pooler:
-            raise UserError(f"projection=mlp: {source} has no linear layer and tanh of its own (pooler.dense).")
+            raise UserError(f"projection=mlp: {source} has no linear layer and tanh (pooler.dense).")
         cast(MLP, encoder.projection).dense.load_state_dict(own_pooler.dense.state_dict())
     kind = f"SimCSE release ({released}ervised)" if released else "transformers"
     length = longest_input(encoder.backbone, tokenizer)
@@ -235,7 +238,7 @@ def _prompts_of(export: Path) -> Prompts:
 def _released(source: str, path: Path) -> str | None:
     """Return the loss of one of the paper's releases, by its Hub id; None for any other model.
 
-    The name of a folder does not count, since any folder may have it. The release's own card does, in a folder of that name.
+    The name of a folder is not enough, since any folder may have it. A folder of that name with the card of the release is.
     """
     if not Path(source).expanduser().is_dir():
         found = RELEASED.fullmatch(source)
@@ -256,7 +259,7 @@ def _onnx(source: str, path: Path, trusted: bool) -> LoadedEncoder:
         tokenizer = Pretrained(str(path), "checkpoint", trust_remote_code=trusted).tokenizer()
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"checkpoint: {source}: is no ONNX export of simcse-lit, or damaged: {reason}") from error
+        raise UserError(f"checkpoint: {source}: is not an ONNX export of simcse-lit, or is damaged: {reason}") from error
     return LoadedEncoder(source, kind, OnnxEncoder(path / MODEL).eval(), tokenizer, *reads, length, prompts)
 
 
@@ -284,7 +287,7 @@ def _sentence_transformers(source: str, path: Path, pooler: Node, projection: No
     pooling = [module for module in model if type(module).__name__ == "Pooling"]
     modes = pooling[0].pooling_mode if pooling else " + ".join(names)
     if any(prompts.of(use) for use in ("text", *NAMES)) and pooling and not pooling[0].include_prompt:
-        raise UserError(f"checkpoint: {source}: leaves its prompt out of the pooling, which evaluation does not do.")
+        raise UserError(f"checkpoint: {source}: leaves its prompt out of the pooling, which simcse-lit cannot do.")
     ours = {"mean": "avg", "cls": "cls", "lasttoken": "last_token"}.get(str(modes), str(modes))
     _warn_of_contradiction(source, (ours, "none"), pooler, projection)
     return LoadedEncoder(
@@ -310,13 +313,13 @@ def _name(given: Node) -> str | None:
 def _warn_of_contradiction(source: str, recorded: tuple[str, str], pooler: Node, projection: Node) -> None:
     """Warn of each override that is not used."""
     for key, own, other in _contradictions(recorded, pooler, projection):
-        log.warning("%s=%s is not used: %s says %s=%s.", key, other, source, key, own)
+        log.warning("%s=%s is not used: %s records %s=%s.", key, other, source, key, own)
 
 
 def _contradictions(recorded: tuple[str, str], pooler: Node, projection: Node) -> Iterator[tuple[str, str, str]]:
-    """Yield key, recorded and asked value where they differ.
+    """Yield key, recorded value and requested value where they differ.
 
-    `cls` and `cls_before_pooler` read the same token, and `mlp_train_only` projects no more than `none` does here.
+    `cls` and `cls_before_pooler` read the same token, and at evaluation `mlp_train_only` is the same as `none`.
     """
     for key, own, other in zip(("pooler", "projection"), recorded, (_name(pooler), _name(projection)), strict=True):
         alike = {own, other} == {"cls", "cls_before_pooler"} and recorded[1] != "mlp"

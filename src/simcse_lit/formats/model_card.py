@@ -49,14 +49,14 @@ class Provenance:
 
 
 def model_card(pooler: str, projection: str, max_length: int, made: Provenance, library: str, code: str) -> ModelCard:
-    """The card of an export.
+    """Make the card of an export.
 
     Args:
         pooler: as in `conf/pooler/`.
         projection: as in `conf/projection/`.
         max_length: tokens to which training cut sentences.
         made: how the model was made.
-        library: the Hub's name of the library that loads the export.
+        library: the name on the Hub of the library that loads the export.
         code: Python that computes embeddings with that library.
     """
     results = _results(made)
@@ -101,15 +101,15 @@ Method: Gao, Yao and Chen, SimCSE: Simple Contrastive Learning of Sentence Embed
 
 
 def card_for_library(path: Path, library: str, code: str) -> ModelCard:
-    """An export's card with another library and its code; everything else in it stays.
+    """Return the card of an export with another library and its code. Everything else stays.
 
     Args:
         path: the card, a README.md.
-        library: the Hub's name of the library.
-        code: replaces the card's first block of Python.
+        library: the name of the library on the Hub.
+        code: replaces the first block of Python in the card.
 
     Raises:
-        UserError: the card's metadata cannot be read.
+        UserError: the metadata of the card cannot be read.
     """
     try:
         # ignore_metadata_errors drops the results of version 0.1, which name no data set
@@ -122,7 +122,7 @@ def card_for_library(path: Path, library: str, code: str) -> ModelCard:
 
 
 def _results(made: Provenance) -> list[EvalResult]:
-    """One result a task after training. Averages belong to no data set, and a NaN or an infinity is no result."""
+    """Return a result for each task after training, without averages and scores that are not finite."""
     results = []
     for task, score in by_task(made.scores).get("after", {}).items():
         if task not in made.families or not math.isfinite(score):
@@ -136,14 +136,14 @@ def _results(made: Provenance) -> list[EvalResult]:
                 dataset_split="dev" if task.endswith("-dev") else None,
                 metric_type=family.hub_metric or family.metric,
                 metric_name=family.metric,
-                metric_value=float(score),  # NumPy numbers are not for YAML
+                metric_value=float(score),  # YAML cannot hold NumPy numbers
             )
         )
     return results
 
 
 def _tables(made: Provenance) -> list[str]:
-    """The scores before and after training, one table a family."""
+    """Return the scores before and after training, a table for each family."""
     tables = []
     for family, rows in by_family(by_task(made.scores).items(), made.families).items():
         origin = f"; test sets from {made.scored_on}" if family in PAPER else ""
@@ -153,12 +153,12 @@ def _tables(made: Provenance) -> list[str]:
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name means a file or folder of this machine."""
+    """Tell whether a name means a file or folder of this machine."""
     return "://" not in name and (is_local(name) or means_file(name))
 
 
 def _hub_id(name: str) -> str | None:
-    """A model's name if it is an id on the Hub."""
+    """Return the name of a model if it is an id on the Hub, else None."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -167,7 +167,7 @@ def _hub_id(name: str) -> str | None:
 
 
 def _shown(value: object) -> str:
-    """A value as text, without the folders of this machine that lead to a file."""
+    """Return a value as text, without the folders of this machine in a path."""
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
     text = str(value)
@@ -175,7 +175,7 @@ def _shown(value: object) -> str:
 
 
 def _code_span(text: str) -> str:
-    """Text as Markdown code in one line, whatever it holds."""
+    """Return any text as Markdown code in one line."""
     text = " ".join(text.split())
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

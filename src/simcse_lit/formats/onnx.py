@@ -1,4 +1,4 @@
-"""An encoder as ONNX: one graph from token ids to vectors, written with torch's exporter and run by onnxruntime.
+"""Encoders as ONNX: one graph from token ids to vectors, written by the exporter of torch and run by onnxruntime.
 
 Shapes: N sentences, L length, H hidden.
 """
@@ -41,7 +41,7 @@ inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
 
 
 class OnnxEncoder(nn.Module):
-    """The graph of an ONNX folder as an encoder; it runs on the CPU.
+    """The graph of an ONNX folder as an encoder. It runs on the CPU.
 
     Args:
         path: the graph.
@@ -55,7 +55,9 @@ class OnnxEncoder(nn.Module):
         try:
             import onnxruntime
         except ImportError as error:
-            raise UserError(f"checkpoint: {path.parent}: is an ONNX folder, which needs onnxruntime.\n{INSTALL}") from error
+            raise UserError(
+                f"checkpoint: {path.parent}: is an ONNX folder, and onnxruntime is not installed.\n{INSTALL}"
+            ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -70,11 +72,11 @@ class OnnxEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device that the graph runs on."""
         return torch.device("cpu")
 
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """(N, L) ids and mask to (N, H)."""
+        """Encode (N, L) ids and mask as vectors, (N, H)."""
         (vectors_NH,) = self._session.run(
             ["sentence_embedding"], {"input_ids": input_ids_NL.numpy(), "attention_mask": attention_mask_NL.numpy()}
         )
@@ -82,7 +84,7 @@ class OnnxEncoder(nn.Module):
 
 
 def _digest(graph: Path) -> bytes:
-    """Digest of a graph and of every file of its folder that may hold its weights: one of ONNX may keep them outside."""
+    """Compute the digest of a graph and of every other file of its folder that may hold its weights."""
     digest = hashlib.sha256()
     others = (path for path in graph.parent.rglob("*") if path.is_file() and path != graph and path.suffix not in NO_WEIGHTS)
     for path in (graph, *sorted(others)):
@@ -93,7 +95,7 @@ def _digest(graph: Path) -> bytes:
 
 
 class _Graph(nn.Module):
-    """An encoder whose forward pass gives the vectors that evaluation sees."""
+    """An encoder whose forward pass returns the vectors that evaluation uses."""
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> Usage:
     """Write the graph, its configuration and its tokenizer to an existing folder.
 
     Args:
-        loaded: the encoder; it is moved to the CPU.
+        loaded: the encoder. It is moved to the CPU.
         folder: where to write.
         int8: store the weights of linear layers in one byte and quantise activations at run time (dynamic quantisation
             of onnxruntime).
@@ -125,7 +127,7 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> Usage:
     ids_NL = torch.full((2, 8), int(loaded.tokenizer.pad_token_id or 0))
     sizes = {0: torch.export.Dim("sentences"), 1: torch.export.Dim("length", max=loaded.max_length)}
     try:
-        # torch prints the graph that it could not finish
+        # torch prints the graph that it could not export
         with warnings.catch_warnings(), _quiet("onnxscript", logging.WARNING), torch.no_grad(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -139,17 +141,19 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> Usage:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # the exporter wraps errors in classes of its own
-        reason = re.sub(r"\x1b\[\d+m", "", str(error.__cause__ or error).splitlines()[0])  # it has colours
+    except Exception as error:  # the exporter wraps errors in its own classes
+        reason = re.sub(r"\x1b\[\d+m", "", str(error.__cause__ or error).splitlines()[0])  # it contains colour codes
         raise UserError(
-            f"format=onnx: {loaded.source}: torch cannot export it: {reason}\nUse format=transformers."
+            f"format=onnx: {loaded.source}: torch cannot export this encoder: {reason}\nUse format=transformers."
         ) from error
     model = onnx.load(path)
     for given in model.graph.input:
         if not all(size.dim_param for size in given.type.tensor_type.shape.dim):
-            raise UserError(f"format=onnx: {loaded.source}: its code fixes the number of sentences or of tokens.")
+            raise UserError(
+                f"format=onnx: {loaded.source}: its code fixes the number of sentences or tokens.\nUse format=transformers."
+            )
     for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
-        node.ClearField("metadata_props")  # the exporter's stack traces, with paths of this machine
+        node.ClearField("metadata_props")  # stack traces of the exporter, with paths of this machine
     onnx.save(model, path)
     if int8:
         _quantise(path)
@@ -171,19 +175,19 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> Usage:
 
 
 def _quantise(path: Path) -> None:
-    with _quiet(None, logging.ERROR):  # it configures the root logger when it is imported
+    with _quiet(None, logging.ERROR):  # importing it configures the root logger
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = path.with_suffix(".float32.onnx")
     path.rename(whole)
-    with _quiet(None, logging.ERROR):  # onnxruntime warns the root logger of its own defaults
+    with _quiet(None, logging.ERROR):  # onnxruntime logs warnings about its defaults
         quantize_dynamic(whole, path, weight_type=QuantType.QInt8, per_channel=True)
     whole.unlink()
 
 
 @contextmanager
 def _quiet(name: str | None, level: int) -> Iterator[None]:
-    """Give a logger, by default the root, a level within the block; afterwards its level and handlers are as before."""
+    """Set the level of a logger (None: the root) within the block, and restore its level and handlers afterwards."""
     logger = logging.getLogger(name)
     before, handlers = logger.level, list(logger.handlers)
     logger.setLevel(level)
@@ -191,4 +195,4 @@ def _quiet(name: str | None, level: int) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-        logger.handlers[:] = handlers  # logging.warning() gives the root one that has none
+        logger.handlers[:] = handlers  # logging.warning() adds a handler to a root logger that has none

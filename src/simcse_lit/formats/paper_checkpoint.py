@@ -20,9 +20,8 @@ from simcse_lit.errors import UserError
 
 log = logging.getLogger(__name__)
 
-TRAINED_LENGTH = 32  # tokens, in all of the paper's recipes
-# Weights that the encoder does not have: the head of the MLM objective, BERT's own pooler, which SimCSE never reads, and
-# a constant.
+TRAINED_LENGTH = 32  # tokens, in all recipes of the paper
+# Weights that the encoder does not have: the MLM head, the pooler of BERT, which SimCSE never uses, and a constant.
 DROPPED = re.compile(r"lm_head\.|(bert|roberta)\.pooler\.|.*\.position_ids$")
 NAMED = re.compile(r"(?<![a-z])(unsup|sup)(ervised)?(?![a-z])")
 
@@ -42,22 +41,22 @@ def read_paper_checkpoint(
     """Load the encoder of a checkpoint, in evaluation mode.
 
     Args:
-        folder: holds config.json, and pytorch_model.bin or model.safetensors.
-        tokenizer: folder or Hub id, if this folder holds no tokenizer.
-        pooler: None means `cls` if the checkpoint has a projection, since the paper's code makes one for no other pooler.
-        projection: None means by the folder's name, since no file that can be read safely says whether the projection is
-            for training only (`--mlp_only_train`).
+        folder: a folder with config.json, and pytorch_model.bin or model.safetensors.
+        tokenizer: a folder or Hub id, if this folder has no tokenizer.
+        pooler: None means `cls` if the checkpoint has a projection, since the paper's code has one for `cls` only.
+        projection: None decides by the name of the folder, since no file that can be read safely records whether the
+            projection is for training only (`--mlp_only_train`).
         trust_remote_code: run the Python code that the checkpoint or the tokenizer brings.
 
     Raises:
-        UserError: files are missing or damaged or hold other weights, or pooler or projection has to be named.
+        UserError: files are missing, are damaged or hold other weights, or pooler or projection has to be named.
     """
     weights = _weights(folder)
     prefix = next((name for name in ("bert.", "roberta.") if any(key.startswith(name) for key in weights)), None)
     if prefix is None:
         raise UserError(
             f"checkpoint: {folder}: has no weights named bert.… or roberta.…, so the paper's training code did not save it."
-            f"\nA converted one needs no import: python -m simcse_lit.evaluate checkpoint={folder} pooler=cls"
+            f"\nA converted one needs no import: simcse-lit evaluate checkpoint={folder} pooler=cls"
         )
     trained = {key.removeprefix("mlp."): value for key, value in weights.items() if key.startswith("mlp.")}
     kept = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
@@ -78,17 +77,19 @@ def read_paper_checkpoint(
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"checkpoint: {folder}: cannot be used: {reason}\nA tokenizer elsewhere: tokenizer=HUB_ID"
+            f"checkpoint: {folder}: cannot be used: {reason}\nIf only the tokenizer is missing, name one: tokenizer=HUB_ID"
         ) from error
     if len(words) > backbone.config.vocab_size:
-        raise UserError(f"tokenizer: {tokenizer or folder}: does not fit the checkpoint. Name its own: tokenizer=HUB_ID")
+        raise UserError(
+            f"tokenizer: {tokenizer or folder}: does not fit the checkpoint. Name that of its training: tokenizer=HUB_ID"
+        )
     words.model_max_length, words.padding_side = longest_input(backbone, words), "right"
     return Imported(encoder.eval(), words, loss, why)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
     if not (folder / "config.json").is_file():
-        raise UserError(f"checkpoint: {folder}: is no model folder (no config.json).")
+        raise UserError(f"checkpoint: {folder}: is not a model folder (no config.json).")
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     try:
         if safe.is_file():
@@ -98,9 +99,9 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             return loaded
     except (OSError, SafetensorError) as error:
         raise UserError(f"checkpoint: {folder}: the weights cannot be read: {error}") from error
-    except Exception as error:  # torch raises many classes for a file that is no checkpoint
+    except Exception as error:  # torch raises many classes for a file that is not a checkpoint
         raise UserError(
-            f"checkpoint: {pickled}: is no file of weights that can be read safely: {str(error).splitlines()[0]}"
+            f"checkpoint: {pickled}: is not a file of weights that can be read safely: {str(error).splitlines()[0]}"
         ) from error
     raise UserError(f"checkpoint: {folder}: holds no weights (neither model.safetensors nor pytorch_model.bin).")
 
@@ -112,8 +113,8 @@ def _reads(folder: Path, projected: bool, pooler: str | None, projection: str | 
     if not projected:
         if pooler is None:
             raise UserError(
-                f"checkpoint: {folder}: has no mlp.dense, so it was trained with a mean or the first token alone.\n"
-                "Say which: pooler=avg|avg_first_last|avg_top2|cls_before_pooler (--pooler_type of its training)"
+                f"checkpoint: {folder}: has no mlp.dense, so it was trained without the MLP.\n"
+                "Name its pooler: pooler=avg|avg_first_last|avg_top2|cls_before_pooler (its --pooler_type)"
             )
         if projection not in (None, "none"):
             raise UserError(f"projection={projection}: {folder} has no mlp.dense. Leave projection out.")
@@ -122,13 +123,13 @@ def _reads(folder: Path, projected: bool, pooler: str | None, projection: str | 
         return pooler, "none", loss, "this pooler has no projection"
     if pooler not in (None, "cls") and projection != "none":
         raise UserError(
-            f"pooler={pooler}: {folder} has mlp.dense, which was trained behind pooler=cls.\n"
-            "Leave pooler out, or leave the projection out with projection=none."
+            f"pooler={pooler}: {folder} has mlp.dense, which was trained with pooler=cls.\n"
+            "Leave pooler out, or add projection=none to leave out mlp.dense."
         )
     if projection is None and loss is None:
         raise UserError(
-            f"checkpoint: {folder}: has mlp.dense, and its name does not say if that is kept at evaluation.\n"
-            "projection=mlp_train_only if it was trained with --mlp_only_train (unsupervised), else projection=mlp"
+            f"checkpoint: {folder}: has mlp.dense, and its name does not tell whether evaluation uses it.\n"
+            "Add projection=mlp_train_only if it was trained with --mlp_only_train (unsupervised), else projection=mlp"
         )
     if projection is not None:
         return pooler or "cls", projection, loss, "projection was given"

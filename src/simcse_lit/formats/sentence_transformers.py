@@ -31,7 +31,7 @@ vectors = SentenceTransformer(folder).encode(sentences)"""
 
 
 class SentenceTransformerEncoder(nn.Module):
-    """All modules of a sentence-transformers folder as an encoder: token ids to vectors."""
+    """An encoder that runs all modules of a sentence-transformers folder, from token ids to vectors."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -39,17 +39,17 @@ class SentenceTransformerEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
-        """(N, L) ids and mask to (N, H)."""
+        """Encode (N, L) ids and mask as vectors, (N, H)."""
         output = self.model({"input_ids": input_ids_NL, "attention_mask": attention_mask_NL})
         return cast(Tensor, output["sentence_embedding"])
 
 
 def own_classes(folder: Path) -> list[str]:
-    """The classes that a sentence-transformers folder brings itself, or takes from other packages, as MODULE.CLASS."""
+    """List the classes that a sentence-transformers folder brings or takes from other packages, as MODULE.CLASS."""
     modules = _modules(folder)
     found = [kind for kind, _ in modules if not kind.startswith("sentence_transformers.")]
     for _, path in modules:
@@ -59,7 +59,11 @@ def own_classes(folder: Path) -> list[str]:
 
 
 def check_weights(folder: Path, *, trust_remote_code: bool) -> None:
-    """Refuse a sentence-transformers folder whose transformer lacks weights: that library would draw them at random."""
+    """Refuse a sentence-transformers folder whose transformer lacks weights. The library would draw them at random.
+
+    Raises:
+        UserError: weights are missing.
+    """
     for kind, path in _modules(folder):
         if kind.endswith(".Transformer") and (path / "config.json").is_file():
             _, absent = Pretrained(str(path), "checkpoint", trust_remote_code=trust_remote_code).trained()
@@ -68,7 +72,7 @@ def check_weights(folder: Path, *, trust_remote_code: bool) -> None:
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:
-    """The classes of a folder's modules, and where the files of each are."""
+    """Return the class of each module of a folder, and the folder of its files."""
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
     return [(str(module["type"]), folder / module["path"]) for module in modules]
 
@@ -82,7 +86,7 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         encoder: the encoder in the folder.
         folder: an export.
         max_length: tokens after which a sentence is cut.
-        prompts: templates of its sentences, in which the sentence comes last.
+        prompts: templates of the sentences. The sentence must come last in each.
 
     Raises:
         UserError: sentence-transformers is not installed, or has no modules that compute these vectors.
@@ -97,13 +101,13 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
     for template in prompts.templates.values():
         if not template.endswith(PLACE) or MASK in template:
             raise UserError(
-                f"format=sentence-transformers: its prompts stand before a sentence, and here is more: {template}\n"
+                f"format=sentence-transformers: its prompts come before a sentence, and this template has more: {template}\n"
                 "Use format=transformers or format=onnx."
             )
     before = {name: template.removesuffix(PLACE) for name, template in prompts.templates.items()}
     if encoder.projected and not isinstance(encoder.projection, MLP):
         raise UserError(
-            f"format=sentence-transformers: it has no projection={encoder.head.name}; the vectors would be others.\n"
+            f"format=sentence-transformers: it has no projection={encoder.head.name}, so the vectors would differ.\n"
             "Use format=transformers or format=onnx."
         )
     pooling = encoder.pooler.sentence_transformers(encoder.hidden, int(encoder.backbone.config.num_hidden_layers))
@@ -111,14 +115,14 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config["output_hidden_states"] = True
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    trust = {"trust_remote_code": is_own(encoder.backbone)}  # the code that `write` copied, which has run here already
+    trust = {"trust_remote_code": is_own(encoder.backbone)}  # the code that `write` copied has already run here
     transformer = Transformer(
         str(folder), max_seq_length=max_length, model_kwargs=trust, processor_kwargs=trust, config_kwargs=trust
     )
     if hasattr(transformer.auto_model, "decoder"):
         raise UserError(
-            f"format=sentence-transformers: it reads the decoder of {type(transformer.auto_model).__name__}, and these\n"
-            "vectors are the encoder's. Use format=transformers or format=onnx."
+            f"format=sentence-transformers: it uses the decoder of {type(transformer.auto_model).__name__}, and these\n"
+            "vectors come from the encoder. Use format=transformers or format=onnx."
         )
     modules: list[nn.Module] = [transformer, *pooling]
     if encoder.projected and isinstance(encoder.projection, MLP):

@@ -1,4 +1,4 @@
-"""What the function of an export format returns: how its folder is used."""
+"""How the folder of an export is used: what the function of an export format returns."""
 
 from typing import NamedTuple
 
@@ -7,8 +7,8 @@ class Usage(NamedTuple):
     """How the folder of an export is used, for its model card.
 
     Args:
-        library: the Hub's name of the library that loads it.
-        code: Python that loads it from the folder "." and computes `vectors` of `sentences`.
+        library: the name on the Hub of the library that loads the folder.
+        code: Python that loads it from the folder `.` and computes `vectors` from `sentences`.
     """
 
     library: str

@@ -1,7 +1,8 @@
-"""A folder that appears under its name only when it is complete, and replaces an older one so that a crash loses neither.
+"""Writes a folder that gets its name only when it is complete, and replaces an older one so that a crash loses neither.
 
-Work goes on in a hidden folder beside it, `.NAME.simcse_lit`: `new` is being written, `old` has made way for a complete
-`new`. A process that is killed between the two renames leaves both; `recover`, or the next writer, ends its work.
+The work happens in a hidden folder beside it, `.NAME.simcse_lit`. `new` is being written there, and `old` is the older
+folder during the exchange. A process that is killed between the two renames leaves both. `recover` or the next writer then
+finishes the exchange.
 """
 
 import shutil
@@ -27,10 +28,10 @@ def whole_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
         replace: whether it may exist.
 
     Raises:
-        UserError: another process is writing it, it exists and must not, or it cannot be written.
+        UserError: another process is writing it, it exists and `replace` is false, or it cannot be written.
     """
     try:
-        with _replaced(folder.resolve(), replace=replace) as new:  # a link stays one
+        with _replaced(folder.resolve(), replace=replace) as new:  # a symbolic link stays a link
             yield new
     except (OSError, SafetensorError) as error:  # safetensors wraps errors of the disk
         reason = getattr(error, "strerror", None) or error
@@ -47,7 +48,7 @@ def _replaced(folder: Path, *, replace: bool) -> Iterator[Path]:
         yield new
         for path in (*new.rglob("*"), new):
             fsync(path)
-        if not replace:  # it may have come meanwhile
+        if not replace:  # it may have appeared meanwhile
             refuse_to_replace(folder)
         elif folder.is_dir():
             folder.rename(old)
@@ -67,11 +68,11 @@ def refuse_to_replace(folder: Path) -> None:
         UserError: it exists.
     """
     if folder.exists():
-        raise UserError(f"output: {folder}: is there already. Remove it, or name another folder: output=FOLDER")
+        raise UserError(f"output: {folder}: already exists. Remove it, or name another folder: output=FOLDER")
 
 
 def recover(folder: Path) -> None:
-    """Put a folder in place whose writer was killed between its two renames; otherwise do nothing.
+    """Finish the exchange of a folder whose writer was killed between its two renames. Otherwise do nothing.
 
     Raises:
         UserError: another process is writing it.
@@ -85,7 +86,7 @@ def recover(folder: Path) -> None:
 
 @contextmanager
 def _working(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Hold the folder's lock; before and after the block, end what a writer has left."""
+    """Hold the lock of the folder. Before and after the block, finish or remove what a writer has left."""
     work = unfinished(folder)
     new, old = work / "new", work / "old"
     with only_writer(work.with_name(f"{work.name}.lock"), f"output: {folder}"):
@@ -94,12 +95,12 @@ def _working(folder: Path) -> Iterator[tuple[Path, Path]]:
             yield new, old
         finally:
             _tidy(folder, new, old)
-            with suppress(OSError):  # it was never made, or holds what could not be removed
+            with suppress(OSError):  # it does not exist, or holds files that cannot be removed
                 work.rmdir()
 
 
 def _tidy(folder: Path, new: Path, old: Path) -> None:
-    """Leave `folder` alone in place of the three: the new one if it is complete, which it is once there is an old one."""
+    """Reduce the three folders to `folder`. If `old` exists, `new` is complete and takes its place."""
     if old.is_dir() and not folder.exists():
         (new if new.is_dir() else old).rename(folder)
         fsync(folder.parent)

@@ -1,4 +1,4 @@
-"""The functions of the formats transformers and sentence-transformers, which conf/format names."""
+"""The functions of the formats `transformers` and `sentence-transformers` in `conf/format/`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def write_transformers(loaded: LoadedEncoder, folder: Path) -> Usage:
     """Write weights, configuration and tokenizer to an existing folder, for AutoModel.
 
     Raises:
-        UserError: the encoder is no transformers model.
+        UserError: the encoder is not a transformers model.
     """
     encoder = _transformers_model(loaded, "transformers")
     write(encoder, loaded.tokenizer, folder, trained_length(loaded), loaded.prompts)
@@ -26,7 +26,7 @@ def write_sentence_transformers(loaded: LoadedEncoder, folder: Path) -> Usage:
     """Write the same folder with modules.json, for SentenceTransformer.
 
     Raises:
-        UserError: the encoder is no transformers model, or see `add_sentence_transformers`.
+        UserError: the encoder is not a transformers model; or see `add_sentence_transformers`.
     """
     encoder = _transformers_model(loaded, "sentence-transformers")
     write(encoder, loaded.tokenizer, folder, trained_length(loaded), loaded.prompts)
@@ -35,7 +35,7 @@ def write_sentence_transformers(loaded: LoadedEncoder, folder: Path) -> Usage:
 
 
 def trained_length(loaded: LoadedEncoder) -> int:
-    """The tokens to which training cut sentences, if the encoder says so; else those that it takes."""
+    """Return the tokens after which training cut sentences, if the encoder records it; else its longest input."""
     source = local_path(loaded.source, "checkpoint")
     recorded = (recorded_section(source) if (source / "config.json").is_file() else None) or {}
     return int(recorded.get("max_length", loaded.max_length))
@@ -43,5 +43,7 @@ def trained_length(loaded: LoadedEncoder) -> int:
 
 def _transformers_model(loaded: LoadedEncoder, name: str) -> SentenceEncoder:
     if not isinstance(loaded.encoder, SentenceEncoder):
-        raise UserError(f"format={name}: {loaded.source} is of {loaded.kind} and stays in it; only format=onnx takes it.")
+        raise UserError(
+            f"format={name}: {loaded.source} is a model of kind {loaded.kind}, which only format=onnx can convert."
+        )
     return loaded.encoder
