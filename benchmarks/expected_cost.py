@@ -348,15 +348,15 @@ TEXT = """\
 
 # What a run costs
 
-**Modelled, not measured.** No run of the paper's size was made for this page. It applies two training
-steps that were measured on an NVIDIA H200 ([gpu](../performance/benchmarks.md#gpu)) to the paper's
-recipes and to other GPUs. Read the figures to choose a machine, not as a promise. The
+**Modelled, not measured.** No run of the paper's size was made for this page. It applies two
+training steps that were measured on an NVIDIA H200 ([gpu](../performance/benchmarks.md#gpu)) to
+the paper's recipes and to other GPUs. Read the figures to choose a machine, not as a promise. The
 [checks](#checks) show how far the model is from steps that were measured.
 
 ## A run
 
-One run with one seed: training on one GPU with `trainer=gpu`, a score on STS-B dev every 125 steps, and
-the seven STS sets before and after training. [index.md](index.md) has the commands.
+One run with one seed: training on one GPU with `trainer=gpu`, a score on STS-B dev every 125
+steps, and the seven STS sets before and after training. [index.md](index.md) has the commands.
 
 | column | what |
 | --- | --- |
@@ -374,36 +374,39 @@ With `trainer.compile=cuda_graphs`:
 
 {graphs}
 A star marks a run whose batch needs more than 90 % of the GPU's memory. Add
-`trainer.micro_batch_size=64`: loss and gradient stay the same, and each step has one more forward pass,
-which the hours do not include. A V100 has no bfloat16: add `trainer.precision=16-mixed`.
+`trainer.micro_batch_size=64`: loss and gradient stay the same, and each step has one more forward
+pass, which the hours do not include. A V100 has no bfloat16: add `trainer.precision=16-mixed`.
 
 ## A table of the paper
 
-All settings and seeds of the preset, one after the other on one GPU, with the defaults of `trainer=gpu`.
-A run with masked language modelling counts twice, since every text is read once more. The second
-encoder of Tables 2 and 4 costs memory and no operations. Transfer tasks are not included.
+All settings and seeds of the preset, one after the other on one GPU, with the defaults of
+`trainer=gpu`. A run with masked language modelling counts twice, since every text is read once
+more. The second encoder of Tables 2 and 4 costs memory and no operations. Transfer tasks are not
+included.
 
 {sweeps}
 ## The model
 
 A step of training takes `fixed x layers / 12 + operations / rate`.
 
-- **Operations**: 6 x the weights of the layers x tokens, and 12 x layers x hidden x length² for the
-  attention of each text, as [gpu](../performance/benchmarks.md#gpu) counts them. Padding is not counted,
-  and every token is counted in every layer.
-- **Rate**: {rate:.0f} TFLOP/s on an H200, {share:.0f} % of its published peak. The same GPU multiplies large
-  matrices at {matmul} TFLOP/s. Other GPUs are given the same share of their peak.
-- **Fixed time** of 12 layers: {fixed:.1f} ms, or {graphs_fixed:.1f} ms with CUDA graphs. It is the time to
-  start kernels, so it depends on the CPU and not on the GPU. The model uses the same time for every
-  machine.
+- **Operations**: 6 x the weights of the layers x tokens, and 12 x layers x hidden x length² for
+  the attention of each text, as [gpu](../performance/benchmarks.md#gpu) counts them. Padding is
+  not counted, and every token is counted in every layer.
+- **Rate**: {rate:.0f} TFLOP/s on an H200, {share:.0f} % of its published peak. The same GPU
+  multiplies large matrices at {matmul} TFLOP/s. Other GPUs are given the same share of their peak.
+- **Fixed time** of 12 layers: {fixed:.1f} ms, or {graphs_fixed:.1f} ms with CUDA graphs. It is the
+  time to start kernels, so it depends on the CPU and not on the GPU. The model uses the same time
+  for every machine.
 - **Scoring** is a forward pass, a third of a step, in batches of 4,096 tokens.
-- **Memory**: 16 bytes a parameter (float32 weight and gradient, two states of Adam), 2 bytes for a copy
-  of each weight of the layers in bfloat16, and {activations} bytes for each token, layer and hidden unit.
+- **Memory**: 16 bytes a parameter (float32 weight and gradient, two states of Adam), 2 bytes for a
+  copy of each weight of the layers in bfloat16, and {activations} bytes for each token, layer and
+  hidden unit.
 
 The model leaves out:
 
 - start, download, tokenisation and writing checkpoints;
-- memory bandwidth: relative to its peak, an H100 has less than an H200, and the other GPUs have more;
+- memory bandwidth: relative to its peak, an H100 has less than an H200, and the other GPUs have
+  more;
 - kernels that start while others run, which shortens steps on slow GPUs;
 - the path of the first token in the last layer, which is newer than the measured steps;
 - memory that CUDA and the allocator hold, and batches that are longer than the mean.
@@ -419,9 +422,10 @@ predictions of steps that the fit did not see.
 {gpus}
 ### Lengths
 
-Word pieces of BERT, special tokens included; measured by `{command}` on {date}.
-RoBERTa is given the same lengths. The paper's triplets come from SNLI and MNLI. MNLI has longer
-sentences and was not at hand, so the supervised hours are a low estimate.
+Word pieces of BERT, special tokens included. RoBERTa is given the same lengths. The paper's
+triplets come from SNLI and MNLI. MNLI has longer sentences and was not at hand, so the supervised
+hours are a low estimate. These figures were measured on {date} by
+`{command}`.
 
 {texts}"""
 
