@@ -37,6 +37,7 @@ nb_merge_streams = True
 
 # Docstrings are Google style; a single backtick is code.
 default_role = "code"
+maximum_signature_line_length = 80  # a longer one has a line for each parameter
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
