@@ -141,6 +141,7 @@ HOW = {  # how a group is chosen, if not by GROUP=OPTION
     "hydra/sweeper": "The default is Hydra's `hydra/sweeper=basic`: each combination of the values. `optuna` is a plugin's.",
 }
 SHARED = {"_target_": "the class or function that is called; the keys beside it are its arguments"}
+ONE_CHOICE = re.compile(r"(python -m simcse_lit\.|simcse-lit )\w+( -m)? \+?[\w@/]+=[\w-]+")  # the option's name says it
 NO_WORDS = {
     "also",
     "and",
@@ -492,7 +493,7 @@ def head(file: ConfFile, page: Path, commands: bool = True) -> str:
         words += [markdown(before.strip(), page)] if before.strip() else []
         if words and words[-1].endswith("`") and not run and len(words) < len(file.head) and "=" in words[-1]:
             words[-1] += "."
-        if run and commands and not command.startswith("python -m simcse_lit.train -m +"):
+        if run and commands and not ONE_CHOICE.fullmatch(command.strip()):
             words.append(f"{run}`{command.strip()}`" + "." * (line is not file.head[-1]))
     return " ".join(words)
 
