@@ -5,19 +5,25 @@
 `make notebooks` runs all of them. `tests/docs/test_notebooks.py` executes them too, and writes nothing.
 """
 
+import base64
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 600  # of a cell
+WIDTH, COLOURS = 900, 64  # of a stored picture: a clone stays small
+# What tqdm says where Jupyter has no widgets; two lines.
+NO_WIDGETS = re.compile(r"[^\n]*TqdmWarning[^\n]*\n[^\n]*autonotebook[^\n]*\n")
 HIDDEN = ("SIMCSE_DATA", "HF_", "WANDB_", "HYDRA_", "COLUMNS")  # variables that would change what a command does
 
 
@@ -35,6 +41,7 @@ def executed(name: str, folder: Path) -> Any:
     notebook = nbformat.read(HERE / f"{name}.ipynb", as_version=4)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(HIDDEN)}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    environment.setdefault("OMP_NUM_THREADS", "1")  # the numbers then depend less on the machine
     environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     client = NotebookClient(notebook, timeout=LIMIT_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     client.execute(env=environment)
@@ -57,6 +64,10 @@ def clean(notebook: Any, folder: Path) -> None:
             for kind, text in output.get("data", {}).items():
                 if kind.startswith("text/"):
                     output.data[kind] = shown(text, folder)
+                elif kind == "image/png":
+                    output.data[kind] = small(text)
+        if "outputs" in cell:
+            cell.outputs = [each for each in cell.outputs if each.output_type != "stream" or each.text.strip()]
 
 
 def merge(cell: Any) -> None:
@@ -79,7 +90,16 @@ def shown(text: str, folder: Path) -> str:
     text = re.sub(r"/[^\s'\"()]*/(site-packages|src)/(?=\w)", "", text)  # where Python's packages are
     text = text.replace(str(Path.home()), "~")
     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "\n".join(lines))
+    return NO_WIDGETS.sub("", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "\n".join(lines)))
+
+
+def small(picture: str) -> str:
+    """A PNG, in base64, at most so wide and of few colours."""
+    image = Image.open(BytesIO(base64.b64decode(picture))).convert("RGB")
+    image.thumbnail((WIDTH, 2 * WIDTH))
+    file = BytesIO()
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def main(chosen: Sequence[str]) -> None:
