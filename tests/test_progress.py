@@ -33,6 +33,22 @@ def test_a_terminal_has_a_bar_that_is_gone_in_the_end() -> None:
     assert drawn.rstrip("\r").rpartition("\r")[2].isspace()
 
 
+def test_what_a_new_description_draws_is_removed_too() -> None:
+    stream = Terminal()
+    with Bar(total=4, desc="Fetching", file=stream, mininterval=0, delay=0) as bar:
+        bar.set_description("Complete")
+    assert "Complete" in stream.getvalue()
+    assert stream.getvalue().rstrip("\r").rpartition("\r")[2].isspace()
+
+
+def test_a_bar_of_short_work_is_not_drawn() -> None:
+    stream = Terminal()
+    with Bar(total=4, file=stream, mininterval=0) as bar:
+        bar.update(4)
+        bar.set_description("Complete")
+    assert stream.getvalue() == ""
+
+
 def test_a_log_has_nothing_of_work_that_is_done_in_a_minute() -> None:
     assert work(io.StringIO()) == ""
 

@@ -28,24 +28,24 @@ class Bar(tqdm):  # type: ignore[type-arg]  # of anything
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.in_log = not redraws(options.get("file") or sys.stderr)
         self._since = time.monotonic()  # the start; in a log, the time of the last line
+        self._first_after = options.setdefault("delay", 0.5)
         self._drawn = False
         in_log = {"bar_format": "{desc} {n_fmt}/{total_fmt}{unit}, {remaining} left"} if self.in_log else {}
-        super().__init__(*arguments, **{"ncols": 78, "leave": False, "delay": 0.5, **options, **in_log})
+        super().__init__(*arguments, **{"ncols": 78, "leave": False, **options, **in_log})
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Draw the bar, or write a line if the last is a minute old."""
+    def display(self, msg: str | None = None, pos: int | None = None) -> Any:
+        """Draw the bar, or write a line if the last is a minute old. Return whether the bar is drawn."""
         now = time.monotonic()
         if not self.in_log:
-            # tqdm heeds the delay of updates alone, not that of a new description.
-            if not self._drawn and now < self._since + self.delay:
-                return True
-            self._drawn = True
-            return bool(super().display(msg, pos))
-        if now - self._since >= INTERVAL_S:
+            # tqdm delays the first update, but not a new description.
+            if self._drawn or now >= self._since + self._first_after:
+                self._drawn = True
+                return super().display(msg, pos)  # type: ignore[func-returns-value]  # it returns a bool
+        elif now - self._since >= INTERVAL_S:
             self._since = now
             self.fp.write(f"{self}\n")
             self.fp.flush()
-        return True
+        return False
 
     def clear(self, nolock: bool = False) -> None:
         """Remove the bar from the terminal."""
@@ -54,10 +54,6 @@ class Bar(tqdm):  # type: ignore[type-arg]  # of anything
 
     def close(self) -> None:
         """Remove the bar."""
-        if not getattr(self, "disable", True):
-            if self.in_log:
-                self.disable = True
-                self._decr_instances(self)
-            elif self._drawn:
-                self.last_print_t = self._time()  # or what a new description drew would stay
+        # tqdm removes what an update has drawn. A new description may have drawn the bar too, and a log has none.
+        self.last_print_t = float("inf" if self._drawn else "-inf")
         super().close()

@@ -86,7 +86,7 @@ def test_a_log_holds_lines_and_no_bars(shown: Shown, tmp_path: Path) -> None:
     for status, out in said:
         assert (status, "\r" in out, "\x1b" in out) == (0, False, False), out
     lines = said[0][1].splitlines()
-    assert [line.split()[1] for line in lines if line.startswith("Step ")] == ["5/13", "10/13", "13/13"]
+    assert {"5/13", "10/13", "13/13"} <= {line.split()[1] for line in lines if line.startswith("Step ")}
     assert not [line for _, out in said for line in out.splitlines() if len(line) > 80]
 
 

@@ -109,7 +109,7 @@ def download_model(name: str, revision: str | None, *, key: str, code: bool = Fa
                 revision=revision,
                 allow_patterns=list(patterns),
                 ignore_patterns=["onnx/*", "openvino/*"],
-                tqdm_class=None if HF_HUB_DISABLE_PROGRESS_BARS else Bar,
+                tqdm_class=None if HF_HUB_DISABLE_PROGRESS_BARS else Bar,  # type: ignore[arg-type]  # any tqdm will do
             )
         )
 
