@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -134,7 +135,7 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
             test["Pairs"] = bundled(None, "Pairs", half="test")
             origin, reason = "bundled pairs", error
     if reason:
-        why = str(reason).partition("\n")[0]
+        why = textwrap.fill(str(reason).partition("\n")[0], 80, break_long_words=False, break_on_hyphens=False)
         log.warning("%s\nScored on bundled sentence pairs, not on the paper's STS sets.", why)
     if not isinstance(dev, STSTask):
         raise UserError(f"tasks@dev={name}: the best checkpoint is chosen by Spearman on pairs. Choose an STS task.")

@@ -127,8 +127,8 @@ def explained(location: str, repository: str, revision: str | None, key: str) ->
         yield
     except LocalEntryNotFoundError as error:  # also an EntryNotFoundError, so it is checked first
         raise UserError(
-            f"{key}: {location}: is not on this machine, and {endpoint()}\n"
-            "could not be reached.\n"
+            f"{key}: {location}: is not on this machine.\n"
+            f"{endpoint()} could not be reached.\n"
             f"  ({str(error).splitlines()[0]})\n" + WITHOUT.get(key, "")
         ) from error
     except GatedRepoError as error:  # also a RepositoryNotFoundError
