@@ -85,7 +85,8 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     million = sum(parameter.numel() for parameter in module.encoder.parameters()) / 1e6
     trained = sum(parameter.numel() for parameter in module.encoder.parameters() if parameter.requires_grad) / 1e6
     layers = module.encoder.backbone.config.num_hidden_layers
-    limits = [f"{config.trainer.max_epochs} epochs"] if config.trainer.max_epochs > 0 and read else []
+    epochs = config.trainer.max_epochs
+    limits = [f"{epochs} epoch{'s' * (epochs > 1)}"] if epochs > 0 and read else []
     limits += [f"{config.trainer.max_steps} steps"] if config.trainer.max_steps > 0 else []
     steps = " or ".join(limits)
     processes = config.trainer.devices * config.trainer.num_nodes
