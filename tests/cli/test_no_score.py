@@ -127,7 +127,7 @@ def test_training_on_a_development_set_without_scores_is_refused_before_the_corp
     done = warm_cli(*SHORT, "model=tiny", "~dev.STS-B-dev", own, "hydra.run.dir=run")
     assert done.returncode == 1
     expected = (
-        "dev.csv: every pair (9) has the gold score 4" if golds == "constant" else "dev.csv, line 10: 'nan' is no gold"
+        "dev.csv: every pair (9) has the gold score 4" if golds == "constant" else "dev.csv, line 10: 'nan' is not a gold"
     )
     assert expected in done.stderr and "examples" not in done.stdout
     assert not (tmp_path / "run" / "scores.json").exists()
