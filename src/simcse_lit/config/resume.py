@@ -78,7 +78,7 @@ def instead_of(checkpoint: Path) -> str:
     """
     last, anew = checkpoint.with_name(LAST.name), "start a new run in another folder: hydra.run.dir=DIR."
     if checkpoint.name != last.name and last.is_file() and not damage(last):
-        weights = f"python -m simcse_lit.export checkpoint={last} output=FOLDER"
+        weights = f"simcse-lit export checkpoint={last} output=FOLDER"
         return f"\nThe run cannot be finished without its best weights. Export its last weights:\n  {weights}\nor {anew}"
     best = [path for path in sorted(checkpoint.parent.glob(BEST)) if path != checkpoint and not damage(path)]
     if best:

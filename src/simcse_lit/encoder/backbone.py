@@ -185,7 +185,7 @@ def of_run(path: Path, key: str) -> str:
         if (folder / "export" / "config.json").is_file():
             return f"\nIt belongs to a training run. Name the encoder of the run: {key}={folder / 'export'}"
         if (last := folder / "checkpoints" / "last.ckpt").is_file():
-            way = f"{key}={last}" if key == "checkpoint" else f"python -m simcse_lit.export checkpoint={last} output=FOLDER"
+            way = f"{key}={last}" if key == "checkpoint" else f"simcse-lit export checkpoint={last} output=FOLDER"
             return f"\nIt belongs to a training run that was stopped before its export. Use its last weights: {way}"
     return ""
 
