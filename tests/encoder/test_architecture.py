@@ -173,7 +173,7 @@ def test_sentence_transformers_reads_the_encoder_of_t5_and_bart_is_refused_for_i
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_an_encoder_decoder_has_no_masked_language_model_to_train(models: dict[str, Path], kind: str) -> None:
-    with pytest.raises(UserError, match=r"loss\.mlm_weight: .* is an encoder-decoder(.|\n)*Set it to 0"):
+    with pytest.raises(UserError, match=r"loss\.mlm_weight: .* is an encoder-decoder(.|\n)*Set loss\.mlm_weight=0"):
         load_backbone(model_config(models[kind]), mlm=True)
 
 
