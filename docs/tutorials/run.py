@@ -22,8 +22,8 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 600  # of a cell
 WIDTH, COLOURS = 900, 64  # of a stored picture: a clone stays small
-# What tqdm says where Jupyter has no widgets; two lines.
-NO_WIDGETS = re.compile(r"[^\n]*TqdmWarning[^\n]*\n[^\n]*autonotebook[^\n]*\n")
+# What tqdm says where Jupyter has no widgets, in two lines, and torch's exporter where torchvision is not installed.
+NOISE = re.compile(r"[^\n]*TqdmWarning[^\n]*\n[^\n]*autonotebook[^\n]*\n|[^\n]*torchvision is not installed[^\n]*\n")
 HIDDEN = ("SIMCSE_DATA", "HF_", "WANDB_", "HYDRA_", "COLUMNS")  # variables that would change what a command does
 
 
@@ -52,7 +52,7 @@ def clean(notebook: Any, folder: Path) -> None:
     """Leave nothing of this machine and of the execution in a notebook."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
     }
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
@@ -90,7 +90,7 @@ def shown(text: str, folder: Path) -> str:
     text = re.sub(r"/[^\s'\"()]*/(site-packages|src)/(?=\w)", "", text)  # where Python's packages are
     text = text.replace(str(Path.home()), "~")
     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n"))
-    return NO_WIDGETS.sub("", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "\n".join(lines)))
+    return NOISE.sub("", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "\n".join(lines)))
 
 
 def small(picture: str) -> str:
