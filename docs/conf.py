@@ -34,6 +34,7 @@ myst_enable_extensions = ["dollarmath", "attrs_block"]
 myst_heading_anchors = 4  # the anchors that GitHub makes
 nb_execution_mode = "off"  # the outputs are in the notebooks; tests/docs runs them
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # a table that a cell shows is a table
 
 # Docstrings are Google style; a single backtick is code.
 default_role = "code"
