@@ -110,7 +110,7 @@ def test_negatives_stand_behind_the_candidates_for_all_anchors_or_each() -> None
 
     got = loss_of(vectors(views=2), negatives={"mine": Fixed(own)})
     assert got.item() == pytest.approx(cross_entropy(anchor, [*positive, *own.flatten(0, 1)], factor=of_row), rel=1e-12)
-    with pytest.raises(ValueError, match=r"negatives.mine: must be \(K, D\) or \(B, K, D\), got \(4, 2, 6\)"):
+    with pytest.raises(ValueError, match=r"negatives.mine: must return \(K, D\) or \(B, K, D\), got \(4, 2, 6\)"):
         loss_of(vectors(views=2), negatives={"mine": Fixed(torch.zeros(4, 2, 6))})
 
 
@@ -139,7 +139,7 @@ def test_masks_leave_candidates_out_or_weigh_them_but_never_the_positive(columns
     both = cross_entropy(anchor, [*positive, *negative], factor=lambda i, j: each[0](i, j) * each[1](i, j))
     got = loss_of(vectors(), masks={"weight": Given(weight), "drop": Given(drop)})
     assert got.item() == pytest.approx(both, rel=1e-6)
-    with pytest.raises(ValueError, match=r"masks.mine: must be \(B, N\) or \(B, C\), got \(5, 11\)"):
+    with pytest.raises(ValueError, match=r"masks.mine: must return \(B, N\) or \(B, C\), got \(5, 11\)"):
         loss_of(vectors(), masks={"mine": Given(torch.zeros(5, 11))})
 
 
