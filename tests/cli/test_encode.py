@@ -158,7 +158,7 @@ def test_what_a_stopped_run_left_is_not_mixed_with_something_else(
         encode(config(raw, f"input={file}", output))
     write(file, TEXTS)
     encode(config(raw, f"input={file}", output))
-    with pytest.raises(UserError, match=r"out\.npy: is there already"):
+    with pytest.raises(UserError, match=r"out\.npy: already exists"):
         encode(config(raw, f"input={file}", output))
 
 

@@ -178,7 +178,7 @@ def test_a_file_that_nothing_can_be_fitted_on_is_refused(models: Path, tmp_path:
 def test_a_cache_that_cannot_be_used_is_named(models: Path, tmp_path: Path) -> None:
     checkpoint = f"checkpoint={models / '0' / 'export'}"
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"embedding_cache=.*file: cannot be made"):
+    with pytest.raises(UserError, match=r"embedding_cache=.*file: cannot be created"):
         run(tmp_path / "run", checkpoint, f"embedding_cache={tmp_path / 'file'}")
     run(tmp_path / "run", checkpoint, f"embedding_cache={tmp_path / 'cache'}")
     (path,) = (tmp_path / "cache").iterdir()  # and no partial file

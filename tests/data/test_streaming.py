@@ -372,9 +372,7 @@ def test_data_sets_and_files_of_the_hub_are_streamed_and_nothing_is_downloaded(h
         assert f"Name its files: hf://datasets/some/{name}/FILE" in said[key]
     assert "data.revision=v9" in said["no revision"]
     assert "data.train_file: hf://datasets/some/thing: there is no data set some/thing" in said["no repository"]
-    assert (
-        "data.train_file: hf://datasets/some/pairs/none.txt: the data set some/pairs holds no such file" in said["no file"]
-    )
+    assert "data.train_file: hf://datasets/some/pairs/none.txt: the data set some/pairs has no such file" in said["no file"]
     assert "unknown format '.docx'" in said["format"]
     assert "expected hf://datasets/OWNER/NAME" in said["location"]
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob("*.arrow"))

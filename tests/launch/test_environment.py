@@ -85,8 +85,8 @@ def test_a_rank_that_lacks_a_variable_is_told_in_one_line_what_to_type(
 @pytest.mark.parametrize(
     ("variables", "devices", "says"),
     [
-        (TORCHRUN, 1, "WORLD_SIZE=2: but trainer.devices=1 trainer.num_nodes=1 are 1 processes."),
-        (TORCHRUN, 4, "WORLD_SIZE=2: but trainer.devices=4 trainer.num_nodes=1 are 4 processes."),
+        (TORCHRUN, 1, "WORLD_SIZE=2: but trainer.devices=1 trainer.num_nodes=1 need 1 processes."),
+        (TORCHRUN, 4, "WORLD_SIZE=2: but trainer.devices=4 trainer.num_nodes=1 need 4 processes."),
         ({"RANK": "0", "WORLD_SIZE": "1"}, 2, "WORLD_SIZE=1: but trainer.devices=2"),
         (SRUN, 1, "srun: 4 tasks: but trainer.devices=1"),
     ],
