@@ -40,7 +40,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # of anything
             # tqdm delays the first update, but not a new description.
             if self._drawn or now >= self._since + self._first_after:
                 self._drawn = True
-                return super().display(msg, pos)  # type: ignore[func-returns-value]  # it returns a bool
+                return super().display(msg, pos)
         elif now - self._since >= INTERVAL_S:
             self._since = now
             self.fp.write(f"{self}\n")
