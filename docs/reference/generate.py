@@ -132,7 +132,7 @@ HOW = {  # how a group is chosen, if not by GROUP=OPTION
     "checkpoint, and `tasks@analysed=NAME` the pairs that the analyses of `evaluate` read.",
     "analyses": "Choose one analysis or several: `analyses=density,spectrum`.",
     "logger": "Choose one logger or several: `logger=csv,tensorboard`.",
-    "experiment": "Choose one with `simcse-lit train experiment=NAME`.",
+    "experiment": "Choose one: `simcse-lit train experiment=quickstart`.",
     "sweep": "Choose one with `simcse-lit train -m +sweep=NAME`. The files in `sweep/miniature/` are the same tables in "
     "little, for a machine without a GPU or the Hub.",
     "comparison": "Choose one with `simcse-lit evaluate -m +comparison=NAME`.",

@@ -198,7 +198,7 @@ def test_bad_rows_stop_the_run_before_it_encodes_or_are_left_out(
         (["input=in.txt", "output=o.npy", "checkpoint=null"], "checkpoint: has no value"),
         (["input=in.txt", "output=o.npy", "precision=half"], "precision=half: not one of 32-true"),
         (["input=in.txt", "output=o.npy", "block=0"], "block=0: must be"),
-        (["input=in.txt", "output=o.npy", "device=moon"], "device=moon: is not there"),
+        (["input=in.txt", "output=o.npy", "device=moon"], "device=moon: this machine has no such device"),
     ],
 )
 def test_a_mistake_is_named(

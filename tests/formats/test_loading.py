@@ -368,7 +368,7 @@ def test_a_run_is_answered_with_its_export(run: Path, tmp_path: Path, monkeypatc
     shutil.rmtree(run / "export")
     with pytest.raises(UserError, match=r"checkpoint=run/checkpoints/last\.ckpt$"):
         load("run")
-    with pytest.raises(UserError, match=r"simcse_lit\.export checkpoint=run/checkpoints/last\.ckpt output=FOLDER$"):
+    with pytest.raises(UserError, match=r"simcse-lit export checkpoint=run/checkpoints/last\.ckpt output=FOLDER$"):
         load_backbone(ModelConfig("run", None, None, True, None, None, False, None), mlm=False)
 
 

@@ -126,7 +126,7 @@ def test_terms_are_built_from_the_configuration_and_those_of_weight_0_are_not() 
             "loss.terms.mine._target_=no_such_package.Term: cannot be imp",
         ),
         (["+loss.terms.mine={weight:2}"], "loss.terms.mine._target_: has no value"),
-        ([f"+loss.terms.mine={{_target_:{HERE}.Even}}"], "loss.terms.mine.power: has no value, and Even needs one"),
+        ([f"+loss.terms.mine={{_target_:{HERE}.Even}}"], "loss.terms.mine.power: has no value, but Even needs one"),
         ([f"+loss.terms.mine={{_target_:{HERE}.Even,power:3}}"], "loss.terms.mine: tests.objective.test_term.Even: power=3"),
         (
             [f"+loss.terms.mine={{_target_:{HERE}.Even,power:2,time:3}}"],
@@ -153,7 +153,7 @@ def test_a_term_that_cannot_be_built_is_answered_with_its_key(overrides: list[st
 
 def test_hard_negatives_that_a_term_needs_and_the_file_has_not_are_named() -> None:
     target = f"{HERE}.OfNegatives"
-    with pytest.raises(UserError, match=r"loss\.terms\.mine: needs hard negatives, and data\.columns="):
+    with pytest.raises(UserError, match=r"loss\.terms\.mine: needs hard negatives, but data\.columns="):
         built(f"+loss.terms.mine={{_target_:{target}}}")
 
 

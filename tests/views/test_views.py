@@ -159,7 +159,7 @@ def test_what_goes_with_no_listed_views_is_named(more: str, said: str) -> None:
 def test_a_term_may_need_a_soft_negative(tokenizer: PreTrainedTokenizerFast) -> None:
     term = "+loss.terms.soft={_target_: tests.views.test_views.OfSoftNegatives, temperature: 1}"
     views = listed(("sent0", "anchor"), ("sent1", "positive"), ("hard_neg", "soft_negative"))
-    with pytest.raises(UserError, match=r"loss\.terms\.soft: needs soft negatives, and data\.columns=\[sent0,.* has none"):
+    with pytest.raises(UserError, match=r"loss\.terms\.soft: needs soft negatives, but data\.columns=\[sent0,.* has none"):
         build(train_config(*TRIPLETS, *SHORT, term))
     module = build(train_config(*TRIPLETS, *SHORT, term, views)).module
     assert module.roles == ("anchor", "positive", "soft_negative")
