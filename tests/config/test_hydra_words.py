@@ -55,6 +55,15 @@ def test_a_number_where_a_list_belongs() -> None:
     assert explain(error, "train") == "data.columns: needs a list: data.columns=[...]."
 
 
+@pytest.mark.parametrize("typed", ["+pooler.name=mine", "pooler={name: mine, _target_: mine.Pooler}"])
+def test_a_key_of_a_group_without_an_option(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = composing("evaluate", "checkpoint=none", typed)
+    assert str(error).startswith(hydra_words.KEY_OF_NOTHING)
+    monkeypatch.setattr("sys.argv", ["evaluate", typed])
+    told = explain(error, "evaluate")
+    assert told is not None and "type: --config-dir FOLDER pooler=NAME" in told
+
+
 def test_a_group_that_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
     error = composing("train", "logger=null")
     assert str(error).startswith(hydra_words.NULL_GROUP)

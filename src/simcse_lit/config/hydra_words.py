@@ -25,6 +25,7 @@ NO_SIMCSE_DATA = "Environment variable 'SIMCSE_DATA'"
 NO_LIST = "is not a ListConfig"
 NO_LOG_FILE = "Unable to configure handler"
 NULL_GROUP = "Config group override must be"
+KEY_OF_NOTHING = ("Unexpected type for root: NoneType", "'NoneType' object has no attribute 'get'")  # OmegaConf.update
 NO_GROUP = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
 OPTIONS_OF = re.compile(r"Available options in '(.+)'")
 NO_HOME = "Could not determine home directory"  # pathlib, of ~ and ~NAME
@@ -80,11 +81,23 @@ def _composition(error: Exception, verb: str) -> str | None:
         return (
             f"{' '.join(groups) or 'GROUP=null'}: a group cannot be null. Choose an option (see --help), or none: GROUP=[]"
         )
+    if isinstance(error, (AssertionError, AttributeError)) and text.startswith(KEY_OF_NOTHING):
+        return _key_of_nothing()
     if unused := NO_GROUP.match(text):
         return f"{unused[1]}: {verb} has no such group. Its groups and keys: --help."
     if isinstance(error, (ConfigCompositionException, HydraException)):
         return text.strip() or str(error.__cause__)
     return None
+
+
+def _key_of_nothing() -> str:
+    """Explain a key or a mapping for a group without an option, such as `+pooler.name=mine` where the pooler is null."""
+    parts = [match[0] for argument in sys.argv[1:] if (match := re.match(r"\+*(?:pooler|projection)(?=[.=])", argument))]
+    group = parts[0].lstrip("+") if parts else "GROUP"
+    return (
+        f"{group}: has no option here, so its keys cannot be set one by one.\n"
+        f"Write them into FOLDER/{group}/NAME.yaml, and type: --config-dir FOLDER {group}=NAME"
+    )
 
 
 def _missing_option(error: MissingConfigException) -> str:

@@ -107,7 +107,8 @@ def recorded(section: Mapping[str, Any], kind: str, source: str, own: Mapping[st
         of = f" of the package {package}" if package else ""
         raise UserError(
             f"checkpoint: {source}: was made with {kind}={name}{of}, which is not installed here.\n"
-            f"Install it, or name the class yourself: +{kind}.name={name} +{kind}._target_=PACKAGE.CLASS"
+            f"Install it. Or write `name: {name}` and `_target_: PACKAGE.CLASS` into FOLDER/{kind}/{name}.yaml, and type:\n"
+            f"--config-dir FOLDER {kind}={name}"
         )
     return {"name": name, **arguments}
 

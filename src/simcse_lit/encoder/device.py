@@ -16,5 +16,7 @@ def find_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name}: this machine has no such device. Use device=auto, or cpu, cuda, cuda:1 or mps.") from error
+        raise UserError(
+            f"device={name}: this machine has no such device. Use device=auto, cpu, cuda, cuda:1 or mps."
+        ) from error
     return torch.device(name)

@@ -51,7 +51,8 @@ def build_trainer(config: TrainConfig, loggers: list[Logger]) -> pl.Trainer:
     try:
         return pl.Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:
-        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
+        hint = "\nUse trainer=auto, which takes what is there, or trainer=cpu." if "backend" in str(error) else ""
+        raise UserError(f"trainer: {str(error).splitlines()[0]}{hint}") from error
 
 
 def check_trainer(trainer: pl.Trainer, data: DataConfig | None) -> None:
