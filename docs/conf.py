@@ -24,6 +24,7 @@ include_patterns = [
     "docs/**",
     "experiments/*/README.md",
     "experiments/*/miniature/report.md",
+    "examples/*/README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
