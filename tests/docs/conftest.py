@@ -39,6 +39,12 @@ def write_texts(folder: Path) -> None:
         "queries.txt": sentences[200:205],
     }.items():
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "table.csv").write_text("text\n" + "\n".join(f'"{line}"' for line in sentences[:50]) + "\n", encoding="utf-8")
+    for name in ("left.txt", "right.txt", "more.txt"):
+        (folder / name).write_text("\n".join(sentences[205:210]) + "\n", encoding="utf-8")
+    (folder / "published.csv").write_text(
+        "loss.temperature,metric,paper,source\n0.05,Avg.,76.25,Table 5\n", encoding="utf-8"
+    )
     with (SAMPLES / "triplets.csv").open(encoding="utf-8", newline="") as file:
         rows = [list(row.values()) for row in csv.DictReader(file)][:200]
     for name, columns in {"triplets.csv": ["sent0", "sent1", "hard_neg"], "pairs.csv": ["sent0", "sent1"]}.items():
