@@ -121,7 +121,8 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
     files = SentEval(config.senteval)
     ((name, entry),) = config.dev.items()
     tests = config.tasks if config.evaluation.test else {}
-    origin, reason = "SentEval's files", None
+    makers = {str(task.get("_target_")).rpartition(".")[2] for task in tests.values()}
+    origin, reason = "bundled pairs" if makers == {bundled.__name__} else "SentEval's files", None
     try:
         dev = scored_task(name, entry, files)
     except NoSentEval as error:
