@@ -1,12 +1,10 @@
 """Make the pictures of README.md and docs/start/ from a run and a sweep that you have trained.
 
-The run is that of the quickstart. The sweep is a miniature with random weights, and its picture says so.
+The run and the sweep are those of the quickstart: miniatures, and the picture of the sweep says so.
 
 Run:
   simcse-lit train experiment=quickstart hydra.run.dir=outputs/first
-  simcse-lit train -m model=tiny data=samples loss=sup trainer=cpu senteval.from_hub=false data.batch_size=64 \
-      optimizer.lr=1e-3 trainer.max_epochs=2 trainer.val_check_interval=10 loss.temperature=0.05,0.1,0.2 seed=1,2 \
-      hydra.sweep.dir=multirun/temperature
+  simcse-lit train -m experiment=quickstart loss.temperature=0.05,0.1,0.2 seed=1,2 hydra.sweep.dir=multirun/temperature
   simcse-lit report multirun/temperature
   python docs/start/pictures.py outputs/first multirun/temperature
 """
@@ -22,7 +20,7 @@ from playwright.sync_api import sync_playwright
 HERE = Path(__file__).resolve().parent
 FIGURES = ("training_curve.png", "alignment_uniformity.png")  # of a run
 WIDTH, HEIGHT = 900, 1000  # of the part of the report that is shown
-NOTE = "A miniature: two layers of random weights, 26 steps on the bundled text, two seeds. Not a result of the paper."
+NOTE = "A miniature: three layers that have been through sentence training, bundled text, two seeds. Not a result of the paper."
 
 
 def small(picture: Image.Image, path: Path, width: int) -> None:
