@@ -94,7 +94,7 @@ def test_training_ends_with_the_curves_of_terms_and_analyses_of_others(said: Cal
         "Analyses of the development set",
         "  orphans               0.5 █▁ 0.25",
     ]
-    assert lines[1].startswith("  loss, nats            2.5 █") and lines[1].endswith("▁ 1.51") and len(lines[1]) <= 80
+    assert lines[1].startswith("  loss                  2.5 █") and lines[1].endswith("▁ 1.51") and len(lines[1]) <= 80
 
 
 def test_evaluate_names_the_metric_of_each_score(said: Callable[[], str], tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_numbers_of_terms_and_analyses_of_others_have_curves_those_of_one_term_t
     numbers = {"train_loss_contrastive", "term_queue", "analyses_of_the_development_set", "other_numbers_of_mine"}
     assert drawn == numbers
     svg = (out / "figures" / "term_queue.svg").read_text()
-    assert all(f">{text}<" in svg for text in ("Term queue", "loss, nats", "filled", "step", " 0.1", " 0.2"))
+    assert all(f">{text}<" in svg for text in ("Term queue", "loss", "filled", "step", " 0.1", " 0.2"))
     assert "Term queue over steps" in (out / "report.html").read_text()
     alone = report(tmp_path / "0").parent
     assert {path.stem for path in (alone / "figures").glob("*.svg")} == numbers

@@ -81,7 +81,7 @@ def other_curves(names: Iterable[str]) -> dict[str, dict[str, str]]:
         first, slash, rest = name.partition("/")
         term, _, number = name.removeprefix("train/loss/").partition("/")
         if name.startswith("train/loss/"):
-            title, label = f"Term {term}", number or "loss, nats"
+            title, label = f"Term {term}", number or "loss"
         elif first == "val" and slash:
             title, label = "Analyses of the development set", rest
         else:
