@@ -121,6 +121,12 @@ def test_what_cannot_be_answered_gets_a_message_and_a_4xx(
     assert re.search(message, answer.json()["error"]), answer.text
 
 
+def test_a_body_without_its_header_names_the_header(client: TestClient) -> None:
+    refused = client.post("/api/encode", content='{"sentences": ["fine"]}')
+    assert refused.status_code == 422
+    assert "Content-Type: application/json" in refused.json()["error"]
+
+
 def test_a_body_in_chunks_is_stopped_at_its_limit(client: TestClient) -> None:
     answer = client.post("/api/encode", content=(b" " * 500 for _ in range(10)))
     assert (answer.status_code, answer.json()) == (413, {"error": "The body is longer than 0.002 MB."})

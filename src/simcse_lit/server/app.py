@@ -204,11 +204,13 @@ async def _encoded(service: Service, sentences: list[str], use: str = "text") ->
         raise HTTPException(503, "Too many requests are waiting. Try again later.", {"Retry-After": "1"}) from None
 
 
-async def _invalid(_: Request, raised: RequestValidationError) -> JSONResponse:
+async def _invalid(request: Request, raised: RequestValidationError) -> JSONResponse:
     first = raised.errors()[0]
     if first["type"] == "json_invalid":
         return error(400, f"The body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
     where = ".".join(str(part) for part in first["loc"][1:])
+    if not where and not request.headers.get("content-type", "").startswith("application/json"):
+        return error(422, "The body is not sent as JSON. Send the header Content-Type: application/json.")
     return error(422, f"{where}: {first['msg']}." if where else f"The body: {first['msg']}.")
 
 
