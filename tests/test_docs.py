@@ -42,8 +42,7 @@ def commands() -> list[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     texts = [path.read_text(encoding="utf-8") for path in DOCUMENTS]
     texts += [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
-    for text in texts:
-        text = re.sub(r" *\\\n *", " ", text)  # a command over several lines
+    for text in (re.sub(r" \\\n *", " ", each) for each in texts):  # a command may take several lines
         spelled = r"(?:python -m simcse_lit\.|python -m simcse_lit |simcse-lit )"
         for command, arguments in re.findall(rf"{spelled}(train|evaluate|{'|'.join(USES)})\b([^\n`#&]*)", text):
             preset = re.search(r"\+(sweep|comparison)=(?!optuna)", arguments)  # test_experiments.py has every job of these
