@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 HERE = Path(__file__).resolve().parent
 FIGURES = ("training_curve.png", "alignment_uniformity.png")  # of a run
 WIDTH, HEIGHT = 900, 1000  # of the part of the report that is shown
-NOTE = "A miniature: three layers that have been through sentence training, bundled text, two seeds. Not a result of the paper."
+NOTE = "A miniature: three layers that were trained on sentences before, bundled text, two seeds. Not a result of the paper."
 
 
 def small(picture: Image.Image, path: Path, width: int) -> None:
