@@ -275,7 +275,7 @@ def test_another_revision_is_refused_where_the_text_is_not_compared(tmp_path: Pa
         if name == "stored":
             assert checkpoint_to_resume(changed) == folder / LAST
         else:
-            with pytest.raises(UserError, match=r"data\.revision was None .* and is v2 now"):
+            with pytest.raises(UserError, match=r"data\.revision was None .* but is v2 now"):
                 checkpoint_to_resume(changed)
 
 

@@ -19,7 +19,7 @@ TEXT = (ROOT / "docs" / "reference" / "http.md").read_text(encoding="utf-8")
 SECTIONS = {part.split("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     served = config()
     loaded = load_encoder(str(raw_model(tmp_path_factory.mktemp("raw"))), revision=None, pooler="avg", projection=None)

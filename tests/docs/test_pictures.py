@@ -17,7 +17,7 @@ LARGEST = 80_000  # bytes of a picture
 CHEAP = ("in-batch-negatives", "gradient-cache", "accumulation", "poolers")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pictures() -> ModuleType:
     spec = importlib.util.spec_from_file_location("pictures", CONCEPTS / "pictures.py")
     assert spec is not None and spec.loader is not None

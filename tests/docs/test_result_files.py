@@ -55,7 +55,7 @@ def names(node: Any) -> Iterator[str]:
             yield from names(value)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, simcse_data: Path) -> Path:
     """An evaluation of two encoders with all that results.json may hold; one task is missing."""
     root = tmp_path_factory.mktemp("results")

@@ -140,7 +140,7 @@ def test_evaluate_fetches_a_release_and_sentevals_archive_and_runs_again_without
     assert results[0]["tasks"] == results[1]["tasks"]
     missing = cli("checkpoint=nobody/nothing", "tasks=samples", command="evaluate", env=environment)
     assert missing.returncode == 1
-    assert "checkpoint: nobody/nothing: not on this machine" in missing.stderr and "Two ways out" in missing.stderr
+    assert "checkpoint: nobody/nothing: is not on this machine" in missing.stderr and "=FOLDER" in missing.stderr
 
 
 @pytest.mark.parametrize(
