@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import hydra
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
