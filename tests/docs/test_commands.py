@@ -103,7 +103,8 @@ def test_the_command_runs(command: Command, workspace: Workspace, copied: Path, 
             serve(words, workspace, copied)
             return
         if "-m" in words:
-            words = ["-m", *first_values([word for word in words if word != "-m"])]
+            options = ["--config-dir", "my_conf"] if "--config-dir" in words else []
+            words = ["-m", *options, *first_values([word for word in words if word not in ("-m", *options)])]
         done = typed(*words, command=verb)
     else:
         clear_the_way(copied, line.split())
