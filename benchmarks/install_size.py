@@ -101,7 +101,7 @@ def table() -> str:
     torch = distribution("torch")
     made = (
         f"Measured by `python benchmarks/install_size.py`: {platform.system()} {platform.machine()}, Python "
-        f"{platform.python_version()}, torch {torch.version}. torch is {megabytes(['torch']):.0f} MB of the first row."
+        f"{platform.python_version()}, torch {torch.version}. Of the first row, torch takes {megabytes(['torch']):.0f}."
     )
     return "\n".join([*lines, "", made])
 
