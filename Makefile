@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Of `make experiment`: its preset, and whether it compares encoders or trains some.
+# Of `make experiment`: its preset, and whether it compares encoders or trains some. The comparisons need the runs of main.
 PRESET = $(if $(filter miniature,$(SCALE)),miniature/)$(NAME)
 SWEEP = multirun/$(NAME)/$(SCALE)
 COMPARES = $(wildcard conf/comparison/$(NAME).yaml)
 PUBLISHED = $(wildcard experiments/$(NAME)/paper.csv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart experiment check test test-long slow lint format bench memory docs reference pictures notebooks lock clean
+.PHONY: help setup quickstart experiment evidence check test test-long slow lint format bench memory docs reference pictures notebooks lock clean
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal  # bytecode is kept, a core each
 
 help:  ## this list
@@ -29,12 +29,18 @@ quickstart: setup  ## train on the bundled text, no network needed, about a minu
 experiment: setup  ## a table or figure of the paper: NAME=temperature SCALE=miniature or paper; ARGS=... for more; see experiments/
 	@test -n "$(NAME)" -a -d "experiments/$(NAME)" || { echo "NAME=$(NAME): one of" $(notdir $(wildcard experiments/*)); exit 1; }
 	@test -n "$(filter miniature paper,$(SCALE))" || { echo "SCALE=$(SCALE): miniature or paper"; exit 1; }
-ifeq ($(COMPARES),)
+ifneq ($(COMPARES),)
+	$(BIN)/python -m simcse_lit.evaluate -m +comparison=$(PRESET) hydra.sweep.dir=$(SWEEP) $(ARGS)
+else ifeq ($(SCALE),miniature)
+	$(BIN)/python -m experiments.run $(NAME) $(if $(filter main,$(NAME)),--keep) $(ARGS)
+	$(BIN)/python -m experiments.evidence
+else
 	$(BIN)/python -m simcse_lit.train -m +sweep=$(PRESET) hydra.sweep.dir=$(SWEEP) resume=auto $(ARGS)
 	$(BIN)/python -m simcse_lit.report $(SWEEP) $(addprefix paper=,$(PUBLISHED)) out=experiments/$(NAME)/$(SCALE)
-else
-	$(BIN)/python -m simcse_lit.evaluate -m +comparison=$(PRESET) hydra.sweep.dir=$(SWEEP) $(ARGS)
 endif
+
+evidence: setup  ## train the claims that matter most anew in miniature, and fail if a verdict changed; ARGS=... for more
+	$(BIN)/python -m experiments.again $(ARGS)
 
 check: lint  ## lint, and every test below half a second
 	$(PYTEST) -m "not slow and not long"

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from harness import Column, machine, report, summary
+from harness import Column, machine, real_data, report, summary
 
 from simcse_lit.reporting.run.curves import read_metrics
 
@@ -37,7 +37,10 @@ def command(checkout: Path, folder: Path, verb: str, *arguments: str) -> str:
 
 def training(checkout: Path, folder: Path) -> float:
     """Sentences a second of 12 supervised steps, without the first four."""
-    settings = ("experiment=miniature-sup", "trainer.max_steps=12", "trainer.log_every_n_steps=4", "hydra.run.dir=run")
+    text = f"data.train_file={real_data('nli/snli_triplets.csv')}"
+    model = ("model=minilm-l3", "pooler=avg", "projection=mlp_train_only", "trainer=cpu")
+    settings = ("loss=sup", "data=file", text, *model, "data.batch_size=64", "trainer.max_steps=12")
+    settings += ("trainer.log_every_n_steps=4", "hydra.run.dir=run")
     unscored = ("evaluation.before=false", "evaluation.test=false", "trainer.val_check_interval=100", "demo.queries=[]")
     command(checkout, folder, "train", *settings, *unscored, "tasks@dev=samples-dev")
     rates = [rate for _, rate in read_metrics(folder / "run" / "metrics.csv")["train/sentences_per_second"]]

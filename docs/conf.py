@@ -23,7 +23,6 @@ extensions = [
 include_patterns = [
     "docs/**",
     "experiments/*/README.md",
-    "experiments/*/miniature/report.md",
     "examples/*/README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",

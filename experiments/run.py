@@ -1,6 +1,6 @@
 """Train what experiments/rows.csv lacks of a miniature sweep, and add a row for each score as soon as a run ends.
 
-Run: SIMCSE_DATA=DIR python experiments/run.py NAME... [--at-once N] [--keep] [KEY=VALUE...]
+Run: SIMCSE_DATA=DIR python -m experiments.run NAME... [--at-once N] [--keep] [KEY=VALUE...]
 
 NAME is a sweep of conf/sweep/miniature/. Overrides hold for every job, for example `trainer.precision=bf16-mixed` or
 `seed=0,1,2,3,4`. Stop it at any time: the same command goes on with the runs that have no row.
@@ -15,15 +15,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import rows
-from rows import Row
-from settings import Job, jobs_of_sweep
-
+from experiments import rows
+from experiments.rows import Row
+from experiments.settings import Job, jobs_of_sweep, need_data
 from simcse_lit.reporting.run.curves import read_metrics
 from simcse_lit.scores import by_task, read_scores
 
@@ -37,26 +37,27 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help=f"keep the run folders, in {RUNS}/")
     parser.add_argument("--rows", type=Path, default=rows.ROWS, help="file of the rows; default: %(default)s")
     given = parser.parse_intermixed_args()
-    if not os.environ.get("SIMCSE_DATA"):
-        raise SystemExit("Set SIMCSE_DATA to the folder that holds SentEval/, lm/, nli/ and wiki/ (docs/how-to/offline.md).")
-    os.environ["SIMCSE_DATA"] = str(Path(os.environ["SIMCSE_DATA"]).absolute())
+    need_data()
     overrides = [word for word in given.words if "=" in word]
     jobs = [job for name in given.words if "=" not in name for job in jobs_of_sweep(name, overrides)]
-    run_missing(jobs, overrides, given.rows, given.at_once, keep=given.keep)
+    run_missing(jobs, given.rows, given.at_once, keep=given.keep)
     return 0
 
 
-def run_missing(jobs: Sequence[Job], overrides: Sequence[str], path: Path, at_once: int, *, keep: bool = False) -> None:
+def run_missing(jobs: Sequence[Job], path: Path, at_once: int, *, keep: bool = False) -> None:
     """Train the jobs that have no row yet, several side by side, and add their rows to the file.
 
     Raises:
         SystemExit: a run failed; the others were finished and have rows.
     """
     found = rows.read(path)
-    missing = {(job.setting, job.seed): job for job in jobs if not is_done(job, found)}
+    missing: dict[tuple[tuple[str, str], int], Job] = {}
+    for job in sorted(jobs, key=scored):  # of two that differ in what they score, the one that scores more
+        if not is_done(job, found):
+            missing[job.setting, job.seed] = job
     print(f"{len(jobs)} jobs, {len(missing)} without a row in {path.name}", flush=True)
     failed = []
-    for place, (job, seconds, folder) in enumerate(in_processes(list(missing.values()), overrides, at_once), 1):
+    for place, (job, seconds, folder) in enumerate(in_processes(list(missing.values()), at_once), 1):
         title = f"{place}/{len(missing)} {job.experiment} {job.changed} seed={job.seed}".replace("  ", " ")
         if not (folder / "scores.json").is_file() or not read_scores(folder).get("after"):
             failed.append(title)
@@ -84,35 +85,35 @@ def is_done(job: Job, found: Sequence[Row]) -> bool:
     )
 
 
-def in_processes(jobs: Sequence[Job], overrides: Sequence[str], at_once: int):
+def scored(job: Job) -> int:
+    """Count what a job scores beside the development set."""
+    return int(job.config["evaluation"]["before"]) + int(job.config["evaluation"]["test"])
+
+
+def in_processes(jobs: Sequence[Job], at_once: int) -> Iterator[tuple[Job, float, Path]]:
     """Train each job in a process of its own, forked from one that has imported torch, and yield those that end.
 
     Yields:
         The job, its seconds, and its run folder.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["simcse_lit.train", "simcse_lit.from_python", "run"])
+    context.set_forkserver_preload(["simcse_lit.train", "simcse_lit.from_python"])
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_once))
-    waiting, running = list(enumerate(jobs)), {}
+    waiting = list(jobs)
+    running: dict[Any, tuple[multiprocessing.context.ForkServerProcess, Job, float, Path]] = {}
     while waiting or running:
         while waiting and len(running) < at_once:
-            number, job = waiting.pop(0)
-            folder = RUNS / str(number)
+            job = waiting.pop(0)
+            folder = RUNS / job.folder
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            process = context.Process(target=train, args=([*job.words, *overrides_of(job, overrides)], folder))
+            process = context.Process(target=train, args=(job.words, folder))
             process.start()
             running[process.sentinel] = (process, job, time.monotonic(), folder)
         for sentinel in multiprocessing.connection.wait(list(running)):
             process, job, started, folder = running.pop(sentinel)
             process.join()
             yield job, time.monotonic() - started, folder
-
-
-def overrides_of(job: Job, overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of the command line that the words of the job do not hold already."""
-    keys = {word.partition("=")[0] for word in job.words}
-    return [word for word in overrides if word.partition("=")[0] not in keys]
 
 
 def train(words: Sequence[str], folder: Path) -> None:

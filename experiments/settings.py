@@ -1,18 +1,20 @@
 """The jobs of a miniature sweep, and what each changes in its base preset."""
 
+import csv
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
-from hydra import compose as compose_plain
-from hydra import initialize_config_dir
+import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-from simcse_lit import compose
 from simcse_lit.cli.composed import make_ready
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.same_run import flat
@@ -21,6 +23,22 @@ from simcse_lit.reporting.sweep.comparison import show
 
 # Keys that say what is measured, where and on which machine, or that follow from another key.
 UNNAMED = ("name", "group", "run_dir", "resume", "seed", "data.cache_dir", "augmentation.makers", "trainer.precision")
+MEANS = ("evaluation.before", "trainer.max_steps")  # overrides of a case that follow from its others
+# The sweeps in the order of the paper's tables.
+SWEEPS = (
+    "main",
+    "augmentation",
+    "objective",
+    "dropout",
+    "supervised-data",
+    "pooling",
+    "hard-negative-weight",
+    "temperature",
+    "mlm-weight",
+    "batch-size-lr",
+    "alignment-uniformity",
+    "beyond-recipe",
+)
 UNNAMED_GROUPS = ("evaluation", "tasks", "dev", "analyses", "callbacks", "logger", "demo", "senteval")
 
 
@@ -47,6 +65,68 @@ class Job:
         """What several seeds share."""
         return self.experiment, self.changed
 
+    @property
+    def folder(self) -> str:
+        """Name of its run folder: `miniature-unsup-0`, or with a digest of what it changes."""
+        digest = hashlib.sha256(self.changed.encode()).hexdigest()[:8] if self.changed else ""
+        return "-".join(part for part in (self.experiment, digest, str(self.seed)) if part)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A setting as its table shows it.
+
+    Args:
+        setting: preset and change.
+        values: what distinguishes it, by key: the keys of the paper's table, or those that the sweep sets.
+        paper: STS-B dev in the paper's table; None if it has no such row.
+    """
+
+    setting: tuple[str, str]
+    values: Mapping[str, str]
+    paper: float | None
+
+    @property
+    def label(self) -> str:
+        """Its values in short."""
+        return ", ".join(self.values.values())
+
+
+def need_data() -> None:
+    """Make SIMCSE_DATA absolute.
+
+    Raises:
+        SystemExit: it is not set.
+    """
+    if not os.environ.get("SIMCSE_DATA"):
+        raise SystemExit("Set SIMCSE_DATA to the folder that holds SentEval/, lm/, nli/ and wiki/ (docs/how-to/offline.md).")
+    os.environ["SIMCSE_DATA"] = str(Path(os.environ["SIMCSE_DATA"]).absolute())
+
+
+def shown_settings(name: str) -> list[Shown]:
+    """Return the settings of a sweep in its order, each once."""
+    path = Path(__file__).parent / name / "paper.csv"
+    published = list(csv.DictReader(path.open(encoding="utf-8", newline=""))) if path.is_file() else []
+    published = [row for row in published if row["metric"] == "STS-B-dev"]
+    keys = [key for key in published[0] if key not in ("metric", "paper", "source")] if published else []
+    return list({job.setting: _shown(job, name, keys, published) for job in jobs_of_sweep(name)}.values())
+
+
+def _shown(job: Job, name: str, keys: Sequence[str], published: Sequence[Mapping[str, str]]) -> Shown:
+    words = job.words[1:]  # without that of the sweep
+    own = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    if not published:
+        return Shown(job.setting, {key: value for key, value in own.items() if key not in ("seed", *MEANS)}, None)
+    # The same overrides at the paper's scale give the row of the paper's table.
+    loss = [f"loss={own['experiment'].removeprefix('miniature-')}"] if "experiment" in own else []
+    rest = [f"{key}={value}" for key, value in own.items() if key not in ("seed", "experiment", *MEANS)]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("train", [f"+sweep={name}", "run_dir=unused", *loss, *rest])
+    values = {key: OmegaConf.select(config, key) for key in keys}
+    values = {key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in values.items()}
+    same = [row for row in published if all(yaml.safe_load(row[key]) == value for key, value in values.items())]
+    return Shown(job.setting, {key: show(value) for key, value in values.items()}, float(same[0]["paper"]) if same else None)
+
 
 def jobs_of_sweep(name: str, words: Sequence[str] = ()) -> list[Job]:
     """Return the jobs of `+sweep=miniature/NAME`, in their order.
@@ -58,7 +138,7 @@ def jobs_of_sweep(name: str, words: Sequence[str] = ()) -> list[Job]:
     make_ready()
     sweep = f"+sweep=miniature/{name}"
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        sweeper = compose_plain("train", [sweep, "run_dir=unused"], return_hydra_config=True).hydra.sweeper
+        sweeper = compose("train", [sweep, "run_dir=unused"], return_hydra_config=True).hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     given = OverridesParser.create().parse_overrides([*params, *words])
     return [_job((sweep, *job)) for job in jobs_of(OmegaConf.to_container(sweeper.cases), given)]  # type: ignore[arg-type]
@@ -68,8 +148,10 @@ def _job(words: tuple[str, ...]) -> Job:
     seed = next(int(word.removeprefix("seed=")) for word in words if word.startswith("seed="))
     composed = _composed(tuple(word for word in words if not word.startswith("seed=")))
     base = _composed((f"experiment={composed.experiment}",)).values
-    keys = sorted(key for key in {**base, **composed.values} if base.get(key) != composed.values.get(key))
-    changed = " ".join(f"{key}={composed.values.get(key, 'null')}" for key in keys)
+    own = composed.values
+    keys = {key for key in {**base, **own} if base.get(key) != own.get(key)}
+    keys -= {key for key in keys if any(other.startswith(f"{key}.") for other in own)}  # null before it got entries
+    changed = " ".join(f"{key}={own.get(key, 'null')}" for key in sorted(keys))
     return Job(words, composed.experiment, changed, seed, composed.config)
 
 
@@ -82,13 +164,13 @@ class _Composed(NamedTuple):
 @cache
 def _composed(words: tuple[str, ...]) -> _Composed:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        plain = compose_plain("train", [*words, "run_dir=unused"], return_hydra_config=True)
-    experiment = plain.hydra.runtime.choices.experiment
-    with open_dict(plain):
-        del plain["hydra"]
-    raw = OmegaConf.to_container(plain)
+        composed = compose("train", [*words, "run_dir=unused"], return_hydra_config=True)
+    experiment = composed.hydra.runtime.choices.experiment
+    with open_dict(composed):
+        del composed["hydra"]
+    raw = cast(dict[str, Any], OmegaConf.to_container(composed))
+    config = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
     follow = {key for key, value in flat(raw) if isinstance(value, str) and re.fullmatch(r"\$\{[\w.]+\}", value)}
-    config = asdict(compose("train", [*words, "hydra.run.dir=unused"]))
     values = {
         key: show(value).replace(os.environ["SIMCSE_DATA"], "$SIMCSE_DATA").replace(" ", "")
         for key, value in flat(config)

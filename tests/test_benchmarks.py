@@ -17,7 +17,11 @@ from tests.test_docs import DOCUMENTS
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
 SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if path.name not in ("checkout.py", "harness.py", "page.py"))
-GENERATED = (ROOT / "docs" / "performance" / "benchmarks.md", ROOT / "docs" / "reproduce" / "cost.md")  # by scripts
+GENERATED = (
+    ROOT / "docs" / "performance" / "benchmarks.md",
+    ROOT / "docs" / "reproduce" / "cost.md",
+    ROOT / "docs" / "reproduce" / "evidence.md",
+)
 TIMING = r"\d(?: ?(?:ms|s|MB|MiB|GB)| (?:seconds|minutes|hours|(?:lines|sentences|searches)/s))\b|\d\.\d+ ?x\b"
 
 SECTION = """\

@@ -187,10 +187,17 @@ def test_a_preset_runs_its_jobs(cli: Cli, tmp_path: Path) -> None:
         (
             ("NAME=temperature", "SCALE=miniature", "ARGS=seed=7"),
             [
-                "python -m simcse_lit.train -m +sweep=miniature/temperature hydra.sweep.dir=multirun/temperature/miniature "
-                "resume=auto seed=7",
-                "python -m simcse_lit.report multirun/temperature/miniature paper=experiments/temperature/paper.csv "
-                "out=experiments/temperature/miniature",
+                "python -m experiments.run temperature seed=7",
+                "python -m experiments.evidence",
+            ],
+        ),
+        (
+            ("NAME=temperature", "SCALE=paper", "ARGS=trainer=gpu"),
+            [
+                "python -m simcse_lit.train -m +sweep=temperature hydra.sweep.dir=multirun/temperature/paper resume=auto "
+                "trainer=gpu",
+                "python -m simcse_lit.report multirun/temperature/paper paper=experiments/temperature/paper.csv "
+                "out=experiments/temperature/paper",
             ],
         ),
         (
@@ -203,5 +210,7 @@ def test_make_experiment_runs_the_preset_and_reports_beside_the_papers_figures(
     arguments: tuple[str, ...], expected: list[str]
 ) -> None:
     plan = subprocess.run(["make", "-n", "experiment", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    commands = [" ".join(line.split()) for line in plan.stdout.splitlines() if "-m simcse_lit" in line]
+    commands = [
+        " ".join(line.split()) for line in plan.stdout.splitlines() if "-m simcse_lit" in line or "-m experiments" in line
+    ]
     assert [command[command.index("python") :] for command in commands] == expected

@@ -295,22 +295,17 @@ def test_every_models_own_recipe_belongs_to_a_model_and_a_loss() -> None:
     assert {path.stem for path in (CONF_DIR / "recipe" / "model").glob("*.yaml")} <= pairs
 
 
-def test_the_supervised_miniature_is_the_setting_that_the_design_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "lr"), [("unsup", "wiki/wiki1m_head.txt", 2e-4), ("sup", "nli/snli_triplets.csv", 1e-4)]
+)
+def test_the_miniatures_train_a_raw_language_model(name: str, text: str, lr: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMCSE_DATA", "/data")
-    got = config("experiment=miniature-sup")
-    assert got.data.train_file == "/data/nli/snli_triplets.csv"
-    assert (got.model.num_layers, got.pooler["name"], got.projection["name"]) == (3, "avg", "mlp_train_only")
-    assert (got.data.batch_size, got.optimizer.lr, got.trainer.max_epochs) == (64, 1e-4, 1)
-    assert (got.optimizer.schedule, got.loss.temperature, got.data.max_length) == ("linear", 0.05, 32)
-
-
-def test_the_unsupervised_miniature_is_the_setting_that_the_design_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIMCSE_DATA", "/data")
-    got = config("experiment=miniature-unsup")
-    assert got.data.train_file == "/data/wiki/wiki1m_head.txt"
-    assert (got.loss.name, got.model.num_layers) == ("unsup", None)
-    assert (got.pooler["name"], got.projection["name"]) == ("avg", "none")
-    assert (got.data.batch_size, got.optimizer.lr, got.trainer.max_epochs) == (64, 2e-5, 1)
+    got = config(f"experiment=miniature-{name}")
+    assert (got.loss.name, got.model.name_or_path, got.data.train_file) == (name, "/data/lm", f"/data/{text}")
+    assert (got.pooler["name"], got.projection["name"]) == ("cls", "mlp_train_only")
+    assert (got.data.batch_size, got.optimizer.lr, got.trainer.max_steps) == (64, lr, 62)
+    assert got.trainer.val_check_interval == 62
+    assert config(f"experiment=miniature-{name}", "trainer.max_steps=30").trainer.val_check_interval == 30
 
 
 def test_the_quickstart_needs_no_hub_and_no_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,17 +152,10 @@ def test_settings_of_a_sweep_reach_its_runs(cost: ModuleType) -> None:
     assert {(run.loss, run.model) for run in cost.jobs("main")} >= {("unsup", "bert-base"), ("sup", "roberta-large")}
 
 
-def test_the_table_of_experiments_says_what_was_run() -> None:
+def test_the_table_of_experiments_has_all_of_them() -> None:
     text = (ROOT / "docs" / "reproduce" / "miniatures.md").read_text(encoding="utf-8")
-    said = re.findall(r"^\| \[([\w-]+)\]\(.*\| (run|not run) \| (run|not run) \|$", text, re.MULTILINE)
-    folders = sorted(path.parent for path in (ROOT / "experiments").glob("*/README.md"))
-    assert sorted(said) == [
-        (
-            folder.name,
-            *("run" if (folder / scale / "results.csv").exists() else "not run" for scale in ("miniature", "paper")),
-        )
-        for folder in folders
-    ]
+    told = re.findall(r"^\| \[([\w-]+)\]\(../../experiments/\1/README.md\) \|", text, re.MULTILINE)
+    assert sorted(told) == sorted(path.parent.name for path in (ROOT / "experiments").glob("*/README.md"))
 
 
 def test_the_papers_averages_are_those_of_its_table() -> None:
