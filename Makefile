@@ -27,10 +27,14 @@ quickstart: setup  ## train on the bundled text, no network needed, about a minu
 	$(BIN)/python -m simcse_lit.train experiment=quickstart
 
 experiment: setup  ## a table or figure of the paper: NAME=temperature SCALE=miniature or paper; ARGS=... for more; see experiments/
-	@test -n "$(NAME)" -a -d "experiments/$(NAME)" || { echo "NAME=$(NAME): one of" $(notdir $(wildcard experiments/*)); exit 1; }
+	@test -n "$(NAME)" -a -d "experiments/$(NAME)" || { echo "NAME=$(NAME): one of" $(notdir $(patsubst %/README.md,%,$(wildcard experiments/*/README.md))); exit 1; }
 	@test -n "$(filter miniature paper,$(SCALE))" || { echo "SCALE=$(SCALE): miniature or paper"; exit 1; }
 ifneq ($(COMPARES),)
 	$(BIN)/python -m simcse_lit.evaluate -m +comparison=$(PRESET) hydra.sweep.dir=$(SWEEP) $(ARGS)
+ifeq ($(SCALE),miniature)
+	$(BIN)/python -m experiments.compared $(NAME)
+	$(BIN)/python -m experiments.evidence
+endif
 else ifeq ($(SCALE),miniature)
 	$(BIN)/python -m experiments.run $(NAME) $(if $(filter main,$(NAME)),--keep) $(ARGS)
 	$(BIN)/python -m experiments.evidence
