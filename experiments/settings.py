@@ -89,7 +89,7 @@ class Shown:
     @property
     def label(self) -> str:
         """Its values in short."""
-        return ", ".join(self.values.values())
+        return ", ".join(value for value in self.values.values() if value != "null")
 
 
 def need_data() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.evidence import BEGIN, NOT_THE_PAPERS
+from experiments.readmes import BEGIN, NOT_THE_PAPERS
 from tests.conftest import ROOT
 
 FOLDERS = sorted(path.parent for path in (ROOT / "experiments").glob("*/README.md"))
