@@ -29,6 +29,7 @@ class ModelConfig:
     gradient_checkpointing: bool = MISSING
     attention: str | None = MISSING
     trust_remote_code: bool = MISSING
+    reinit_layers: int = MISSING
 
 
 @dataclass

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zlib import crc32
 
+import torch
 from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
 from torch import nn
@@ -24,6 +26,7 @@ from simcse_lit.encoder.kinds import kind_of
 from simcse_lit.encoder.pooling import Pooler
 from simcse_lit.encoder.pretrained import TOKENIZERS, Pretrained, some
 from simcse_lit.errors import UserError
+from simcse_lit.seeds import derived_seed
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +138,40 @@ def untie_head(model: PreTrainedModel) -> None:
     if decoder is None:
         raise UserError(f"loss.mlm_tied=false: the head of {type(model).__name__} shares no weights. Leave it true.")
     decoder.weight = nn.Parameter(decoder.weight.detach().clone())
+
+
+def reinit_layers(model: PreTrainedModel, count: int, seed: int) -> None:
+    """Draw the weights of the last transformer layers anew, in place, as the model's class initialises them.
+
+    For BERT and RoBERTa: weights from N(0, `initializer_range`), biases 0, LayerNorm 1 and 0. All other weights stay. The
+    draws depend on `seed` alone, and change no other random draw.
+
+    Args:
+        model: a backbone, with or without its head.
+        count: number of layers, counted from the last; 0 changes nothing.
+        seed: seed of the run.
+
+    Raises:
+        UserError: the model has fewer layers, or does not keep them in a list.
+
+    Source: Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning, section 4.
+    """
+    if count == 0:
+        return
+    name, available = model.config.name_or_path, model.config.num_hidden_layers
+    lists = (part for part in model.base_model.modules() if isinstance(part, nn.ModuleList) and len(part) == available)
+    layers = next(lists, None)
+    if layers is None:
+        kind = model.config.model_type
+        raise UserError(f"model.reinit_layers={count}: {name}: {kind} has no list of its {available} layers. Set it to 0.")
+    if count > available:
+        raise UserError(f"model.reinit_layers={count}: {name} has {available} layers.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, crc32(b"model.reinit_layers")))
+        for layer in layers[available - count :]:
+            for weight in (*layer.parameters(), *layer.buffers()):
+                weight._is_hf_initialized = False  # transformers leaves weights with this mark as they are
+            layer.apply(model._init_weights)
 
 
 def _source(config: ModelConfig, key: str) -> str:

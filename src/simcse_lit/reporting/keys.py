@@ -6,6 +6,7 @@ from dataclasses import dataclass
 SETTINGS = (  # in the order of model cards and reports
     "model.name_or_path",
     "model.num_layers",
+    "model.reinit_layers",
     "adapter.name",
     "loss.name",
     "loss.temperature",

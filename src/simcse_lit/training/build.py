@@ -13,7 +13,7 @@ from simcse_lit.config.roles import ROLES, has_role, optional_places
 from simcse_lit.config.schema import DataConfig, TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import Adapter, add_adapter, build_adapter, record
-from simcse_lit.encoder.backbone import check_fit, load_backbone, untie_head
+from simcse_lit.encoder.backbone import check_fit, load_backbone, reinit_layers, untie_head
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.head import Head, head
 from simcse_lit.encoder.pooling import Pooler, make_pooler
@@ -76,6 +76,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     )
     pooler.set_up(encoded.behind_mask)
     check_fit(config, pooler, backbone, tokenizer, encoded.longest)
+    reinit_layers(backbone, config.model.reinit_layers, config.seed)
     if not config.loss.mlm_tied:
         untie_head(backbone)
     set_up(views, tokenizer, config.model, encoded.longest)

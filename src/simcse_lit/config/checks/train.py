@@ -74,6 +74,8 @@ def _check_ranges(config: TrainConfig) -> None:
             raise UserError(f"{key}={share}: must be at least 0 and below 1.")
     if config.model.num_layers is not None and config.model.num_layers < 1:
         raise UserError(f"model.num_layers={config.model.num_layers}: must be 1 or more, or null for all layers.")
+    if config.model.reinit_layers < 0:
+        raise UserError(f"model.reinit_layers={config.model.reinit_layers}: must be 0 or more.")
     if not math.isfinite(config.loss.hard_negative_weight):
         raise UserError(f"loss.hard_negative_weight={config.loss.hard_negative_weight}: must be finite (ln of alpha).")
     epochs = config.trainer.max_epochs
