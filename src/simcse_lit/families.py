@@ -19,6 +19,7 @@ class Family:
         columns: order of the table's columns. Other tasks follow by name, then the average unless it is listed.
         hub_task: the Hub's name of the task, for a model card; empty: the name.
         hub_metric: the Hub's name of the metric; empty: the metric.
+        lower_is_better: whether a lower score is better, as of a loss.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Family:
     columns: tuple[str, ...] = ()
     hub_task: str = ""
     hub_metric: str = ""
+    lower_is_better: bool = False
 
     @property
     def heading(self) -> str:
@@ -63,3 +65,8 @@ TRANSFER = Family(
     hub_metric="accuracy",
 )
 PAPER = (STS, TRANSFER)
+# Scores of the held-out text in masked language modelling. The first selects the best checkpoint.
+HELD_OUT = {
+    "held-out loss": Family("mlm_loss", "nats per masked token", title="Held-out text", lower_is_better=True),
+    "held-out accuracy": Family("mlm_accuracy", "% of the masked tokens", title="Held-out text"),
+}

@@ -35,6 +35,7 @@ from simcse_lit.config.schema import TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.errors import UserError, did_you_mean
 from simcse_lit.formats.export import export
+from simcse_lit.formats.masked_lm import export_masked_lm
 from simcse_lit.formats.model_card import Provenance
 from simcse_lit.reporting.run.console import settings
 from simcse_lit.scores import Scores
@@ -142,8 +143,9 @@ def save_export(
 ) -> None:
     """Write the trained encoder as a Hugging Face folder, the one that `simcse-lit train` writes.
 
-    `SimCSE(folder)`, `load_export`, `AutoModel` and the `checkpoint=` of every command read it. An adapter is merged into
-    the weights, so save when training has ended.
+    `SimCSE(folder)`, `load_export`, `AutoModel` and the `checkpoint=` of every command read it. After `loss=mlm` it is a
+    masked language model, for `AutoModelForMaskedLM` and `model.name_or_path`. An adapter is merged into the weights, so
+    save when training has ended.
 
     Args:
         folder: where to write; an older export there is replaced.
@@ -165,4 +167,7 @@ def save_export(
         scored_on=suite.origin,
     )
     target, length = Path(folder).expanduser(), config.data.max_length
-    export(module.encoder, data.tokenizer, target, max_length=length, provenance=provenance, prompts=data.prompts)
+    if module.trains_language_model:
+        export_masked_lm(module.encoder, data.tokenizer, target, max_length=length, provenance=provenance)
+    else:
+        export(module.encoder, data.tokenizer, target, max_length=length, provenance=provenance, prompts=data.prompts)

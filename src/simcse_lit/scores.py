@@ -108,6 +108,17 @@ def by_task(scores: Scores) -> dict[str, dict[str, float]]:
     return {stage: {**row["dev"], **row["test"]} for stage, row in scores.items()}
 
 
+def to_maximise(row: Mapping[str, Mapping[str, float]], families: Mapping[str, Family]) -> float:
+    """Return what a sweeper maximises: the score of the development set of one stage, or minus a loss.
+
+    Args:
+        row: scores of the stage.
+        families: the family of each task by name, if known.
+    """
+    name, score = dev_score(row)
+    return -score if name in families and families[name].lower_is_better else score
+
+
 def dev_score(row: Mapping[str, Mapping[str, float]]) -> tuple[str, float]:
     """Return name and score of the development set of one stage."""
     return next(iter(row["dev"].items()))

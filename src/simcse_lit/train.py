@@ -31,10 +31,10 @@ from simcse_lit.config.as_typed import literal
 from simcse_lit.config.folders import LAST
 from simcse_lit.config.resume import checkpoint_to_resume
 from simcse_lit.config.schema import TrainConfig
-from simcse_lit.formats.export import Provenance, export
+from simcse_lit.from_python import save_export
 from simcse_lit.launch import ranks
 from simcse_lit.reporting.run import console, curves, figures, run_folder
-from simcse_lit.scores import Scores, by_task, dev_score, read_scores, write_scores
+from simcse_lit.scores import Scores, by_task, dev_score, read_families, read_scores, to_maximise, write_scores
 from simcse_lit.training.build import Built, build
 from simcse_lit.training.checkpoints import LastCheckpoint, chosen_on, steps_of
 from simcse_lit.training.module import SimCSEModule
@@ -48,7 +48,7 @@ def main(config: TrainConfig) -> float:
     """Train, score the best weights, and write everything into the run folder.
 
     Returns:
-        The best score on the development set (Spearman x 100), for sweepers.
+        The best score on the development set (Spearman x 100), or minus the loss of held-out text, for sweepers.
 
     Raises:
         UserError: the model or the text cannot be used, training diverged, or `resume` names another run.
@@ -58,9 +58,8 @@ def main(config: TrainConfig) -> float:
     checkpoint = checkpoint_to_resume(config)
     finished = read_scores(run_dir).get("after") if config.resume else None
     if finished:
-        dev, score = dev_score(finished)
-        log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, dev, score)
-        return score
+        log.info("resume=%s: the run in %s is finished: %s %.2f.", config.resume, run_dir, *dev_score(finished))
+        return to_maximise(finished, read_families(run_dir))
     if config.resume and not checkpoint:
         log.info("resume=%s: no %s in %s yet, so training starts from the beginning.", config.resume, LAST, run_dir)
     steps = steps_of(checkpoint) if checkpoint else 0
@@ -92,7 +91,7 @@ def main(config: TrainConfig) -> float:
             log.warning("Stopped by %s after step %d. Resume with: %s", name, trainer.global_step, way_on)
             sys.exit(128 + by)  # tells a scheduler that it may start the run again
         raise
-    return dev_score(scores["after"])[1]
+    return to_maximise(scores["after"], built.suite.families)
 
 
 def fit_and_score(
@@ -159,18 +158,8 @@ def close_loggers(loggers: Sequence[Logger], config: TrainConfig, scores: Scores
 
 def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scores) -> None:
     """Export the encoder, draw the training curve, and print the results and where everything is."""
-    run_dir, tokenizer = Path(config.run_dir), built.data.tokenizer
-    provenance = Provenance(
-        base_model=config.model.name_or_path,
-        loss=config.loss.name,
-        settings=console.settings(config),
-        scores=scores,
-        families=built.suite.families,
-        scored_on=built.suite.origin,
-    )
-    encoder = module.encoder.eval()
-    length, prompts = config.data.max_length, built.data.prompts
-    export(encoder, tokenizer, run_dir / "export", max_length=length, provenance=provenance, prompts=prompts)
+    run_dir, encoder = Path(config.run_dir), module.encoder.eval()
+    save_export(run_dir / "export", config, module, built.data, scores)
     metrics = run_dir / "metrics.csv"
     history = curves.read_metrics(metrics) if metrics.is_file() else {}
     if history:
@@ -181,5 +170,5 @@ def finish(config: TrainConfig, module: SimCSEModule, built: Built, scores: Scor
         figures.draw_trajectory(steps, ways[0], ways[1], ways[2], run_dir / "alignment_uniformity.png")
     console.show_end(config, scores, built.suite, history)
     if config.demo.corpus and config.demo.queries:
-        console.show_nearest(config.demo.queries, config.demo.corpus, encoder, tokenizer, prompts)
+        console.show_nearest(config.demo.queries, config.demo.corpus, encoder, built.data.tokenizer, built.data.prompts)
     console.show_files(run_dir, config.demo.next)

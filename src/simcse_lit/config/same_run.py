@@ -9,12 +9,12 @@ from typing import Any
 from simcse_lit.config.earlier import read_config
 from simcse_lit.config.resume import checkpoint_of, is_cut
 from simcse_lit.errors import UserError
-from simcse_lit.scores import dev_score, read_scores
+from simcse_lit.scores import read_families, read_scores, to_maximise
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run: its folder and its score on the development set."""
+    """A finished run: its folder and what a sweeper maximises, its score on the development set or minus a loss."""
 
     folder: Path
     score: float
@@ -30,7 +30,7 @@ def finished_runs(folder: Path) -> dict[str, Finished]:
             continue
         own = _identity_in(path.parent)
         if after and own:
-            found.setdefault(own, Finished(path.parent, dev_score(after)[1]))
+            found.setdefault(own, Finished(path.parent, to_maximise(after, read_families(path.parent))))
     return found
 
 

@@ -87,6 +87,7 @@ class DataConfig:
     cache_dir: str = MISSING
     streaming: bool = MISSING
     shuffle_buffer: int | None = MISSING
+    held_out: float = MISSING
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 from datasets import Dataset, DatasetInfo
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.config.roles import has_role
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH, SentenceBatches, ViewCollator
+from simcse_lit.data.held_out import MaskedBatches, held_out_rows
 from simcse_lit.data.order import RankBatches
 from simcse_lit.data.streaming import StreamedBatches
 from simcse_lit.data.tokenisation import places, summary_of, tokenised_corpus
@@ -39,7 +41,8 @@ class SimCSEDataModule(pl.LightningDataModule):
     """Serves batches for training and scoring.
 
     A training batch is `{input_ids, attention_mask}`, each (batch, views, length), and sometimes `extras` (`collation.py`).
-    A batch to score has unique sentences, (batch, length), and their places, `index`.
+    A batch to score has unique sentences, (batch, length), and their places, `index`. With `data.held_out`, a batch of
+    validation has masked sentences, (batch, length), and `labels` (`held_out.py`).
 
     Args:
         config: group `data` of `conf/`.
@@ -73,6 +76,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         self.done = 0  # batches that a resumed run has already seen
         self._views, self._needs = views, needs
         self._corpus: Corpus | None = None
+        self._held_out: pa.ListArray | None = None  # token ids of the held-out rows
         self._summary: dict[str, Any] | None = None
 
     @property
@@ -129,6 +133,10 @@ class SimCSEDataModule(pl.LightningDataModule):
         self._use(Dataset.from_file(str(path), info=DatasetInfo(download_checksums=digests)))
 
     def _use(self, dataset: Dataset) -> None:
+        if self.config.held_out:
+            trained = len(dataset) - held_out_rows(len(dataset), self.config.held_out)
+            self._held_out = dataset.with_format("arrow")[trained:][f"{IDS}{self._views.places[0]}"].combine_chunks()
+            dataset = dataset.select(range(trained))
         if self._views.made:
             self._corpus = ChangingCorpus(dataset, self.seed, self._views)
         elif self.config.next_sentences:
@@ -145,7 +153,8 @@ class SimCSEDataModule(pl.LightningDataModule):
         if self._summary is not None:
             return self._summary
         read, examples = summary_of(self.corpus.dataset), len(self.corpus)
-        check(read, examples)
+        contrasted = has_role(self.config, "positive")
+        check(read, examples, contrasted=contrasted)
         if self.config.drop_last and examples < self.config.batch_size:
             raise UserError(
                 f"data.drop_last: {examples} examples do not fill one batch of {self.config.batch_size}.\n"
@@ -153,7 +162,9 @@ class SimCSEDataModule(pl.LightningDataModule):
             )
         rest = self._batches().rest
         found = {**asdict(read), "examples": examples, "shortest_batch": rest or self.config.batch_size}
-        if rest == 1 and not has_role(self.config, "hard_negative"):
+        if self._held_out is not None:
+            found["held_out"] = len(self._held_out)
+        if rest == 1 and contrasted and not has_role(self.config, "hard_negative"):
             log.warning(
                 "The last batch of an epoch has one example and no in-batch negatives, so its loss is 0.\n"
                 "Leave it out with data.drop_last=true."
@@ -215,7 +226,7 @@ class SimCSEDataModule(pl.LightningDataModule):
             stream = StreamedBatches(self.config, self._views, seed=self.seed, needs=self._needs, **share)
             return self._loader(stream, batch_size=None)
         batches = self._batches()
-        if batches.rest:
+        if batches.rest and has_role(self.config, "positive"):
             log.info(
                 "The last batch of an epoch has %d instead of %d examples, so fewer in-batch\n"
                 "negatives. Leave it out with data.drop_last=true.",
@@ -258,8 +269,13 @@ class SimCSEDataModule(pl.LightningDataModule):
         return places(self.corpus.dataset, rows, self.config, self._views)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return batches of the sentences of validation."""
-        return self._sentences(self._dev)
+        """Return batches of the sentences of validation, or of the held-out rows with masked tokens."""
+        if not self.config.held_out:
+            return self._sentences(self._dev)
+        if self._held_out is None:
+            self.prepare_corpus()
+        assert self._held_out is not None
+        return _scored(MaskedBatches(self._held_out, self.tokenizer, token_budget=self.token_budget))
 
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Return batches of the sentences of testing."""
@@ -271,8 +287,13 @@ class SimCSEDataModule(pl.LightningDataModule):
         batches = SentenceBatches(
             sentences, self.tokenizer, max_length=length, token_budget=self.token_budget, template=template
         )
-        # A separate generator: scoring must not change the random state that dropout uses.
-        return DataLoader(batches, batch_size=None, sampler=dealt(len(batches), *world()), generator=torch.Generator())
+        return _scored(batches)
+
+
+def _scored(batches: SentenceBatches | MaskedBatches) -> DataLoader[dict[str, Tensor]]:
+    """Return a loader of this process's part of some batches to score."""
+    # A separate generator: scoring must not change the random state that dropout uses.
+    return DataLoader(batches, batch_size=None, sampler=dealt(len(batches), *world()), generator=torch.Generator())
 
 
 def dealt(batches: int, rank: int, processes: int) -> list[int]:

@@ -72,17 +72,42 @@ class Counting:
         return Summary(rows, left_out, unlabelled, examples, duplicates, **asdict(self.tokens), max_length=max_length)
 
 
-def check(summary: Summary, examples: int) -> None:
+def check(summary: Summary, examples: int, *, contrasted: bool = True) -> None:
     """Refuse a corpus from which nothing can be learnt, and warn if little can be learnt.
 
     Args:
         summary: summary of the corpus.
         examples: examples of an epoch.
+        contrasted: the other examples of a batch are the negatives; not so in masked language modelling alone.
 
     Raises:
-        UserError: it has one example, one text for all examples, or only blank texts.
+        UserError: it has only blank texts; or texts are contrasted, and it has one example or one text for all examples.
     """
     key, total = "data.train_file", summary.examples
+    if contrasted:
+        _check_negatives(summary, examples, key)
+    texts = total * len(summary.duplicates)
+    if summary.blank == texts:
+        raise UserError(
+            f"{key}: the tokenizer turns every text into unknown tokens only.\nChoose a model for the language of the texts."
+        )
+    if 2 * summary.blank > texts:
+        log.warning(
+            "The tokenizer turns %s of %s texts into unknown tokens only, so the model cannot tell them apart.\n"
+            "Choose a model for their language.",
+            f"{summary.blank:,}",
+            f"{texts:,}",
+        )
+    if summary.cut == texts:
+        log.warning(
+            "Every text is longer than data.max_length=%d tokens and is cut there. Increase it, or give\none sentence "
+            "a line.",
+            summary.max_length,
+        )
+
+
+def _check_negatives(summary: Summary, examples: int, key: str) -> None:
+    total = summary.examples
     if examples < 2 and "hard negatives" not in summary.duplicates:
         raise UserError(
             f"{key}: has one example. The other examples of a batch are its negatives, and there are none,\n"
@@ -106,21 +131,3 @@ def check(summary: Summary, examples: int) -> None:
                 f"{total:,}",
                 name,
             )
-    texts = total * len(summary.duplicates)
-    if summary.blank == texts:
-        raise UserError(
-            f"{key}: the tokenizer turns every text into unknown tokens only.\nChoose a model for the language of the texts."
-        )
-    if 2 * summary.blank > texts:
-        log.warning(
-            "The tokenizer turns %s of %s texts into unknown tokens only, so the model cannot tell them apart.\n"
-            "Choose a model for their language.",
-            f"{summary.blank:,}",
-            f"{texts:,}",
-        )
-    if summary.cut == texts:
-        log.warning(
-            "Every text is longer than data.max_length=%d tokens and is cut there. Increase it, or give\none sentence "
-            "a line.",
-            summary.max_length,
-        )

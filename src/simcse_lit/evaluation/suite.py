@@ -14,7 +14,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.evaluation.senteval import NoSentEval, SentEval
 from simcse_lit.evaluation.sts import STSTask, bundled
 from simcse_lit.evaluation.task import Task
-from simcse_lit.families import PAPER, Family
+from simcse_lit.families import HELD_OUT, PAPER, Family
 
 log = logging.getLogger(__name__)
 
@@ -26,19 +26,29 @@ class Suite:
     """The tasks of a training run.
 
     Args:
-        dev: chooses the best checkpoint: STS-B's development set, or bundled pairs.
+        dev: chooses the best checkpoint: STS-B's development set, or bundled pairs. None: held-out text does (`HELD_OUT`).
         test: by default the seven sets of Table 5, or bundled pairs; empty if nothing is tested.
         origin: where the sets came from, for messages.
     """
 
-    dev: STSTask
+    dev: STSTask | None
     test: Sequence[Task]
     origin: str
 
     @property
+    def dev_families(self) -> dict[str, Family]:
+        """The family of each score of a validation, by its name. The first selects the best checkpoint."""
+        return HELD_OUT if self.dev is None else {self.dev.name: self.dev.family}
+
+    @property
     def families(self) -> dict[str, Family]:
-        """The family of each task, by the name of the task."""
-        return {task.name: task.family for task in (self.dev, *self.test)}
+        """The family of each score, by its name."""
+        return self.dev_families | {task.name: task.family for task in self.test}
+
+    @property
+    def chosen_on(self) -> str:
+        """Name of the score that selects the best checkpoint."""
+        return next(iter(self.dev_families))
 
 
 def maker(name: str, entry: Mapping[str, Any]) -> partial[Task]:
@@ -119,15 +129,19 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
             resumed run is no longer available.
     """
     files = SentEval(config.senteval)
-    ((name, entry),) = config.dev.items()
     tests = config.tasks if config.evaluation.test else {}
     makers = {str(task.get("_target_")).rpartition(".")[2] for task in tests.values()}
     origin, reason = "bundled pairs" if makers == {bundled.__name__} else "SentEval's files", None
-    try:
-        dev = scored_task(name, entry, files)
-    except NoSentEval as error:
-        dev, reason = bundled(None, BUNDLED_DEV, half="dev"), error
-        origin = origin if tests else "bundled pairs"
+    dev: STSTask | None = None
+    for name, entry in config.dev.items():  # none if held-out text selects the best checkpoint
+        try:
+            made = scored_task(name, entry, files)
+        except NoSentEval as error:
+            made, reason = bundled(None, BUNDLED_DEV, half="dev"), error
+            origin = origin if tests else "bundled pairs"
+        if not isinstance(made, STSTask):
+            raise UserError(f"tasks@dev={name}: the best checkpoint is chosen by Spearman on pairs. Choose an STS task.")
+        dev = made
     test: dict[str, Task] = {}
     for name, entry in tests.items():
         try:
@@ -138,17 +152,16 @@ def load_suite(config: TrainConfig, chosen_on: str | None = None) -> Suite:
     if reason:
         why = textwrap.fill(str(reason).partition("\n")[0], 80, break_long_words=False, break_on_hyphens=False)
         log.warning("%s\nScored on bundled sentence pairs, not on the paper's STS sets.", why)
-    if not isinstance(dev, STSTask):
-        raise UserError(f"tasks@dev={name}: the best checkpoint is chosen by Spearman on pairs. Choose an STS task.")
     if chosen_on == BUNDLED_DEV:
         dev = bundled(None, BUNDLED_DEV, half="dev")
-    elif chosen_on not in (None, dev.name):
+    suite = Suite(dev, list(test.values()), origin)
+    if chosen_on not in (None, suite.chosen_on):
         raise UserError(
             f"resume: the run has chosen its best checkpoint on {chosen_on}, whose files were not found.\n"
             "Set SIMCSE_DATA or senteval.dir as they were."
         )
-    check_tables(list(test.values()))
-    return Suite(dev, list(test.values()), origin)
+    check_tables(suite.test)
+    return suite
 
 
 def check_tables(tasks: Sequence[Task]) -> None:

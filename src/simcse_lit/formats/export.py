@@ -81,7 +81,7 @@ def write(
     config = encoder.backbone.config
     config.simcse = {**encoder.record(), **prompts.record(), "max_length": max_length, "version": __version__}
     config.architectures = [type(encoder.backbone).__name__]
-    _copy_own_code(encoder.backbone, folder)
+    copy_own_code(folder, AutoModel=encoder.backbone)
     config.save_pretrained(folder)
     weights = _on_cpu(encoder.backbone)
     if config.is_encoder_decoder:  # the names that AutoModel gives them in a model with a decoder
@@ -97,14 +97,20 @@ def write(
     tokenizer.save_pretrained(folder)
 
 
-def _copy_own_code(backbone: PreTrainedModel, folder: Path) -> None:
-    """Copy the Python files of a model that is not part of transformers, and name its class in the configuration."""
-    kind, config = type(backbone), backbone.config
-    if hasattr(config, "auto_map"):  # it names files of the folder that was loaded
-        del config.auto_map
-    if is_own(backbone):
-        kind.register_for_auto_class("AutoModel")
-        custom_object_save(backbone, folder, config=cast(Any, config))
+def copy_own_code(folder: Path, **models: PreTrainedModel) -> None:
+    """Copy the Python files of a model that is not part of transformers, and name its classes in the configuration.
+
+    Args:
+        folder: where to copy.
+        models: the model, and parts of it with the same configuration, by the class of transformers that loads them.
+    """
+    for model in models.values():
+        if hasattr(model.config, "auto_map"):  # it names files of the folder that was loaded
+            del model.config.auto_map
+    for auto, model in models.items():
+        if is_own(model):
+            type(model).register_for_auto_class(auto)
+            custom_object_save(model, folder, config=cast(Any, model.config))
 
 
 def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:

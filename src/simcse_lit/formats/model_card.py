@@ -25,6 +25,8 @@ METHODS = {
     "unsup": " trained with unsupervised SimCSE (dropout as the only noise)",
     "sup": " trained with supervised SimCSE (NLI entailment)",
 }
+SIMCSE = "Gao, Yao and Chen, SimCSE: Simple Contrastive Learning of Sentence Embeddings, EMNLP 2021, arXiv 2104.08821."
+MASKED_LM = "Gururangan et al., Don't Stop Pretraining: Adapt Language Models to Domains and Tasks, ACL 2020, arXiv 2004.10964."
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,21 @@ def model_card(pooler: str, projection: str, max_length: int, made: Provenance, 
         model_name="simcse-lit" if results else None,
         eval_results=results or None,
     )
+    title = f"Sentence encoder{METHODS.get(made.loss or '', '')}"
+    how = f"Pooler `{pooler}`, projection `{projection}`, sentences cut at {max_length} tokens in training."
+    return _card(data, title, how, made, code, SIMCSE)
+
+
+def masked_lm_card(max_length: int, made: Provenance, code: str) -> ModelCard:
+    """Make the card of a masked language model; see `model_card` for the arguments."""
+    data = ModelCardData(
+        base_model=_hub_id(made.base_model), pipeline_tag="fill-mask", library_name="transformers", tags=["fill-mask"]
+    )
+    how = f"Texts cut at {max_length} tokens in training."
+    return _card(data, "Masked language model, pre-training continued", how, made, code, MASKED_LM)
+
+
+def _card(data: ModelCardData, title: str, how: str, made: Provenance, code: str, method: str) -> ModelCard:
     scores = f"""
 ## Scores
 
@@ -85,10 +102,10 @@ def model_card(pooler: str, projection: str, max_length: int, made: Provenance, 
 {data}
 ---
 
-# Sentence encoder{METHODS.get(made.loss or "", "")}
+# {title}
 
 Made with simcse-lit {__version__} from {_code_span(_shown(made.base_model))}.
-Pooler `{pooler}`, projection `{projection}`, sentences cut at {max_length} tokens in training.
+{how}
 {scores if made.scores else ""}
 ## Use
 
@@ -96,7 +113,7 @@ Pooler `{pooler}`, projection `{projection}`, sentences cut at {max_length} toke
 {code}
 ```
 {settings if made.settings else ""}
-Method: Gao, Yao and Chen, SimCSE: Simple Contrastive Learning of Sentence Embeddings, EMNLP 2021, arXiv 2104.08821.
+Method: {method}
 """)
 
 

@@ -24,6 +24,8 @@ class AlignUniform(Term):
     Hypersphere, equations 1 and 2 with alpha = 2 and t = 2; SimCSE equations 2 and 3.
     """
 
+    needs = frozenset({"positive"})
+
     def __init__(self, uniformity: float) -> None:
         super().__init__()
         self.uniformity = uniformity

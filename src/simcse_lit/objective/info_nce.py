@@ -147,7 +147,7 @@ class InfoNCE(Term):
         self.negatives = nn.ModuleDict(dict(negatives or {}))
         self.masks = nn.ModuleDict(dict(masks or {}))
         self.encoders = [name for part in self._parts() for name in part.encoders]
-        needs = {need for part in self._parts() for need in part.needs}
+        needs = {"positive", *(need for part in self._parts() for need in part.needs)}
         needs |= {"hard_negative"} if hard_negative_weight != 0 else set()
         needs |= {"labels"} if targets == "labels" else set()
         self.needs = self.needs | needs  # type: ignore[misc]  # of this instance

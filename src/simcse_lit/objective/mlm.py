@@ -1,4 +1,4 @@
-"""The auxiliary objective of masked language modelling: which tokens are masked, and the loss of predicting them.
+"""Masked language modelling, beside the contrastive loss or alone: which tokens are masked, and the loss of predicting them.
 
 Shapes: B examples, V views, L length, N = B x V sentences, n of them, l of their tokens, K vocabulary.
 """
@@ -61,6 +61,24 @@ def mlm_loss(logits_NLK: Tensor, labels_NL: Tensor, targets: Tensor | None = Non
     return total / ((labels_NL != IGNORED).sum().clamp(min=1) if targets is None else targets)
 
 
+def mlm_counts(logits_NLK: Tensor, labels_NL: Tensor) -> Tensor:
+    """Sum what the loss and the accuracy of held-out text are made of.
+
+    Args:
+        logits_NLK: scores of the vocabulary, (N, L, K).
+        labels_NL: from `mask_tokens`, (N, L).
+
+    Returns:
+        The cross-entropy in nats, the number of tokens that are predicted right, and the number of tokens to predict, (3,).
+    """
+    chosen_NL = labels_NL != IGNORED
+    logits_TK, labels_T = logits_NLK[chosen_NL], labels_NL[chosen_NL]
+    logits_TK = logits_TK.to(torch.promote_types(logits_TK.dtype, torch.float32))
+    loss = F.cross_entropy(logits_TK, labels_T, reduction="sum")
+    right_T = logits_TK.argmax(1) == labels_T
+    return torch.stack([loss, right_T.sum().to(loss.dtype), chosen_NL.sum().to(loss.dtype)])
+
+
 class MaskedLanguageModel(Term):
     """Predict masked tokens of all views. Each view has other masked tokens.
 
@@ -71,6 +89,7 @@ class MaskedLanguageModel(Term):
     """
 
     needs = frozenset({"mlm_head", "mask_token"})
+    reads_vectors = False
 
     def __init__(self, probability: float) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.objective.step import Step, Vocabulary
 
 Weight = float | Callable[[int, int], float]
-ROLES = frozenset({"hard_negative", "soft_negative", "extra"})
+ROLES = frozenset({"positive", "hard_negative", "soft_negative", "extra"})
 EXTRAS = frozenset({"scores", "labels", "rows", "hashes"})
 NEEDS = ROLES | EXTRAS | {"mlm_head", "mask_token"}
 
@@ -35,6 +35,8 @@ class Term(nn.Module):
         lr_scale: multiplies the learning rate of the term's parameters. `lr_scale` of its node sets it.
         needs: names from `NEEDS` that the run must have: a view with a role, what a batch holds beside its texts
             (`Step.extras`), the language-modelling head of the backbone, or a mask token.
+        reads_vectors: whether `forward` reads vectors of the step. If no term does, the sentences of a step are not encoded
+            for them.
 
     Example:
         See `simcse_lit.methods.align_uniform`, and `examples/my_lab/my_lab/terms.py` for a term with state.
@@ -43,6 +45,7 @@ class Term(nn.Module):
     encoders: Sequence[str] = ()
     lr_scale: float = 1.0
     needs: ClassVar[frozenset[str]] = frozenset()
+    reads_vectors: ClassVar[bool] = True
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
         """Create what depends on the encoder. Runs once, before training.
@@ -104,6 +107,11 @@ class Objective(nn.Module):
     def needs(self) -> frozenset[str]:
         """Everything that some term needs."""
         return frozenset(need for term in self._terms() for need in term.needs)
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether some term reads the vectors of a step."""
+        return any(term.reads_vectors for term in self._terms())
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
         """Call `Term.setup` of every term.

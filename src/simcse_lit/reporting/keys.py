@@ -56,6 +56,8 @@ CURVES = {
     "train/negative_cosine": Curve("Cosine of negatives", "mean over the batch", "Optimisation"),
     "train/loss/contrastive": Curve("Contrastive loss", "nats", None),
     "train/loss/mlm": Curve("Masked language modelling", "loss, nats", None),
+    "val/mlm_loss": Curve("Held-out loss", "nats per masked token", None),
+    "val/mlm_accuracy": Curve("Held-out accuracy", "% of the masked tokens", None),
     "train/gradient_norm": Curve("Gradient norm", "before clipping", "Optimisation"),
     "lr": Curve("Learning rate", "", "Optimisation"),  # logged as lr-OPTIMISER
     "train/sentences_per_second": Curve("Throughput", "sentences a second", "Speed"),

@@ -17,9 +17,10 @@ def described(read: Mapping[str, Any], batch_size: int) -> list[str]:
     Returns:
         Short phrases; none if there is nothing to report.
     """
-    said = []
-    if read["rows"] != read["examples"]:
-        what = "rows of" if read["examples"] + read["left_out"] == read["rows"] else "examples of"
+    held_out = read.get("held_out", 0)
+    said = [f"{held_out:,} rows held out"] if held_out else []
+    if read["rows"] != read["examples"] + held_out:
+        what = "rows of" if read["examples"] + held_out + read["left_out"] == read["rows"] else "examples of"
         rows = "" if what == "rows of" else " rows"
         said.append(
             f"{read['examples']:,} {what} {read['rows']:,}{rows}"

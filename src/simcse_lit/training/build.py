@@ -108,7 +108,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         made_of={
             "model": asdict(config.model),
             "adapter": record(config.adapter),
-            "chosen_on": suite.dev.name,
+            "chosen_on": suite.chosen_on,
             **encoded.prompts.record(),
         },
         seed=config.seed,

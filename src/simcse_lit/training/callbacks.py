@@ -240,6 +240,7 @@ class ProgressBar(TQDMProgressBar):
             shown["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.2g}"
         if "train/sentences_per_second" in metrics:
             shown["sent/s"] = f"{metrics['train/sentences_per_second']:.0f}"
-        if "val/sts" in metrics:
-            shown["sts"] = f"{metrics['val/sts']:.2f}"
+        for name, label in (("val/sts", "sts"), ("val/mlm_loss", "held-out")):
+            if name in metrics:
+                shown[label] = f"{metrics[name]:.2f}"
         return shown

@@ -20,6 +20,7 @@ from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
 from simcse_lit.encoder.packing import Packing
 from simcse_lit.errors import UserError
 from simcse_lit.objective.contrastive import similarities
+from simcse_lit.objective.mlm import mlm_counts
 from simcse_lit.objective.step import Passes, Step
 from simcse_lit.objective.term import Objective
 from simcse_lit.seeds import derived_seed
@@ -88,6 +89,11 @@ class SimCSEModule(pl.LightningModule):
         self.test_scores: dict[str, float] = {}
         self._step: Step | None = None  # the current step, until the optimiser has stepped
 
+    @property
+    def trains_language_model(self) -> bool:
+        """Whether the language model is trained and no sentence vectors: masked language modelling alone."""
+        return self.encoder.language_model is not None and not self.objective.reads_vectors
+
     def setup(self, stage: str) -> None:
         """See that the trainer, which may be the user's own, can be used.
 
@@ -106,7 +112,8 @@ class SimCSEModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how to rebuild and use the encoder, so that the checkpoint can be scored anywhere."""
-        checkpoint[CHECKPOINT_SECTION] = {**self.made_of, **self.encoder.record()}
+        language_model = {"language_model": True} if self.trains_language_model else {}
+        checkpoint[CHECKPOINT_SECTION] = {**self.made_of, **language_model, **self.encoder.record()}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step by seed, step and rank: a resumed run draws the same numbers, every rank different ones."""
@@ -130,13 +137,16 @@ class SimCSEModule(pl.LightningModule):
         """
         mask_BVL = batch["attention_mask"]
         ids_BVL = on_device(self.makers, batch["input_ids"], mask_BVL)
-        pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
+        if self.objective.reads_vectors:
+            pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
+        else:
+            pooled_BVH = vectors_BVD = torch.zeros(*mask_BVL.shape[:2], 0, device=mask_BVL.device)
         passes = self._passes(mask_BVL, batch["chunks"])
         given, extras = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD), batch.get("extras", {})
         self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes, self.roles, extras)
         loss: Tensor
         loss, terms = self.objective(self._step)
-        if self._is_logged:
+        if self._is_logged and self.objective.reads_vectors and self._step.places("positive"):
             places = [*self._step.places("positive"), *self._step.places("hard_negative")]
             candidates = [self._step.gather(vectors_BVD[:, place].detach()) for place in places]
             present_BV = self._step.extras.get("present", torch.ones_like(ids_BVL[..., 0]))
@@ -300,7 +310,11 @@ class SimCSEModule(pl.LightningModule):
         self.scorer.start(self.scorer.test_sentences)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Encode a batch of unique sentences, (N, L)."""
+        """Encode a batch of unique sentences, or predict the masked tokens of a batch of held-out text, (N, L)."""
+        if "labels" in batch:
+            logits_NLK = self.encoder.mlm_logits(batch["input_ids"], batch["attention_mask"])
+            self.scorer.add_masked(int(batch["batch"]), mlm_counts(logits_NLK, batch["labels"]))
+            return
         embed = self.encoder.pooled if self.untrained else self.encoder.embed
         self.scorer.add(batch["index"], embed(batch["input_ids"], batch["attention_mask"]))
 
@@ -309,7 +323,9 @@ class SimCSEModule(pl.LightningModule):
         self.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the development score as `val/sts`, which selects the best checkpoint, and the analyses.
+        """Log the development score, which selects the best checkpoint, and the analyses.
+
+        The score is `val/sts`; in masked language modelling alone `val/mlm_loss`, with `val/mlm_accuracy`.
 
         Raises:
             UserError: the encoder has no score, because it collapsed or diverged; in training the message names a
@@ -324,8 +340,8 @@ class SimCSEModule(pl.LightningModule):
                 raise
             said = f"Validation after step {self.global_step}: {error}\n{last_good(Path(self.trainer.default_root_dir))}"
             raise UserError(said) from error
-        self.log("val/sts", measured.pop("sts"), prog_bar=True)
-        self.log_dict({f"val/{name}": value for name, value in measured.items()})
+        for name, value in measured.items():
+            self.log(f"val/{name}", value, prog_bar=name in self.scorer.logged.values())
 
     def on_test_epoch_end(self) -> None:
         """Score the test tasks; log each task and the averages under `test/` or `before/`."""

@@ -1,5 +1,9 @@
-"""Scores an encoder during training: collects the vectors of a pass over sentences, then scores the tasks with them."""
+"""Scores an encoder during training: collects the vectors of a pass over sentences, then scores the tasks with them.
 
+In masked language modelling alone, it collects the loss and the accuracy of held-out text.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -11,7 +15,7 @@ from simcse_lit.evaluation.analyses import Analysis, measure, numbers
 from simcse_lit.evaluation.embeddings import Embeddings
 from simcse_lit.evaluation.suite import Suite, averages, unique_sentences
 from simcse_lit.evaluation.task import Task, score
-from simcse_lit.launch.meeting import shared
+from simcse_lit.launch.meeting import shared, together
 
 
 class Scorer:
@@ -24,18 +28,28 @@ class Scorer:
 
     def __init__(self, suite: Suite, analyses: Sequence[Analysis]) -> None:
         self.suite = suite
-        self.dev_sentences = unique_sentences([suite.dev])
+        self.dev_sentences = unique_sentences([suite.dev] if suite.dev else [])
         self.test_sentences = unique_sentences(suite.test)
         self._analyses = analyses
         self._embeddings = Embeddings([])
+        self._held_out: dict[int, Tensor] = {}  # what `mlm_counts` returned for each batch of held-out text
+
+    @property
+    def logged(self) -> dict[str, str]:
+        """The names under which the scores of a validation are logged, below `val/`, by their names in `scores.json`."""
+        return {name: family.name for name, family in self.suite.dev_families.items()}
 
     def start(self, sentences: Sequence[str]) -> None:
         """Prepare for the vectors of one pass over these sentences."""
-        self._embeddings = Embeddings(sentences)
+        self._embeddings, self._held_out = Embeddings(sentences), {}
 
     def add(self, index_N: Tensor, vectors_NH: Tensor) -> None:
         """Store vectors, (N, H), of the sentences at these places, (N,)."""
         self._embeddings.add(index_N, vectors_NH)
+
+    def add_masked(self, batch: int, counts_3: Tensor) -> None:
+        """Store what `mlm_counts` returned for a batch of held-out text, (3,)."""
+        self._held_out[batch] = counts_3
 
     def dev(self, device: torch.device) -> dict[str, float]:
         """Score the development set with the vectors of all processes, which share the work.
@@ -44,11 +58,14 @@ class Scorer:
             device: device over which processes communicate.
 
         Returns:
-            `sts`, and every float that an analysis measures.
+            The values of `logged`, and every float that an analysis measures.
 
         Raises:
-            UserError: as for `task.score`, or two analyses give a number the same name.
+            UserError: as for `task.score`, or two analyses give a number the same name; or the loss of held-out text is not
+                finite.
         """
+        if self.suite.dev is None:
+            return self._masked()
         embed, task = self._finished(device), self.suite.dev
 
         def floats(analysis: Analysis) -> dict[str, float]:
@@ -67,6 +84,19 @@ class Scorer:
                 )
             dev |= measured
         return dev
+
+    def _masked(self) -> dict[str, float]:
+        """Return the loss and the accuracy over the masked tokens of all processes. A batch may be in several of them."""
+        parts = together(lambda: {str(batch): counts_3.tolist() for batch, counts_3 in self._held_out.items()})
+        batches = {batch: counts for part in parts for batch, counts in part.items()}
+        loss, right, tokens = (math.fsum(column) for column in zip(*batches.values(), strict=True))
+        if not tokens:
+            raise UserError("data.held_out: no token of the held-out text is masked. Hold out more rows.")
+        if not math.isfinite(loss):
+            raise UserError(
+                f"data.held_out: the loss of the held-out text is {loss}, so training has diverged.\nUse a lower optimizer.lr."
+            )
+        return {"mlm_loss": loss / tokens, "mlm_accuracy": 100 * right / tokens}
 
     def test(self, device: torch.device) -> dict[str, float]:
         """Score the test tasks in the same way; return the score of each task and the averages of their families."""

@@ -50,8 +50,7 @@ def go_on(config: TrainConfig, trainer: pl.Trainer, built: Built, steps: int) ->
 def score_untrained(trainer: pl.Trainer, built: Built) -> Row:
     """Score the encoder before training, without its random projection."""
     built.module.untrained = True
-    dev = trainer.validate(built.module, built.data, verbose=False)[0]["val/sts"]
-    row = _row(trainer, built, built.module, dev)
+    row = _row(trainer, built, built.module, _validated(trainer, built, built.module))
     built.module.untrained = False
     return row
 
@@ -70,18 +69,30 @@ def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[
     path = getattr(trainer.checkpoint_callback, "best_model_path", "")
     sharded = isinstance(trainer.strategy, FSDPStrategy)
     if sharded:  # the trained module is sharded
-        module = build(config, built.suite.dev.name).module
+        module = build(config, built.suite.chosen_on).module
     if path:
         module.load_state_dict(read_state(Path(path))["state_dict"])
-    if best is None or not best.isfinite():  # no checkpoint was kept, or version 0.1 had no score
-        best = trainer.validate(module, built.data, verbose=False)[0]["val/sts"]
-    scored = deepcopy(module) if sharded else module  # scoring would shard it again
-    return module, _row(trainer, built, scored, float(best))
+
+    def scored() -> SimCSEModule:
+        return deepcopy(module) if sharded else module  # scoring would shard it again
+
+    if best is None or not best.isfinite() or len(built.suite.dev_families) > 1:
+        # no checkpoint was kept, version 0.1 had no score, or the checkpoint does not hold every score
+        dev = _validated(trainer, built, scored())
+    else:
+        dev = {built.suite.chosen_on: float(best)}
+    return module, _row(trainer, built, scored(), dev)
 
 
-def _row(trainer: pl.Trainer, built: Built, module: SimCSEModule, dev: float) -> Row:
+def _validated(trainer: pl.Trainer, built: Built, module: SimCSEModule) -> dict[str, float]:
+    """Validate; return the scores by their names in `scores.json`."""
+    found = trainer.validate(module, built.data, verbose=False)[0]
+    return {name: found[f"val/{logged}"] for name, logged in module.scorer.logged.items()}
+
+
+def _row(trainer: pl.Trainer, built: Built, module: SimCSEModule, dev: dict[str, float]) -> Row:
     tests: dict[str, float] = {}
     if built.suite.test:
         trainer.test(module, built.data, verbose=False)
         tests = module.test_scores
-    return {"dev": {built.suite.dev.name: dev}, "test": tests}
+    return {"dev": dev, "test": tests}

@@ -131,7 +131,7 @@ class EncodedViews:
     def prompts(self) -> Prompts:
         """The templates of anchors and positives, as prompts for use."""
         templates = {view.role: view.template for view in reversed(self.views)}  # the first view of each role
-        return of_views(templates["anchor"], templates["positive"])
+        return of_views(templates["anchor"], templates.get("positive", templates["anchor"]))
 
     @property
     def behind_mask(self) -> int | None:

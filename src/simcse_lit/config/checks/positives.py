@@ -19,7 +19,7 @@ def views_are_alike(config: TrainConfig) -> bool:
     other_text = config.augmentation.name != "none" or config.data.next_sentences is not None
     if config.data.views is None and len(config.data.columns) > 1:
         return False  # with [set,set] each view is another text of the list
-    return one_text and not other_text and config.loss.encoders == 1
+    return len(views) > 1 and one_text and not other_text and config.loss.encoders == 1
 
 
 def check_views(config: TrainConfig) -> None:
@@ -121,7 +121,8 @@ def _check_listed(config: TrainConfig, views: Sequence[ViewConfig]) -> None:
             raise UserError(
                 f"data.views.{number}.role={view.role}: not one of {', '.join(ROLES)}.{did_you_mean(view.role, ROLES)}"
             )
-    if roles.count("anchor") != 1 or "positive" not in roles:
+    contrastive = config.loss.terms.get("contrastive") or {"weight": 0}
+    if roles.count("anchor") != 1 or ("positive" not in roles and contrastive.get("weight") != 0):
         raise UserError(
             f"data.views: {roles.count('anchor')} anchors and {roles.count('positive')} positives.\n"
             "An example needs exactly one view with role: anchor and at least one with role: positive."

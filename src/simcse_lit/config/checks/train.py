@@ -9,7 +9,7 @@ from simcse_lit.config import options
 from simcse_lit.config.checks.positives import check_views
 from simcse_lit.config.checks.rules import check_choices, check_positive, typed
 from simcse_lit.config.resolvers import local_path
-from simcse_lit.config.roles import has_role
+from simcse_lit.config.roles import has_role, views_of
 from simcse_lit.config.schema import AdapterConfig, TrainConfig
 from simcse_lit.errors import UserError, did_you_mean
 
@@ -146,7 +146,8 @@ def _check_stream(config: TrainConfig) -> None:
 
 def _check_combinations(config: TrainConfig) -> None:
     check_views(config)
-    if config.data.batch_size < 2 and not has_role(config.data, "hard_negative"):
+    contrasted = has_role(config.data, "positive")
+    if config.data.batch_size < 2 and contrasted and not has_role(config.data, "hard_negative"):
         raise UserError(
             f"data.batch_size={config.data.batch_size}: the other examples of a batch are the negatives, and there are "
             "none,\nso the loss would be 0. Set it to 2 or more."
@@ -177,7 +178,8 @@ def _check_combinations(config: TrainConfig) -> None:
                 "For a short run: trainer.max_steps=N; for few sentences to score: tasks=samples tasks@dev=samples-dev, or "
                 "evaluation.test=false."
             )
-    if len(config.dev) != 1:
+    _check_held_out(config)
+    if len(config.dev) != 1 and not config.data.held_out:
         raise UserError(
             f"tasks@dev: one task selects the best checkpoint, not {len(config.dev)}. Use e.g. tasks@dev=STS-B-dev."
         )
@@ -185,6 +187,30 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UserError("demo.queries: there is nothing to search. Set demo.corpus=FILE.")
     if config.demo.corpus is not None and not local_path(config.demo.corpus, "demo.corpus").is_file():
         raise UserError(f"demo.corpus: {config.demo.corpus}: there is no such file.")
+
+
+def _check_held_out(config: TrainConfig) -> None:
+    held_out = config.data.held_out
+    given = f"data.held_out={held_out:g}"
+    if not 0 <= held_out < math.inf or (held_out > 1 and not held_out.is_integer()):
+        raise UserError(f"{given}: must be a share of the rows below 1, a number of rows, or 0.")
+    if config.loss.name == "mlm" and not held_out:
+        raise UserError(
+            f"{given}: loss=mlm selects the best checkpoint on held-out text. Hold out a share of the rows, e.g.\n"
+            "data.held_out=0.05, or a number of them, e.g. data.held_out=1000"
+        )
+    if not held_out:
+        return
+    if has_role(config.data, "positive") or not config.loss.mlm_weight:
+        raise UserError(f"{given}: only masked language modelling alone has a held-out loss. Use loss=mlm, or set it to 0.")
+    if config.data.streaming:
+        raise UserError(f"{given}: a stream has no last rows to hold out. Use data=file.")
+    if any(view.makers for view in views_of(config.data)):
+        raise UserError(f"{given}: needs a view without makers. Remove them from data.views.")
+    if config.dev:
+        raise UserError(
+            f"tasks@dev={next(iter(config.dev))}: the held-out text selects the best checkpoint. Remove tasks@dev."
+        )
 
 
 def _check_devices(config: TrainConfig) -> None:

@@ -91,11 +91,16 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     steps = " or ".join(limits)
     processes = config.trainer.devices * config.trainer.num_nodes
     schedule = config.optimizer.schedule
-    views = len(views_of(config.data))
+    views = views_of(config.data)
+    contrasted = any(view.role == "positive" for view in views)
+    read_by = f"pooler {config.pooler['name']}, projection {config.projection['name']}"
+    if module.trains_language_model:
+        read_by = "and its language-modelling head"
+    loss = f"temperature {config.loss.temperature:g}" if contrasted else f"{config.loss.mlm_probability:.0%} of the tokens masked"
     log.info(
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
-        "         pooler %s, projection %s\n"
-        "Loss     %s, temperature %g, %d views\n"
+        "         %s\n"
+        "Loss     %s, %s, %d view%s\n"
         "Data     %s, batch %d, length %d%s\n"
         "Steps    lr %g %s, %s\n"
         "Device   %s (%s), %s, seed %d",
@@ -103,11 +108,11 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
         layers,
         million,
         f", {trained:.2f}M of them trained" if trained < million else "",
-        config.pooler["name"],
-        config.projection["name"],
+        read_by,
         config.loss.name,
-        config.loss.temperature,
-        views,
+        loss,
+        len(views),
+        "s" * (len(views) > 1),
         corpus,
         config.data.batch_size,
         config.data.max_length,
@@ -128,8 +133,9 @@ def show_scores(scores: Scores, suite: Suite) -> None:
     for family, rows in by_family(tests, suite.families).items():
         origin = f" on {suite.origin}" if family in PAPER else ""
         log.info("\n%s%s\n%s", family.heading, origin, score_table(rows, suite.families))
-    dev = "   ".join(f"{stage} {dev_score(row)[1]:.2f}" for stage, row in scores.items())
-    log.info("\n%s, %s: %s", suite.dev.name, suite.dev.family.metric, dev)
+    for name, family in suite.dev_families.items():
+        dev = "   ".join(f"{stage} {row['dev'][name]:.2f}" for stage, row in scores.items())
+        log.info("\n%s, %s: %s", name, family.metric, dev)
 
 
 def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Mapping[str, Sequence[tuple[int, float]]]) -> None:
@@ -142,7 +148,7 @@ def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Mapping
         history: (step, value) of each logged number, by name, from `read_metrics`.
     """
     show_scores(scores, suite)
-    dev = [value for _, value in history.get("val/sts", ())]
+    dev = [value for _, value in history.get(f"val/{suite.dev_families[suite.chosen_on].name}", ())]
     if len(dev) > 1:
         best = dev_score(scores["after"])[1]
         log.info("Curve    %.2f %s %.2f, best %.2f", dev[0], sparkline(dev), dev[-1], best)

@@ -34,16 +34,22 @@ def training_curve(curves: Mapping[str, Sequence[tuple[int, float]]], dev: str, 
         best: score of the exported checkpoint.
         path: the PNG to write.
     """
-    labels = {"train/loss": "training loss (nats)", "val/sts": f"{dev}\nSpearman × 100", "lr": "learning rate"}
+    labels = {
+        "train/loss": "training loss (nats)",
+        "val/sts": f"{dev}\nSpearman × 100",
+        "val/mlm_loss": f"{dev}\nnats per masked token",
+        "val/mlm_accuracy": "held-out accuracy\n% of the masked tokens",
+        "lr": "learning rate",
+    }
     shown = [name for name in labels if name in curves]
     figure = canvas(7, 2.2 * len(shown))
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(axes, shown, strict=True):
         steps, values = zip(*curves[name], strict=True)
-        axis.plot(steps, values, color="black", linewidth=1.2, marker="o" if name == "val/sts" else "", markersize=4)
+        axis.plot(steps, values, color="black", linewidth=1.2, marker="o" if name.startswith("val/") else "", markersize=4)
         axis.set_ylabel(labels[name])
         axis.grid(alpha=0.3)
-        if name == "val/sts":
+        if name in ("val/sts", "val/mlm_loss"):
             axis.set_title(f"best {best:.2f}", loc="right", fontsize=9)
     axes[-1].set_xlabel("step")
     figure.savefig(path, dpi=150)

@@ -108,11 +108,16 @@ class Comparison:
         (family,) = columns([name], {**dev, **self.families})
         return family.metric.replace(" x ", " × ")
 
+    def sign(self, name: str) -> int:
+        """Return 1 if a higher score is better, and -1 if a lower one is."""
+        return -1 if name in self.families and self.families[name].lower_is_better else 1
+
     def ranked(self) -> list[Setting]:
         """Return the settings with a mean score, best first."""
         means = {setting.values: setting.mean(self.metric) for setting in self.settings}
         scored = [setting for setting in self.settings if (mean := means[setting.values]) is not None and mean == mean]
-        return sorted(scored, key=lambda setting: -(means[setting.values] or 0))
+        sign = self.sign(self.metric)
+        return sorted(scored, key=lambda setting: -sign * (means[setting.values] or 0))
 
     def differences(self) -> dict[tuple[Any, ...], Difference]:
         """Return the difference of each setting from the baseline, by the values of the setting; {} without a baseline."""

@@ -99,7 +99,7 @@ def _cards(comparison: Comparison, ranked: Sequence[Setting]) -> list[dict[str, 
             cards.append(card("baseline", comparison.baseline, metric))
     runs = [run for setting in ranked for run in setting.runs if metric in run.scores]
     if runs:
-        best = max(runs, key=lambda run: run.scores[metric])
+        best = max(runs, key=lambda run: comparison.sign(metric) * run.scores[metric])
         text = f"{_name(best, comparison)}, folder {best.label}"
         cards.append({"head": f"best run, {metric}", "number": score(best.scores[metric]), "text": text})
     return cards
