@@ -52,6 +52,7 @@ MANDATORY = {
     "augmentation=default": ["augmentation.name=none"],
     "loss=default": ["loss.name=default", "loss.columns=[text]"],
     "data=file": ["data.train_file=text.txt"],
+    "loss=mlm": ["data.train_file=text.txt"],
     "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],
 }
 UNPROJECTED = ["cls_before_pooler", "avg", "avg_first_last", "avg_top2"]
@@ -95,7 +96,7 @@ def targets(node: Any) -> Iterator[str]:
 def test_the_recipe_table_lists_every_model_and_loss() -> None:
     models = {path.stem for path in (CONF_DIR / "model").glob("*.yaml")} - {"default"}
     assert set(UNSUP) == set(SUP) == models
-    assert {path.stem for path in (CONF_DIR / "recipe").glob("*.yaml")} == {"unsup", "sup"}
+    assert {path.stem for path in (CONF_DIR / "recipe").glob("*.yaml")} == {"unsup", "sup", "mlm"}
 
 
 @pytest.mark.parametrize(("model", "loss", "batch_size", "lr"), RECIPES)
@@ -119,6 +120,18 @@ def test_model_and_loss_alone_select_the_papers_recipe(model: str, loss: str, ba
     assert (got.trainer.val_check_interval, got.trainer.gradient_clip_val) == (125, 1.0)
     assert got.trainer.max_steps == -1
     assert got.seed == 42
+
+
+def test_masked_language_modelling_alone_has_one_view_no_contrast_and_no_tasks() -> None:
+    got = config("loss=mlm", "data.train_file=corpus.txt", "data.columns=[sentence]")
+    assert [(view.column, view.role, view.makers) for view in got.data.views or ()] == [("sentence", "anchor", [])]
+    assert (got.loss.terms["contrastive"]["weight"], got.loss.terms["mlm"]["weight"]) == (0, 1)
+    assert (got.tasks, got.dev, got.analyses, got.projection["name"]) == ({}, {}, {}, "none")
+    assert (got.callbacks["checkpoint"]["monitor"], got.callbacks["checkpoint"]["mode"]) == ("val/mlm_loss", "min")
+    assert (got.data.batch_size, got.data.max_length, got.loss.mlm_probability) == (256, 128, 0.15)
+    assert (got.optimizer.lr, got.optimizer.weight_decay, got.optimizer.warmup_ratio) == (1e-4, 0.01, 0.06)
+    assert got.optimizer.extra["betas"] == [0.9, 0.98] and got.optimizer.extra["eps"] == 1e-6
+    assert not asks_hub("train", config("loss=mlm", "data.train_file=corpus.txt", "model=tiny"))
 
 
 def test_nothing_named_is_unsupervised_bert_base() -> None:
@@ -291,7 +304,7 @@ def test_hydras_own_settings_put_runs_below_outputs_and_sweeps_below_multirun() 
 
 
 def test_every_models_own_recipe_belongs_to_a_model_and_a_loss() -> None:
-    pairs = {f"{model}-{loss}" for model in UNSUP for loss in ("unsup", "sup")}
+    pairs = {f"{model}-{loss}" for model in UNSUP for loss in ("unsup", "sup", "mlm")}
     assert {path.stem for path in (CONF_DIR / "recipe" / "model").glob("*.yaml")} <= pairs
 
 

@@ -183,6 +183,7 @@ def make_module(tmp_path: Path, cache_dir: Path, tokenizer: PreTrainedTokenizerF
             "optional": None,
             "template_in_length": False,
             "next_sentences": None,
+            "held_out": 0.0,
             "on_bad_row": "error",
             "max_length": 32,
             "drop_last": False,

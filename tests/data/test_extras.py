@@ -143,7 +143,7 @@ def test_a_term_that_needs_what_no_column_holds_says_which_key_to_set(file: Path
     targets = "loss.terms.contrastive.targets=labels"
     with pytest.raises(UserError, match=r"loss\.terms\.contrastive: needs labels\. .*data\.labels=COLUMN"):
         build(config_of(file, *short, targets, "data.labels=null"))
-    assert build(config_of(file, *short, targets)).module.objective.needs == {"labels"}
+    assert build(config_of(file, *short, targets)).module.objective.needs == {"positive", "labels"}
 
 
 def test_a_run_with_labels_and_the_mask_of_duplicates_trains(warm_cli: Cli, file: Path, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def make_config(tmp_path: Path) -> MakeConfig:
             "optional": None,
             "template_in_length": False,
             "next_sentences": None,
+            "held_out": 0.0,
             "on_bad_row": "error",
             "batch_size": 4,
             "max_length": 16,

@@ -87,9 +87,9 @@ def test_candidates_with_the_text_of_the_anchor_or_its_positive_are_left_out(has
 
 
 def test_what_is_needed_is_known() -> None:
-    assert InfoNCE(TAU).needs == frozenset()
-    assert InfoNCE(TAU, targets="labels", hard_negative_weight=1.0).needs == {"labels", "hard_negative"}
-    assert InfoNCE(TAU, masks={"duplicates": Duplicates()}).needs == {"hashes"}
+    assert InfoNCE(TAU).needs == {"positive"}
+    assert InfoNCE(TAU, targets="labels", hard_negative_weight=1.0).needs == {"positive", "labels", "hard_negative"}
+    assert InfoNCE(TAU, masks={"duplicates": Duplicates()}).needs == {"positive", "hashes"}
     with pytest.raises(ValueError, match="targets=label: not one of diagonal, labels"):
         InfoNCE(TAU, targets="label")
 

@@ -40,10 +40,10 @@ def load_checkpoint(
     if recorded is None:
         raise UserError(f"checkpoint: {source}: does not describe its encoder, so it is not a checkpoint of simcse-lit.")
     if recorded.get("language_model"):
-        raise UserError(
-            f"checkpoint: {source}: holds a masked language model, which loss=mlm has not finished.\n"
-            f"Resume the run, then use its export: simcse-lit train resume={path.parent.parent}"
-        )
+        run = path.parent.parent
+        done = (run / "export" / "config.json").is_file()
+        way = f"Use the export of the run: checkpoint={run / 'export'}" if done else f"Finish the run: resume={run}"
+        raise UserError(f"checkpoint: {source}: holds a masked language model, and no sentence encoder.\n{way}")
     try:
         here = {"pretrained": False, "sha256": None, "gradient_checkpointing": False}  # the weights come from the checkpoint
         model = ModelConfig(**recorded["model"] | here | {"attention": None, "trust_remote_code": trust_remote_code})

@@ -52,7 +52,9 @@ def export_masked_lm(
         tied = decoder is None or decoder.weight is model.get_input_embeddings().weight
         config.tie_word_embeddings = tied and config.tie_word_embeddings
         copy_own_code(partial, AutoModel=encoder.backbone, AutoModelForMaskedLM=model)
-        model.save_pretrained(partial)
+        # transformers leaves out weights that share memory, and without tied embeddings it would not find the head's bias again
+        weights = None if tied else {name: weight.clone() for name, weight in model.state_dict().items()}
+        model.save_pretrained(partial, state_dict=weights)
         tokenizer.save_pretrained(partial)
         code = USAGE.replace("model=folder", "model=folder, trust_remote_code=True") if is_own(model) else USAGE
         masked_lm_card(max_length, provenance, code).save(partial / "README.md")
