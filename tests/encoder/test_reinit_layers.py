@@ -85,7 +85,7 @@ def test_the_seed_decides_the_draws_and_torchs_generator_is_left_alone(tmp_path:
 
 
 def test_a_head_behind_the_layers_stays() -> None:
-    model = BertForMaskedLM(CONFIGS["bert"])
+    model = BertForMaskedLM(BertConfig(**SIZES, num_hidden_layers=3))
     with torch.no_grad():
         model.cls.predictions.transform.dense.bias.fill_(3.0)
     reinit_layers(model, 3, seed=1)
@@ -108,7 +108,8 @@ def test_it_counts_from_the_layers_that_num_layers_keeps(tmp_path: Path) -> None
 
     def built(*changes: str) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        return build(train_config(named, "model.pretrained=true", "model.num_layers=1", *SHORT, *changes)).module.state_dict()
+        config = train_config(named, "model.pretrained=true", "model.num_layers=1", *SHORT, *changes)
+        return build(config).module.state_dict()
 
     plain, drawn = built(), built("model.reinit_layers=1")
     differ = {name for name in plain if not torch.equal(plain[name], drawn[name])}

@@ -224,6 +224,7 @@ def test_without_sentevals_files_training_takes_the_bundled_pairs_and_says_so(ca
     suite = load_suite(train_config("senteval.from_hub=false", "senteval.dir=null"))
     assert "not on the paper's STS sets" in caplog.text
     (test,) = suite.test
+    assert suite.dev is not None
     assert not set(unique_sentences([suite.dev])) & set(unique_sentences([test]))
     assert len(unique_sentences([suite.dev, test])) >= 600
 
@@ -232,7 +233,7 @@ def test_a_development_set_of_ones_own_is_kept_where_sentevals_files_are_nowhere
     (tmp_path / "own.tsv").write_text("a\tb\tgold\nx\ty\t1\nx\tz\t2\n")
     entry = f"{{_target_: {OWN}, path: {tmp_path / 'own.tsv'}, columns: [a, b, gold]}}"
     suite = load_suite(train_config("senteval.from_hub=false", "senteval.dir=null", "~dev.STS-B-dev", f"+dev.own={entry}"))
-    assert suite.dev.name == "own"
+    assert suite.dev is not None and suite.dev.name == "own"
     assert [task.name for task in suite.test] == ["Pairs"]
     with pytest.raises(UserError, match="tasks@dev=two: the best checkpoint is chosen by Spearman on pairs"):
         entry = "{_target_: tests.evaluation.test_sts.NotPairs}"
@@ -256,7 +257,7 @@ class NotPairs:
 
 def test_training_can_be_tested_on_other_tasks_and_choose_on_another_set(simcse_data: Path) -> None:
     suite = load_suite(train_config(f"senteval.dir={simcse_data}", "tasks=[STS-B,SICK-R]", "tasks@dev=STS16"))
-    assert suite.dev.name == "STS16"
+    assert suite.dev is not None and suite.dev.name == "STS16"
     assert [task.name for task in suite.test] == ["STS-B", "SICK-R"]
 
 

@@ -75,8 +75,9 @@ def test_transformers_loads_the_trained_model_whole(kind: str, tied: bool, tmp_p
     assert not hasattr(model.config, "simcse")
     with torch.no_grad():
         assert torch.equal(model.eval()(IDS).logits, expected)
-    words = AutoModel.from_pretrained(folder).get_input_embeddings().weight
-    assert torch.equal(words, encoder.backbone.get_input_embeddings().weight)
+    backbone: Any = AutoModel.from_pretrained(folder)
+    words: Any = encoder.backbone.get_input_embeddings()
+    assert torch.equal(backbone.get_input_embeddings().weight, words.weight)
 
 
 def test_an_adapter_is_merged(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from simcse_lit.families import HELD_OUT
 from simcse_lit.report import report
 from simcse_lit.reporting.sweep import figures as sweep_figures
 from simcse_lit.reporting.sweep.comparison import compare
 from simcse_lit.reporting.sweep.paper import read_published
 from simcse_lit.reporting.sweep.runs import read_runs
+from simcse_lit.scores import write_scores
 from tests.run_folders import make_run, make_sweep
 
 
@@ -136,3 +138,20 @@ def test_titles_and_labels_of_the_scores_stand_beside_each_other(
         assert not one.overlaps(other), (first, second)
     for text, box in boxes:
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 and box.y1 <= figure.bbox.height, text
+
+
+def test_of_a_loss_the_lowest_is_the_best(tmp_path: Path) -> None:
+    """Runs of loss=mlm: the setting and the run at the top of the page are those with the lowest held-out loss."""
+    for number, (rate, loss) in enumerate(((1e-4, 2.5), (1e-5, 3.5), (1e-3, 3.0))):
+        folder = tmp_path / str(number)
+        make_run(folder, [f"optimizer.lr={rate}"], {"optimizer.lr": rate, "loss.name": "mlm"})
+        row = {"held-out loss": loss, "held-out accuracy": 50 - loss}
+        write_scores(folder, {"after": {"dev": row, "test": {}}}, HELD_OUT)
+    comparison = compare(read_runs(tmp_path), metric=None, baseline=None, defaults=None)
+    assert comparison.metric == "held-out loss" and comparison.unit("held-out loss") == "nats per masked token"
+    assert [setting.values for setting in comparison.ranked()] == [(1e-4,), (1e-3,), (1e-5,)]
+    by_accuracy = compare(read_runs(tmp_path), metric="held-out accuracy", baseline=None, defaults=None)
+    assert [setting.values for setting in by_accuracy.ranked()] == [(1e-4,), (1e-3,), (1e-5,)]
+    page = report(tmp_path).read_text(encoding="utf-8")
+    assert re.search(r"best run, held-out loss.{0,200}2\.50", page, re.DOTALL)
+    assert re.search(r"best setting, held-out loss.{0,200}2\.50", page, re.DOTALL)

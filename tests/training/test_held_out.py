@@ -75,7 +75,9 @@ def test_loss_and_accuracy_are_those_that_transformers_and_a_count_give(built_wi
     assert found["mlm_accuracy"] == pytest.approx(100 * right / tokens, rel=1e-6)
 
 
-def test_masks_are_the_same_for_every_seed_and_batch_and_draw_nothing_from_training(built_with: Callable[..., Built]) -> None:
+def test_masks_are_the_same_for_every_seed_and_batch_and_draw_nothing_from_training(
+    built_with: Callable[..., Built],
+) -> None:
     found = []
     for changes in (("seed=1",), ("seed=2", "evaluation.token_budget=200", "loss.mlm_probability=0.4")):
         data = built_with("data.held_out=50", *changes).data

@@ -31,6 +31,7 @@ from simcse_lit.seeds import derived_seed
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WITHOUT_MLM = "Name a masked language model, such as BERT or RoBERTa, or use loss=unsup loss.mlm_weight=0"
 POINTER = 1024  # bytes; larger than the pointer that Git LFS leaves for a file that it did not fetch
 # What transformers raises if it cannot load a model.
 ERRORS = (OSError, ValueError, AssertionError, ImportError, RuntimeError, SafetensorError, UnpicklingError)
@@ -63,7 +64,7 @@ def load_backbone(
         if mlm and not own_head and architecture.is_encoder_decoder:
             raise UserError(
                 f"loss.mlm_weight: {config.name_or_path} is an encoder-decoder, whose language model is its decoder.\n"
-                "Only the encoder is trained. Set loss.mlm_weight=0."
+                f"Only the encoder is trained. {WITHOUT_MLM}"
             )
         if mlm and kind_of(architecture.model_type).masked_lm is False:
             raise UserError(_no_masked_lm(config.name_or_path, key))
@@ -170,7 +171,7 @@ def reinit_layers(model: PreTrainedModel, count: int, seed: int) -> None:
         torch.manual_seed(derived_seed(seed, crc32(b"model.reinit_layers")))
         for layer in layers[available - count :]:
             for weight in (*layer.parameters(), *layer.buffers()):
-                weight._is_hf_initialized = False  # transformers leaves weights with this mark as they are
+                vars(weight).pop("_is_hf_initialized", None)  # transformers leaves weights with this mark as they are
             layer.apply(model._init_weights)
 
 
@@ -275,7 +276,7 @@ def _check_weights(absent: Sequence[str], head: Sequence[str], name: str, key: s
 
 
 def _no_masked_lm(name: str, key: str) -> str:
-    return f"{key}: {name}: is not a masked language model.\nSet loss.mlm_weight=0, or name another model."
+    return f"{key}: {name}: is not a masked language model.\n{WITHOUT_MLM}"
 
 
 def _explain(name: str, error: Exception, key: str) -> str:

@@ -52,7 +52,7 @@ def export_masked_lm(
         tied = decoder is None or decoder.weight is model.get_input_embeddings().weight
         config.tie_word_embeddings = tied and config.tie_word_embeddings
         copy_own_code(partial, AutoModel=encoder.backbone, AutoModelForMaskedLM=model)
-        # transformers leaves out weights that share memory, and without tied embeddings it would not find the head's bias again
+        # transformers leaves out weights that share memory. Without tied embeddings it would not find the head's bias again.
         weights = None if tied else {name: weight.clone() for name, weight in model.state_dict().items()}
         model.save_pretrained(partial, state_dict=weights)
         tokenizer.save_pretrained(partial)

@@ -26,7 +26,7 @@ METHODS = {
     "sup": " trained with supervised SimCSE (NLI entailment)",
 }
 SIMCSE = "Gao, Yao and Chen, SimCSE: Simple Contrastive Learning of Sentence Embeddings, EMNLP 2021, arXiv 2104.08821."
-MASKED_LM = "Gururangan et al., Don't Stop Pretraining: Adapt Language Models to Domains and Tasks, ACL 2020, arXiv 2004.10964."
+MASKED_LM = "Gururangan et al., Don't Stop Pretraining: Adapt Language Models to Domains and Tasks, ACL 2020."
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,8 @@ class SimCSEModule(pl.LightningModule):
         self.seed = seed
         self.roles = roles
         self.untrained = False  # True while the untrained encoder is scored, without its random projection
+        self.logs_validation = True  # False while the best weights are validated again
+        self.dev_scores: dict[str, float] = {}
         self.test_scores: dict[str, float] = {}
         self._step: Step | None = None  # the current step, until the optimiser has stepped
 
@@ -340,8 +342,9 @@ class SimCSEModule(pl.LightningModule):
                 raise
             said = f"Validation after step {self.global_step}: {error}\n{last_good(Path(self.trainer.default_root_dir))}"
             raise UserError(said) from error
-        for name, value in measured.items():
-            self.log(f"val/{name}", value, prog_bar=name in self.scorer.logged.values())
+        self.dev_scores = {f"val/{name}": value for name, value in measured.items()}
+        for name, value in self.dev_scores.items() if self.logs_validation else ():
+            self.log(name, value, prog_bar=name in self.scorer.logged.values())
 
     def on_test_epoch_end(self) -> None:
         """Score the test tasks; log each task and the averages under `test/` or `before/`."""

@@ -36,8 +36,8 @@ class Scorer:
 
     @property
     def logged(self) -> dict[str, str]:
-        """The names under which the scores of a validation are logged, below `val/`, by their names in `scores.json`."""
-        return {name: family.name for name, family in self.suite.dev_families.items()}
+        """The names under which the scores of a validation are logged, by their names in `scores.json`."""
+        return {name: f"val/{family.name}" for name, family in self.suite.dev_families.items()}
 
     def start(self, sentences: Sequence[str]) -> None:
         """Prepare for the vectors of one pass over these sentences."""
@@ -58,7 +58,7 @@ class Scorer:
             device: device over which processes communicate.
 
         Returns:
-            The values of `logged`, and every float that an analysis measures.
+            The values of `logged` and every float that an analysis measures, by their names without `val/`.
 
         Raises:
             UserError: as for `task.score`, or two analyses give a number the same name; or the loss of held-out text is not
@@ -94,7 +94,8 @@ class Scorer:
             raise UserError("data.held_out: no token of the held-out text is masked. Hold out more rows.")
         if not math.isfinite(loss):
             raise UserError(
-                f"data.held_out: the loss of the held-out text is {loss}, so training has diverged.\nUse a lower optimizer.lr."
+                f"data.held_out: the loss of the held-out text is {loss}, so training has diverged.\n"
+                "Use a lower optimizer.lr."
             )
         return {"mlm_loss": loss / tokens, "mlm_accuracy": 100 * right / tokens}
 

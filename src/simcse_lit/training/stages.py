@@ -76,18 +76,22 @@ def score_best(config: TrainConfig, trainer: pl.Trainer, built: Built) -> tuple[
     def scored() -> SimCSEModule:
         return deepcopy(module) if sharded else module  # scoring would shard it again
 
-    if best is None or not best.isfinite() or len(built.suite.dev_families) > 1:
-        # no checkpoint was kept, version 0.1 had no score, or the checkpoint does not hold every score
+    if best is None or not best.isfinite():  # no checkpoint was kept, or version 0.1 had no score
         dev = _validated(trainer, built, scored())
+    elif len(built.suite.dev_families) > 1:  # the checkpoint callback knows the first score only
+        dev = _validated(trainer, built, scored(), log=False)
     else:
         dev = {built.suite.chosen_on: float(best)}
     return module, _row(trainer, built, scored(), dev)
 
 
-def _validated(trainer: pl.Trainer, built: Built, module: SimCSEModule) -> dict[str, float]:
-    """Validate; return the scores by their names in `scores.json`."""
-    found = trainer.validate(module, built.data, verbose=False)[0]
-    return {name: found[f"val/{logged}"] for name, logged in module.scorer.logged.items()}
+def _validated(trainer: pl.Trainer, built: Built, module: SimCSEModule, *, log: bool = True) -> dict[str, float]:
+    """Validate; return the scores by their names in `scores.json`. Without `log`, loggers do not see them."""
+    module.logs_validation = log
+    found = trainer.validate(module, built.data, verbose=False)
+    module.logs_validation = True
+    scores = found[0] if log else module.dev_scores
+    return {name: scores[logged] for name, logged in module.scorer.logged.items()}
 
 
 def _row(trainer: pl.Trainer, built: Built, module: SimCSEModule, dev: dict[str, float]) -> Row:

@@ -92,11 +92,10 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     processes = config.trainer.devices * config.trainer.num_nodes
     schedule = config.optimizer.schedule
     views = views_of(config.data)
-    contrasted = any(view.role == "positive" for view in views)
     read_by = f"pooler {config.pooler['name']}, projection {config.projection['name']}"
+    loss = f"temperature {config.loss.temperature:g}"
     if module.trains_language_model:
-        read_by = "and its language-modelling head"
-    loss = f"temperature {config.loss.temperature:g}" if contrasted else f"{config.loss.mlm_probability:.0%} of the tokens masked"
+        read_by, loss = "and its language-modelling head", f"{config.loss.mlm_probability:.0%} of the tokens masked"
     log.info(
         "Encoder  %s, %d layers, %.1fM parameters%s\n"
         "         %s\n"
