@@ -1,11 +1,13 @@
-"""Draws the pictures of docs/concepts/ from the product's own functions.
+"""Draws the pictures of docs/concepts/, and one of docs/how-to/, from the product's own functions.
 
 Run: make pictures, or python docs/concepts/pictures.py NAME ... for some of them. Each function below returns a figure;
 `main` writes it to docs/concepts/pictures/NAME.svg. A figure of `ENCODER` needs the bundled encoder (the extra `offline`).
 """
 
 import json
+import math
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -28,9 +30,12 @@ from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.packing import pack
 from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.evaluation.sts import STSTask, bundled
+from simcse_lit.from_python import compose
 from simcse_lit.objective.contrastive import contrastive_logits, similarities
+from simcse_lit.reporting.run.curves import read_metrics
 from simcse_lit.reporting.run.figures import DASHES, MARKERS, STYLE, canvas
 from simcse_lit.text.sources import open_sources
+from simcse_lit.train import main as train
 from simcse_lit.training.chunking import plan
 
 ROOT = Path(__file__).parents[2]
@@ -396,6 +401,26 @@ def seeds() -> Figure:
     return figure
 
 
+def masked_lm() -> Figure:
+    """Held-out loss and accuracy of masked language modelling alone, from random weights, on the bundled text."""
+    settings = ["loss=mlm", "model=tiny", f"data.train_file={SAMPLES}wikipedia.txt", "data.held_out=200", "trainer=cpu"]
+    settings += ["data.batch_size=32", "optimizer.lr=5e-3", "trainer.max_epochs=-1", "trainer.max_steps=600"]
+    with tempfile.TemporaryDirectory() as folder:
+        train(compose("train", [*settings, "trainer.val_check_interval=50", f"hydra.run.dir={folder}/run"]))
+        curves = read_metrics(Path(folder) / "run" / "metrics.csv")
+    figure = canvas(WIDTH, 4.2)
+    axes = figure.subplots(2, 1, sharex=True)
+    axes[0].plot(*zip(*curves["train/loss"], strict=True), color=LIGHT, linewidth=0.8, label="training batch")
+    for axis, name in zip(axes, ("val/mlm_loss", "val/mlm_accuracy"), strict=True):
+        axis.plot(*zip(*curves[name], strict=True), color=DARK, marker="o", markersize=4, label="held-out text")
+        axis.grid(alpha=0.3)
+    axes[0].axhline(math.log(2000), color="black", linestyle=":", label="a guess among the 2,000 tokens")
+    axes[0].set(ylabel="loss\n(nats per masked token)", title="Masked language modelling (bundled text, model=tiny)")
+    axes[0].legend(frameon=False)
+    axes[1].set(ylabel="accuracy\n(% of the masked tokens)", xlabel="step")
+    return figure
+
+
 DRAW: Mapping[str, Callable[[], Figure]] = {
     "objective": objective,
     "temperature": temperature,
@@ -409,9 +434,10 @@ DRAW: Mapping[str, Callable[[], Figure]] = {
     "packed-attention": packed_attention,
     "evaluation": evaluation,
     "seeds": seeds,
+    "masked-lm": masked_lm,
 }
-# Those that run the bundled encoder or its tokenizer: rounding, and so a byte, may differ between processors.
-ENCODER = {"objective", "temperature", "views", "wrong-pooler", "packing", "packed-attention", "evaluation"}
+# Those that run or train an encoder, or run its tokenizer: rounding, and so a byte, may differ between processors.
+ENCODER = {"objective", "temperature", "views", "wrong-pooler", "packing", "packed-attention", "evaluation", "masked-lm"}
 
 
 def write(name: str, folder: Path) -> Path:

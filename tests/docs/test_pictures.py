@@ -1,4 +1,4 @@
-"""The pictures of docs/concepts/: each that a page shows is drawn by the script, and drawing it again changes nothing."""
+"""The pictures of docs/concepts/ and docs/how-to/: each that a page shows is drawn by the script, and drawing it again changes nothing."""
 
 import importlib.util
 import re
@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ROOT
 
 CONCEPTS = ROOT / "docs" / "concepts"
+HOW_TO = ROOT / "docs" / "how-to"
 LARGEST = 80_000  # bytes of a picture
 # Cheap to draw, and of numbers that are the same on every machine.
 CHEAP = ("in-batch-negatives", "gradient-cache", "accumulation", "poolers")
@@ -28,8 +29,9 @@ def pictures() -> ModuleType:
 
 def shown() -> dict[str, str]:
     """The alternative text of every picture, by its path."""
-    texts = [path.read_text(encoding="utf-8") for path in CONCEPTS.glob("*.md")]
-    return {path: alternative for text in texts for alternative, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)}
+    texts = [path.read_text(encoding="utf-8") for path in (*CONCEPTS.glob("*.md"), *HOW_TO.glob("*.md"))]
+    found = [each for text in texts for each in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)]
+    return {path.removeprefix("../concepts/"): alternative for alternative, path in found}
 
 
 def test_every_picture_of_a_page_is_drawn_by_the_script_and_the_other_way_round(pictures: ModuleType) -> None:
