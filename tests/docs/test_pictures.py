@@ -1,4 +1,4 @@
-"""The pictures of docs/concepts/ and docs/how-to/: each that a page shows is drawn by the script, and drawing it again changes nothing."""
+"""The pictures of the site: each that a page shows is drawn by the script, and drawing it again changes nothing."""
 
 import importlib.util
 import re

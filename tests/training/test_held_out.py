@@ -78,7 +78,7 @@ def test_loss_and_accuracy_are_those_that_transformers_and_a_count_give(built_wi
 def test_masks_are_the_same_for_every_seed_and_batch_and_draw_nothing_from_training(
     built_with: Callable[..., Built],
 ) -> None:
-    found = []
+    found = list[list[tuple[list[int], list[int]]]]()
     for changes in (("seed=1",), ("seed=2", "evaluation.token_budget=200", "loss.mlm_probability=0.4")):
         data = built_with("data.held_out=50", *changes).data
         for _ in range(2):
@@ -244,3 +244,10 @@ def test_rows_without_special_tokens_between_them_are_split_where_they_end() -> 
         for ids, labels in by_sentence(batches)
     ]
     assert sorted(restored) == sorted(rows) and len(batches) == 3
+
+
+def test_the_term_alone_on_two_views_still_trains_an_encoder_that_sts_selects(built_with: Callable[..., Built]) -> None:
+    weights = ("loss.terms.contrastive.weight=0", "loss.mlm_weight=1", "senteval.from_hub=false", "tasks=[]")
+    built = built_with("loss=unsup", *weights)
+    assert built.suite.chosen_on == "Pairs-dev" and not built.module.trains_language_model
+    assert built_with().module.trains_language_model

@@ -93,8 +93,8 @@ class SimCSEModule(pl.LightningModule):
 
     @property
     def trains_language_model(self) -> bool:
-        """Whether the language model is trained and no sentence vectors: masked language modelling alone."""
-        return self.encoder.language_model is not None and not self.objective.reads_vectors
+        """Whether the run is for the language model and not for sentence vectors: it is validated on held-out text."""
+        return self.scorer.suite.dev is None
 
     def setup(self, stage: str) -> None:
         """See that the trainer, which may be the user's own, can be used.
