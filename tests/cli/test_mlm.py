@@ -163,7 +163,7 @@ def test_a_model_without_a_masked_language_model_is_refused(warm_cli: Cli, tmp_p
     named = f"model.name_or_path={save_model(tmp_path / kind, kind)}"
     done = warm_cli(*SHORT, named, "model.pretrained=true", "data.max_length=32")
     assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
-    assert "loss=unsup" in done.stderr
+    assert "loss=mlm needs one" in done.stderr
 
 
 def test_reinit_layers_is_recorded_and_its_seed_decides_the_weights(warm_cli: Cli, tmp_path: Path, trained: Path) -> None:

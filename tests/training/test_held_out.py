@@ -147,9 +147,13 @@ def test_a_loss_that_is_not_finite_and_text_without_masks_are_named(built_with: 
     scorer = built_with("data.held_out=10").module.scorer
     for counts, said in (([torch.nan, 0.0, 2.0], "the loss of the held-out text is nan"), ([0.0, 0.0, 0.0], "no token")):
         scorer.start([])
-        scorer.add_masked(0, torch.tensor(counts))
+        scorer.add_masked(0, 1, torch.tensor(counts))
         with pytest.raises(UserError, match=rf"data\.held_out: {said}"):
             scorer.dev(torch.device("cpu"))
+    scorer.start([])
+    scorer.add_masked(0, 3, torch.tensor([4.0, 1.0, 2.0]))
+    with pytest.raises(UserError, match=r"data\.held_out: 1 of 3 batches of held-out text were scored"):
+        scorer.dev(torch.device("cpu"))
 
 
 def mlm_alone() -> Any:

@@ -71,7 +71,7 @@ class MaskedBatches(TorchDataset[dict[str, Tensor]]):
         return len(self._batches)
 
     def __getitem__(self, batch: int) -> dict[str, Tensor]:
-        """Return `input_ids`, `attention_mask` and `labels`, (n, l), and the number of the batch, `batch`, a scalar."""
+        """Return `input_ids`, `attention_mask` and `labels`, (n, l), the number of the batch and that of all batches."""
         index = self._batches[batch]
         lengths = np.array([len(self._ids[place]) for place in index])
         width = int(lengths.max())
@@ -81,5 +81,5 @@ class MaskedBatches(TorchDataset[dict[str, Tensor]]):
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
             "labels": torch.from_numpy(labels),
-            "batch": torch.tensor(batch),
+            "batch": torch.tensor([batch, len(self)]),
         }

@@ -31,7 +31,7 @@ from simcse_lit.seeds import derived_seed
 log = logging.getLogger(__name__)
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-WITHOUT_MLM = "Name a masked language model, such as BERT or RoBERTa, or use loss=unsup loss.mlm_weight=0"
+WITHOUT_MLM = "Set loss.mlm_weight=0, or name a masked language model such as BERT or RoBERTa; loss=mlm needs one."
 POINTER = 1024  # bytes; larger than the pointer that Git LFS leaves for a file that it did not fetch
 # What transformers raises if it cannot load a model.
 ERRORS = (OSError, ValueError, AssertionError, ImportError, RuntimeError, SafetensorError, UnpicklingError)

@@ -41,6 +41,11 @@ class Suite:
         return HELD_OUT if self.dev is None else {self.dev.name: self.dev.family}
 
     @property
+    def logged(self) -> dict[str, str]:
+        """The name under which each score of a validation is logged, by its name."""
+        return {name: "val/sts" if self.dev else f"val/{family.name}" for name, family in self.dev_families.items()}
+
+    @property
     def families(self) -> dict[str, Family]:
         """The family of each score, by its name."""
         return self.dev_families | {task.name: task.family for task in self.test}

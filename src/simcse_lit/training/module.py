@@ -315,7 +315,8 @@ class SimCSEModule(pl.LightningModule):
         """Encode a batch of unique sentences, or predict the masked tokens of a batch of held-out text, (N, L)."""
         if "labels" in batch:
             logits_NLK = self.encoder.mlm_logits(batch["input_ids"], batch["attention_mask"])
-            self.scorer.add_masked(int(batch["batch"]), mlm_counts(logits_NLK, batch["labels"]))
+            number, batches = batch["batch"].tolist()
+            self.scorer.add_masked(number, batches, mlm_counts(logits_NLK, batch["labels"]))
             return
         embed = self.encoder.pooled if self.untrained else self.encoder.embed
         self.scorer.add(batch["index"], embed(batch["input_ids"], batch["attention_mask"]))
@@ -344,7 +345,7 @@ class SimCSEModule(pl.LightningModule):
             raise UserError(said) from error
         self.dev_scores = {f"val/{name}": value for name, value in measured.items()}
         for name, value in self.dev_scores.items() if self.logs_validation else ():
-            self.log(name, value, prog_bar=name in self.scorer.logged.values())
+            self.log(name, value, prog_bar=name in self.scorer.suite.logged.values())
 
     def on_test_epoch_end(self) -> None:
         """Score the test tasks; log each task and the averages under `test/` or `before/`."""

@@ -33,11 +33,7 @@ class Scorer:
         self._analyses = analyses
         self._embeddings = Embeddings([])
         self._held_out: dict[int, Tensor] = {}  # what `mlm_counts` returned for each batch of held-out text
-
-    @property
-    def logged(self) -> dict[str, str]:
-        """The names under which the scores of a validation are logged, by their names in `scores.json`."""
-        return {name: f"val/{family.name}" for name, family in self.suite.dev_families.items()}
+        self._batches = 0
 
     def start(self, sentences: Sequence[str]) -> None:
         """Prepare for the vectors of one pass over these sentences."""
@@ -47,9 +43,9 @@ class Scorer:
         """Store vectors, (N, H), of the sentences at these places, (N,)."""
         self._embeddings.add(index_N, vectors_NH)
 
-    def add_masked(self, batch: int, counts_3: Tensor) -> None:
-        """Store what `mlm_counts` returned for a batch of held-out text, (3,)."""
-        self._held_out[batch] = counts_3
+    def add_masked(self, batch: int, batches: int, counts_3: Tensor) -> None:
+        """Store what `mlm_counts` returned for a batch of held-out text, (3,). There are so many batches in all."""
+        self._held_out[batch], self._batches = counts_3, batches
 
     def dev(self, device: torch.device) -> dict[str, float]:
         """Score the development set with the vectors of all processes, which share the work.
@@ -58,7 +54,7 @@ class Scorer:
             device: device over which processes communicate.
 
         Returns:
-            The values of `logged` and every float that an analysis measures, by their names without `val/`.
+            The scores of the validation and every float that an analysis measures, by their names without `val/`.
 
         Raises:
             UserError: as for `task.score`, or two analyses give a number the same name; or the loss of held-out text is not
@@ -89,6 +85,11 @@ class Scorer:
         """Return the loss and the accuracy over the masked tokens of all processes. A batch may be in several of them."""
         parts = together(lambda: {str(batch): counts_3.tolist() for batch, counts_3 in self._held_out.items()})
         batches = {batch: counts for part in parts for batch, counts in part.items()}
+        if len(batches) < max(self._batches, 1):
+            raise UserError(
+                f"data.held_out: {len(batches)} of {self._batches} batches of held-out text were scored.\n"
+                "A callback, or limit_val_batches of the Trainer, skips some. Remove it: the loss needs all."
+            )
         loss, right, tokens = (math.fsum(column) for column in zip(*batches.values(), strict=True))
         if not tokens:
             raise UserError("data.held_out: no token of the held-out text is masked. Hold out more rows.")

@@ -91,7 +91,7 @@ def _validated(trainer: pl.Trainer, built: Built, module: SimCSEModule, *, log: 
     found = trainer.validate(module, built.data, verbose=False)
     module.logs_validation = True
     scores = found[0] if log else module.dev_scores
-    return {name: scores[logged] for name, logged in module.scorer.logged.items()}
+    return {name: scores[logged] for name, logged in built.suite.logged.items()}
 
 
 def _row(trainer: pl.Trainer, built: Built, module: SimCSEModule, dev: dict[str, float]) -> Row:

@@ -147,7 +147,7 @@ def show_end(config: TrainConfig, scores: Scores, suite: Suite, history: Mapping
         history: (step, value) of each logged number, by name, from `read_metrics`.
     """
     show_scores(scores, suite)
-    dev = [value for _, value in history.get(f"val/{suite.dev_families[suite.chosen_on].name}", ())]
+    dev = [value for _, value in history.get(suite.logged[suite.chosen_on], ())]
     if len(dev) > 1:
         best = dev_score(scores["after"])[1]
         log.info("Curve    %.2f %s %.2f, best %.2f", dev[0], sparkline(dev), dev[-1], best)
