@@ -65,7 +65,7 @@ def resolved(name: str, scale: str, job: list[str]) -> DictConfig:
         del config["hydra"]
     for override in parsed:
         if override.input_line not in groups:
-            OmegaConf.update(config, override.key_or_group, override.value())
+            OmegaConf.update(config, override.key_or_group, override.value(), force_add=override.is_add())
     return config
 
 

@@ -25,15 +25,15 @@ positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infin
 not_positive = st.floats(max_value=0) | st.just(math.nan) | st.just(math.inf)
 
 
-def composed(override: str) -> DictConfig:
+def composed(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return compose("train", overrides=["run_dir=run", override])
+        return compose("train", overrides=["run_dir=run", *overrides])
 
 
-def told(override: str) -> str:
-    """The message for an override of the command line."""
+def told(*overrides: str) -> str:
+    """The message for overrides of the command line."""
     try:
-        validate(composed(override))
+        validate(composed(*overrides))
     except UserError as error:
         return str(error)
     except HydraException as error:  # found while composing
@@ -123,6 +123,9 @@ def test_a_mandatory_value_that_is_missing_is_named() -> None:
 def test_the_miniatures_ask_for_simcse_data(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIMCSE_DATA", raising=False)
     message = told(f"experiment={experiment}")
+    assert message.startswith("model.name_or_path: ")
+    assert "SIMCSE_DATA is not set" in message and "model.name_or_path=MODEL" in message
+    message = told(f"experiment={experiment}", "model=minilm")
     assert message.startswith("data.train_file: ")
     assert "SIMCSE_DATA is not set" in message and "data.train_file=FILE" in message
 

@@ -31,6 +31,7 @@ UNSUP = {
     "distilroberta": (512, 1e-5),
     "minilm": (64, 3e-5),
     "minilm-l3": (64, 3e-5),
+    "raw-minilm": (64, 3e-5),
     "tiny": (64, 3e-5),
 }
 SUP = {
@@ -41,6 +42,7 @@ SUP = {
     "distilroberta": (512, 5e-5),
     "minilm": (512, 5e-5),
     "minilm-l3": (512, 5e-5),
+    "raw-minilm": (512, 5e-5),
     "tiny": (512, 5e-5),
 }
 RECIPES = [(model, "unsup", *UNSUP[model]) for model in UNSUP] + [(model, "sup", *SUP[model]) for model in SUP]
@@ -100,7 +102,10 @@ def test_the_recipe_table_lists_every_model_and_loss() -> None:
 
 
 @pytest.mark.parametrize(("model", "loss", "batch_size", "lr"), RECIPES)
-def test_model_and_loss_alone_select_the_papers_recipe(model: str, loss: str, batch_size: int, lr: float) -> None:
+def test_model_and_loss_alone_select_the_papers_recipe(
+    model: str, loss: str, batch_size: int, lr: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMCSE_DATA", "/data")
     got = config(f"model={model}", f"loss={loss}")
     assert got.data.batch_size == batch_size
     assert got.optimizer.lr == lr

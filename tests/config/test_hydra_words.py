@@ -46,7 +46,7 @@ def test_simcse_data_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     error = composing("train", "experiment=miniature-sup")
     assert hydra_words.NO_SIMCSE_DATA in words(error)
     told = explain(error, "train")
-    assert told is not None and told.startswith("data.train_file: the environment variable SIMCSE_DATA is not set.\n")
+    assert told is not None and told.startswith("model.name_or_path: the environment variable SIMCSE_DATA is not set.\n")
 
 
 def test_a_number_where_a_list_belongs() -> None:

@@ -156,9 +156,10 @@ def explain_value(error: OmegaConfBaseException) -> str:
     if MISSING_VALUE in text:
         return f"{key}: has no value. Set it: {key}=..."
     if NO_SIMCSE_DATA in text:
+        other = "another model: model.name_or_path=MODEL" if key == "model.name_or_path" else f"the file itself: {key}=FILE"
         return (
             f"{key}: the environment variable SIMCSE_DATA is not set.\n"
-            "Set it to the folder that holds SentEval/, nli/ and wiki/, or name the file itself: data.train_file=FILE."
+            f"Set it to the folder that holds SentEval/, lm/, nli/ and wiki/, or name {other}."
         )
     if NO_LIST in text:
         return f"{key}: needs a list: {key}=[...]."
