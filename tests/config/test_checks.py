@@ -40,7 +40,7 @@ def told(*overrides: str) -> str:
         message = explain(error, "train")
         assert message is not None, error
         return message
-    pytest.fail(f"{override}: passed as valid")
+    pytest.fail(f"{overrides}: passed as valid")
 
 
 @cache
