@@ -40,7 +40,7 @@ def draw_settings(settings: Mapping[str, Mapping[int, float]], paper: Mapping[st
         places = [place for place, label in enumerate(settings) if label in paper]
         theirs = [paper[label] for label in settings if label in paper]
         panels[1].plot(theirs, places, linestyle="", color="black", marker="D", fillstyle="none")
-        panels[1].set(xlabel="STS-B dev,\none run", title="The paper, BERT-base")
+        panels[1].set(xlabel="STS-B dev,\none run", title="The paper")
     panels[0].set_yticks(range(len(settings)), [shortened(label, 40) for label in settings])
     panels[0].set_ylim(len(settings) - 0.5, -0.5)
     save(figure, path)
@@ -75,7 +75,7 @@ def draw_claims(verdicts: Sequence[Verdict], path: Path) -> None:
         verdicts: of claims with at least two pairs.
         path: the SVG file.
     """
-    figure = canvas(WIDTH + 1.4, 1.1 + 0.3 * len(verdicts))
+    figure = canvas(WIDTH + 2.2, 1.1 + 0.27 * len(verdicts))
     axis = figure.subplots()
     axis.axvline(0, color="black", linewidth=0.8)
     for place, verdict in enumerate(verdicts):
@@ -87,9 +87,9 @@ def draw_claims(verdicts: Sequence[Verdict], path: Path) -> None:
         marker, color, face = style
         axis.plot([low * sign, high * sign], [place, place], color=color, linewidth=1.4)
         axis.plot([verdict.mean * sign], [place], marker=marker, color=color, markerfacecolor=face, markersize=6)
-    axis.set_yticks(range(len(verdicts)), [shortened(verdict.claim.claim, 58) for verdict in verdicts], fontsize=7.5)
+    axis.set_yticks(range(len(verdicts)), [shortened(verdict.claim.claim, 72) for verdict in verdicts], fontsize=7.5)
     axis.set_ylim(len(verdicts) - 0.5, -0.5)
-    axis.set(xlabel="difference of STS-B dev, 95 % interval (right: as in the paper)")
+    axis.set(xlabel="difference of STS-B dev, 95 % interval")
     axis.grid(visible=True, axis="x", alpha=0.3)
     save(figure, path)
 

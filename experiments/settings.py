@@ -104,12 +104,22 @@ def need_data() -> None:
 
 
 def shown_settings(name: str) -> list[Shown]:
-    """Return the settings of a sweep in its order, each once."""
+    """Return the settings of a sweep, each once: in its order, and numbers by size."""
     path = Path(__file__).parent / name / "paper.csv"
     published = list(csv.DictReader(path.open(encoding="utf-8", newline=""))) if path.is_file() else []
     published = [row for row in published if row["metric"] == "STS-B-dev"]
     keys = [key for key in published[0] if key not in ("metric", "paper", "source")] if published else []
-    return list({job.setting: _shown(job, name, keys, published) for job in jobs_of_sweep(name)}.values())
+    shown = list({job.setting: _shown(job, name, keys, published) for job in jobs_of_sweep(name)}.values())
+    texts = list(dict.fromkeys(value for one in shown for value in one.values.values()))
+    return sorted(shown, key=lambda one: [_place(value, texts) for value in one.values.values()])
+
+
+def _place(value: str, texts: Sequence[str]) -> tuple[int, float]:
+    """Return a key that sorts texts in their order in the sweep, then numbers by size, then null."""
+    try:
+        return 1, float(value)
+    except ValueError:
+        return (2, 0) if value == "null" else (0, texts.index(value))
 
 
 def _shown(job: Job, name: str, keys: Sequence[str], published: Sequence[Mapping[str, str]]) -> Shown:
