@@ -229,13 +229,14 @@ def beyond(rows: Sequence[Row]) -> str:
 
 
 def run_table(rows: Sequence[Row], shown: Mapping[str, Sequence[Shown]]) -> list[list[str]]:
-    """Return a row for each sweep: settings, runs and the time of all runs."""
-    table = [["table", "settings", "runs", "hours of a core"]]
+    """Return a row for each sweep: settings that were run, all settings, runs, and the time of the runs."""
+    table = [["table", "settings", "of", "runs", "hours of a core"]]
     for name, settings in shown.items():
         own = {one.setting for one in settings}
         runs = [row for row in rows if row.setting in own and row.is_last]
         hours = sum(row.seconds for row in runs) / 3600
-        table.append([f"@{name}@", str(len({row.setting for row in runs})), str(len(runs)), f"{hours:.1f}"])
+        ran = str(len({row.setting for row in runs}))
+        table.append([name, ran, str(len(own)), str(len(runs)), f"{hours:.1f}"])
     return table
 
 
