@@ -1,6 +1,5 @@
 """The evidence of the miniatures: statistics of verdicts, what names a setting, and pages that are made from the rows."""
 
-import csv
 import math
 import os
 import subprocess
@@ -9,9 +8,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import torch
-import torch.nn.functional as F
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -20,7 +16,6 @@ from experiments import evidence, rows
 from experiments.rows import Row
 from experiments.settings import SWEEPS, jobs_of_sweep, shown_settings
 from experiments.verdicts import AGAINST, AS_IN_PAPER, NOT_RUN, UNDECIDED, Claim, judge, read_claims, scores
-from simcse_lit import SimCSE
 from tests.conftest import ROOT
 
 NUMBERS = st.floats(-100, 100).map(lambda value: float(f"{value:.5g}"))
@@ -194,24 +189,3 @@ def test_thirty_steps_tell_masks_positives_and_supervision_apart(tmp_path: Path,
     for seed in (0, 1):
         assert two_masks[seed] - one_mask[seed] > 2, (two_masks, one_mask)
         assert supervised[seed] - two_masks[seed] > 2, (supervised, two_masks)
-
-
-@pytest.mark.long
-def test_the_weight_falls_on_the_rows_own_hard_negative(tmp_path: Path, simcse_data: Path) -> None:
-    """With a large weight, an anchor ends farther from its own hard negative than from those of other rows."""
-    words = ("main", "experiment=miniature-sup", "loss.hard_negative_weight=0,5", "seed=0", "trainer.max_steps=30")
-    done = run(tmp_path, simcse_data, *words, "evaluation.test=false", "evaluation.before=false", "--keep")
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (simcse_data / "nli" / "snli_triplets.csv").open(encoding="utf-8", newline="") as file:
-        triplets = list(csv.DictReader(file))[:500]
-    nearer = {}
-    for folder in (tmp_path / "multirun" / "rows").iterdir():
-        encoder = SimCSE(folder / "export")
-        anchor_NH, hard_NH = (
-            F.normalize(torch.as_tensor(encoder.encode([row[name] for row in triplets])), dim=-1)
-            for name in ("sent0", "hard_neg")
-        )
-        cosine_NN = anchor_NH @ hard_NH.T
-        weight = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["loss"]["hard_negative_weight"]
-        nearer[weight] = float(cosine_NN.diagonal().mean() - cosine_NN.mean())
-    assert nearer[5.0] < nearer[0.0] - 0.1, nearer
