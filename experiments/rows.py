@@ -50,11 +50,23 @@ class Row:
 
 
 def read(path: Path = ROWS) -> list[Row]:
-    """Read all rows; none if there is no file yet."""
+    """Read all rows; none if there is no file yet.
+
+    Raises:
+        SystemExit: a line is no row.
+    """
     if not path.is_file():
         return []
+    found = []
     with path.open(encoding="utf-8", newline="") as file:
-        return [_row(line) for line in csv.DictReader(file)]
+        for line in (reader := csv.DictReader(file)):
+            try:
+                found.append(_row(line))
+            except (KeyError, TypeError, ValueError) as error:
+                raise SystemExit(
+                    f"{path}, line {reader.line_num}: is no row of a run ({error}). Restore the file."
+                ) from error
+    return found
 
 
 def write(rows: Iterable[Row], path: Path = ROWS) -> None:

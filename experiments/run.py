@@ -21,9 +21,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from experiments import rows
 from experiments.rows import Row
-from experiments.settings import Job, jobs_of_sweep, need_data
+from experiments.settings import SWEEPS, Job, jobs_of_sweep, need_data
+from simcse_lit.config.hydra_words import explain
 from simcse_lit.reporting.run.curves import read_metrics
 from simcse_lit.scores import by_task, read_scores
 
@@ -38,8 +42,17 @@ def main() -> int:
     parser.add_argument("--rows", type=Path, default=rows.ROWS, help="file of the rows; default: %(default)s")
     given = parser.parse_intermixed_args()
     need_data()
+    if given.at_once < 1:
+        raise SystemExit(f"--at-once={given.at_once}: must be 1 or more.")
     overrides = [word for word in given.words if "=" in word]
-    jobs = [job for name in given.words if "=" not in name for job in jobs_of_sweep(name, overrides)]
+    names = [word for word in given.words if "=" not in word]
+    if not names or (unknown := [name for name in names if name not in SWEEPS]):
+        what = "Name a sweep" if not names else f"{unknown[0]}: there is no such sweep"
+        raise SystemExit(f"{what}. Sweeps: {', '.join(SWEEPS)}.")
+    try:
+        jobs = [job for name in names for job in jobs_of_sweep(name, overrides)]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SystemExit(explain(error, "train") or str(error)) from error
     run_missing(jobs, given.rows, given.at_once, keep=given.keep)
     return 0
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+import experiments.run
 from experiments import evidence, rows
 from experiments.rows import Row
 from experiments.settings import SWEEPS, jobs_of_sweep, shown_settings
@@ -172,6 +173,27 @@ def test_runs_are_added_once_and_one_that_fails_is_named(tmp_path: Path, simcse_
     assert [row.seed for row in found] == [0, 1, 0, 1]
     assert len({row.setting for row in found}) == 2 and all("loss.mlm_weight" in row.changed for row in found[:2])
     assert not list((tmp_path / "multirun" / "rows").glob("*/export"))  # folders of finished runs are removed
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dropuot"], "dropuot: there is no such sweep. Sweeps: main, augmentation"),
+        (["seed=1"], "Name a sweep. Sweeps: main"),
+        (["main", "--at-once=0"], "--at-once=0: must be 1 or more"),
+        (["main", "optimizer.lrr=1"], "optimizer.lrr"),
+        (["main", "--rows=bad.csv"], "bad.csv, line 2: is no row of a run ('seed')"),
+    ],
+)
+def test_what_cannot_be_run_is_one_message(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.csv").write_text("experiment,changed\nx,y\n")
+    monkeypatch.setattr(sys, "argv", ["run", *words])
+    with pytest.raises(SystemExit) as caught:
+        experiments.run.main()
+    assert told in str(caught.value)
 
 
 @pytest.mark.long
