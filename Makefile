@@ -35,6 +35,9 @@ ifeq ($(SCALE),miniature)
 	$(BIN)/python -m experiments.compared $(NAME)
 	$(BIN)/python -m experiments.evidence
 endif
+else ifeq ($(NAME),successors)
+	$(BIN)/python -m experiments.protocol $(SCALE) $(ARGS)
+	$(BIN)/python -m experiments.methods
 else ifeq ($(SCALE),miniature)
 	$(BIN)/python -m experiments.run $(NAME) $(if $(filter main,$(NAME)),--keep) $(ARGS)
 	$(BIN)/python -m experiments.evidence

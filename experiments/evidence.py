@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+from experiments import methods
 from experiments import rows as all_rows
 from experiments.compared import COMPARISONS
 from experiments.figures import draw_claims, draw_settings, draw_trajectories
@@ -57,6 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for name in COMPARISONS:
         readme = HERE / name / "README.md"
         texts[readme] = with_part(readme.read_text(encoding="utf-8"), compared_part(name))
+    texts |= methods.pages()
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if check:
         for path in stale:
@@ -65,6 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     draw_all(verdicts, found, shown)
+    methods.draw()
     print(f"{len(stale)} pages changed; {tally(verdicts)}")
     return 0
 

@@ -19,13 +19,21 @@ styled = matplotlib.rc_context(STYLE)
 
 
 @styled
-def draw_settings(settings: Mapping[str, Mapping[int, float]], paper: Mapping[str, float], path: Path) -> None:
+def draw_settings(
+    settings: Mapping[str, Mapping[int, float]],
+    paper: Mapping[str, float],
+    path: Path,
+    metric: str = "STS-B dev",
+    title: str = "The miniature",
+) -> None:
     """Draw the runs of each setting as points with mean ± standard deviation, and the paper's scores beside them.
 
     Args:
-        settings: STS-B dev by seed, by the label of the setting.
+        settings: scores by seed, by the label of the setting.
         paper: the published score by label; settings without one may be missing.
         path: the SVG file.
+        metric: what is scored.
+        title: of the panel with the runs.
     """
     figure = canvas(WIDTH, 1.1 + 0.3 * len(settings))
     panels = figure.subplots(1, 1 + bool(paper), sharey=True, squeeze=False, width_ratios=[3, 2][: 1 + bool(paper)])[0]
@@ -35,12 +43,12 @@ def draw_settings(settings: Mapping[str, Mapping[int, float]], paper: Mapping[st
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         bar: dict[str, Any] = {"color": "black", "capsize": 4, "marker": "|", "markersize": 13, "zorder": 3}
         panels[0].errorbar([np.mean(values)], [place], xerr=[spread], **bar)
-    panels[0].set(xlabel="STS-B dev, Spearman × 100:\nruns, mean ± sd", title="The miniature")
+    panels[0].set(xlabel=f"{metric}, Spearman × 100:\nruns, mean ± sd", title=title)
     if paper:
         places = [place for place, label in enumerate(settings) if label in paper]
         theirs = [paper[label] for label in settings if label in paper]
         panels[1].plot(theirs, places, linestyle="", color="black", marker="D", fillstyle="none")
-        panels[1].set(xlabel="STS-B dev,\none run", title="The paper")
+        panels[1].set(xlabel=f"{metric},\none run", title="The paper")
     panels[0].set_yticks(range(len(settings)), [shortened(label, 40) for label in settings])
     panels[0].set_ylim(len(settings) - 0.5, -0.5)
     save(figure, path)
@@ -81,10 +89,7 @@ def draw_claims(verdicts: Sequence[Verdict], path: Path) -> None:
     for place, verdict in enumerate(verdicts):
         sign = 1 if verdict.claim.expected == "above" else -1
         low, high = verdict.interval
-        style = {AS_IN_PAPER: ("o", "black", "black"), AGAINST: ("s", "black", "white")}.get(
-            verdict.word, ("o", "0.5", "0.5")
-        )
-        marker, color, face = style
+        marker, color, face = LOOKS.get(verdict.word, ("o", "0.5", "0.5"))
         axis.plot([low * sign, high * sign], [place, place], color=color, linewidth=1.4)
         axis.plot([verdict.mean * sign], [place], marker=marker, color=color, markerfacecolor=face, markersize=6)
     axis.set_yticks(range(len(verdicts)), [shortened(verdict.claim.claim, 72) for verdict in verdicts], fontsize=7.5)

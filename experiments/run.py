@@ -11,14 +11,16 @@ import logging
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from hydra.errors import HydraException
@@ -32,6 +34,7 @@ from simcse_lit.reporting.run.curves import read_metrics
 from simcse_lit.scores import by_task, read_scores
 
 RUNS = Path("multirun") / "rows"
+MEMORY = "peak_memory"  # file in a run folder
 
 
 def main() -> int:
@@ -137,6 +140,16 @@ def train(words: Sequence[str], folder: Path) -> None:
     with (folder / "console.log").open("w", encoding="utf-8") as console, redirect_stdout(console), redirect_stderr(console):
         logging.basicConfig(stream=console, level=logging.INFO, format="%(message)s", force=True)
         train_main(compose("train", [*words, f"hydra.run.dir={folder}"]))
+    (folder / MEMORY).write_text(f"{peak_memory():.3f}\n", encoding="utf-8")
+
+
+def peak_memory() -> float:
+    """Return the largest memory that this process held, in GB: of the GPU if there is one, else of the process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def rows_of(job: Job, seconds: float, folder: Path) -> list[Row]:
@@ -144,8 +157,8 @@ def rows_of(job: Job, seconds: float, folder: Path) -> list[Row]:
     history = read_metrics(folder / "metrics.csv")
     scores = by_task(read_scores(folder))
     dev = next(iter(scores["after"]))
-    steps = job.config["trainer"]["max_steps"]
     validations = history["val/sts"]
+    steps = validations[-1][0] + 1
     before = [0] if job.config["evaluation"]["before"] else []
     found = []
     for place, (logged, value) in enumerate(validations):
@@ -154,9 +167,21 @@ def rows_of(job: Job, seconds: float, folder: Path) -> list[Row]:
         numbers |= {name.removeprefix("val/"): dict(of)[logged] for name, of in history.items() if name in MEASURED}
         if step in (0, steps):
             numbers |= scores["before" if step == 0 else "after"]
+        if step == steps:
+            numbers |= cost_of(job, folder, history)
         found.append((step, numbers))
     facts = {"precision": job.config["trainer"]["precision"], "seconds": round(seconds, 1), "commit": code_commit()}
     return [Row(job.experiment, job.changed, job.seed, step, steps, numbers, **facts) for step, numbers in found]
+
+
+def cost_of(job: Job, folder: Path, history: Mapping[str, Sequence[tuple[int, float]]]) -> dict[str, float]:
+    """Return the median wall time of a training step in seconds, if it was logged, and the peak memory in GB."""
+    memory = {"peak_GB": float((folder / MEMORY).read_text(encoding="utf-8"))}
+    if not (rates := [rate for _, rate in history.get("train/sentences_per_second", [])]):
+        return memory
+    data = job.config["data"]
+    sentences = data["batch_size"] * len(data["views"] or data["columns"] * (1 + (len(data["columns"]) == 1)))
+    return {"seconds_per_step": sentences / median(rates), **memory}
 
 
 @cache

@@ -145,34 +145,42 @@ def jobs_of_sweep(name: str, words: Sequence[str] = ()) -> list[Job]:
         name: of the sweep.
         words: more overrides for every job; those with commas are swept.
     """
+    return [_job(job) for job in words_of_sweep(f"miniature/{name}", words)]
+
+
+def words_of_sweep(sweep: str, words: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Return the overrides of each job of `+sweep=SWEEP`, that of the sweep first; `words` are as in `jobs_of_sweep`."""
     make_ready()
-    sweep = f"+sweep=miniature/{name}"
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        sweeper = compose("train", [sweep, "run_dir=unused"], return_hydra_config=True).hydra.sweeper
+        sweeper = compose("train", [f"+sweep={sweep}", "run_dir=unused"], return_hydra_config=True).hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     given = OverridesParser.create().parse_overrides([*params, *words])
-    return [_job((sweep, *job)) for job in jobs_of(OmegaConf.to_container(sweeper.cases), given)]  # type: ignore[arg-type]
+    cases = cast(list[dict[str, Any]], OmegaConf.to_container(sweeper.cases))
+    return [(f"+sweep={sweep}", *job) for job in jobs_of(cases, given)]
 
 
 def _job(words: tuple[str, ...]) -> Job:
     seed = next(int(word.removeprefix("seed=")) for word in words if word.startswith("seed="))
-    composed = _composed(tuple(word for word in words if not word.startswith("seed=")))
-    base = _composed((f"experiment={composed.experiment}",)).values
+    composed = composed_of(tuple(word for word in words if not word.startswith("seed=")))
+    base = composed_of((f"experiment={composed.experiment}",)).values
     own = composed.values
     keys = {key for key in {**base, **own} if base.get(key) != own.get(key)}
     keys -= {key for key in keys if any(other.startswith(f"{key}.") for other in own)}  # null before it got entries
     changed = " ".join(f"{key}={own.get(key, 'null')}" for key in sorted(keys))
-    return Job(words, composed.experiment, changed, seed, composed.config)
+    return Job(words, composed.experiment or "", changed, seed, composed.config)
 
 
-class _Composed(NamedTuple):
-    experiment: str
+class Composed(NamedTuple):
+    """A configuration: its preset of conf/experiment/, its values, and those that name a setting, as typed."""
+
+    experiment: str | None
     config: dict[str, Any]
-    values: dict[str, str]  # those that name a setting, as typed
+    values: dict[str, str]
 
 
 @cache
-def _composed(words: tuple[str, ...]) -> _Composed:
+def composed_of(words: tuple[str, ...]) -> Composed:
+    """Compose the configuration of a run."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = compose("train", [*words, "run_dir=unused"], return_hydra_config=True)
     experiment = composed.hydra.runtime.choices.experiment
@@ -186,4 +194,4 @@ def _composed(words: tuple[str, ...]) -> _Composed:
         for key, value in flat(config)
         if key not in (*UNNAMED, *follow) and key.partition(".")[0] not in UNNAMED_GROUPS
     }
-    return _Composed(experiment, config, values)
+    return Composed(experiment, config, values)
