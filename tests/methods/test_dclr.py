@@ -28,9 +28,9 @@ def masked() -> InfoNCE:
 def of(vectors_BVD: Tensor, **options: Any) -> Tensor:
     anchor, *candidates = vectors_BVD.unbind(1)
     torch.manual_seed(3)
-    return Ascent(**{"times": 0.6, "steps": 1, "rate": 1e-3, "temperature": TAU, **options})(
-        step_of(vectors_BVD), anchor, candidates
-    )
+    part = Ascent(**{"times": 0.6, "steps": 1, "rate": 1e-3, "temperature": TAU, **options})
+    noise: Tensor = part(step_of(vectors_BVD), anchor, candidates)
+    return noise
 
 
 def test_a_step_moves_each_noise_vector_by_the_rate_along_the_gradient_of_the_loss() -> None:

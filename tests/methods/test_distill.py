@@ -61,7 +61,5 @@ def test_the_loss_of_that_name_has_one_view_and_no_contrast() -> None:
     assert list(objective.terms) == ["distill"] and (term.measure, term.has_map) == ("cosine", True)
     assert [(view.column, view.role) for view in config.data.views or ()] == [("text", "anchor")]
     assert config.projection["name"] == "none" and list(config.loss.beside) == ["teacher"]
-    both = build_objective(
-        train_config("loss=distill", "model=tiny", "loss.terms.contrastive.weight=1", "data.views=null")
-    )
+    both = build_objective(train_config("loss=distill", "model=tiny", "loss.terms.contrastive.weight=1", "data.views=null"))
     assert list(both.terms) == ["contrastive", "distill"]

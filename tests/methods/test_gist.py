@@ -29,7 +29,7 @@ def cosine(x: Tensor, y: Tensor) -> float:
 
 
 def reference(vectors_BVD: Tensor, guide_BVD: Tensor, margin: float, relative: bool) -> float:
-    """One row for an anchor: anchor-positive, anchor-anchor, positive-positive and anchor-negative, without what is masked."""
+    """One row for an anchor: anchor-positive, anchor-anchor, positive-positive, anchor-negative, without what is masked."""
     losses = []
     count = len(vectors_BVD)
     for i in range(count):
@@ -78,7 +78,10 @@ def test_it_holds_what_a_term_must() -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"strategy": "both"}, "strategy=both: not one of absolute, relative"), ({"margin": -0.1}, "margin=-0.1: must be 0 or")],
+    [
+        ({"strategy": "both"}, "strategy=both: not one of absolute, relative"),
+        ({"margin": -0.1}, "margin=-0.1: must be 0 or"),
+    ],
 )
 def test_an_option_that_is_none_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):

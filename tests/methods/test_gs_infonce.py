@@ -1,6 +1,7 @@
 """Gaussian negatives against a loop over rows and columns."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -38,5 +39,6 @@ def test_a_size_below_1_is_refused() -> None:
 
 def test_the_loss_of_that_name_has_the_official_noise_and_dropout() -> None:
     config = train_config("loss=gs_infonce", "model=tiny")
-    noise = build_objective(config).terms["contrastive"].negatives["noise"]  # type: ignore[union-attr, index]
+    term: Any = build_objective(config).terms["contrastive"]
+    noise = term.negatives["noise"]
     assert isinstance(noise, Gaussian) and noise.size == 192 and config.model.dropout == 0.2

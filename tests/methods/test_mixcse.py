@@ -95,10 +95,11 @@ def test_mixtures_and_a_queue_of_a_momentum_encoder_hold_what_a_term_must() -> N
 
 
 def test_a_share_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="share=1.5: must be from 0 to 1"):
+    with pytest.raises(ValueError, match=r"share=1\.5: must be from 0 to 1"):
         Mixed(1.5)
 
 
 def test_the_loss_of_that_name_has_mixtures() -> None:
-    mixed = build_objective(train_config("loss=mixcse", "model=tiny")).terms["contrastive"].negatives["mixed"]  # type: ignore[union-attr, index]
+    term: Any = build_objective(train_config("loss=mixcse", "model=tiny")).terms["contrastive"]
+    mixed = term.negatives["mixed"]
     assert isinstance(mixed, Mixed) and mixed.share == 0.2

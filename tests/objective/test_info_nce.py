@@ -78,8 +78,10 @@ def test_own_view_adds_the_other_anchors_as_in_simclr() -> None:
     assert both.item() == pytest.approx((one_way + other_way) / 2, rel=1e-12)
 
 
-def of_all_blocks(vectors_BVD: Tensor, back: bool = False, weight: Callable[[int, int, int], float] = lambda *_: 1.0) -> float:
-    """Mean over i of -log(e^(a_i p_i / tau) / sum), with one sum over anchor-positive, anchor-anchor and positive-positive."""
+def of_all_blocks(
+    vectors_BVD: Tensor, back: bool = False, weight: Callable[[int, int, int], float] = lambda *_: 1.0
+) -> float:
+    """Mean over i of -log(e^(a_i p_i / tau) / sum), one sum over anchor-positive, anchor-anchor and positive-positive."""
     views = vectors_BVD.unbind(1)[::-1] if back else vectors_BVD.unbind(1)
     losses = []
     for i in range(len(vectors_BVD)):

@@ -1,4 +1,6 @@
-"""Parts of InfoNCE: extra negatives and masks. `info_nce.py` has the term that takes them, `masks.py` and `queue.py` have two.
+"""Parts of InfoNCE: extra negatives and masks.
+
+`info_nce.py` has the term that takes them. `masks.py`, `queue.py` and `methods/` have parts.
 
 Shapes: B anchors of this process, N = W x B candidates of all processes, K extra negatives, C columns of all candidates,
 D numbers of a vector, W processes.
