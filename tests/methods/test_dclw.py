@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from simcse_lit.methods.dclw import VonMisesFisher
@@ -43,6 +44,13 @@ def test_the_positive_and_the_vectors_of_the_same_example_are_not_in_the_denomin
 
 def test_a_positive_that_is_closer_than_others_counts_less() -> None:
     check_formula(partial(weighted, **DECOUPLED), partial(reference, is_weighted=True), views=2)
+
+
+def test_the_weights_have_no_gradient() -> None:
+    cosine = torch.tensor([0.9, 0.5, -0.3], requires_grad=True)
+    weighted_cosine = VonMisesFisher(SIGMA)(cosine)
+    weighted_cosine.sum().backward()
+    torch.testing.assert_close(cosine.grad, (weighted_cosine / cosine).detach())
 
 
 def test_the_weights_hold_what_a_term_must() -> None:

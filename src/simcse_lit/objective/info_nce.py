@@ -59,6 +59,8 @@ class InfoNCE(Term):
     Source: SimCSE equations 4 and 5, Tables 7 and D.1.
     """
 
+    undecayed = ("log_scale",)  # weight decay would pull the temperature to 1
+
     def __init__(
         self,
         temperature: float,

@@ -37,6 +37,7 @@ class Term(nn.Module):
         lr_scale: multiplies the learning rate of the term's parameters. `lr_scale` of its node sets it.
         needs: names from `NEEDS` that the run must have: a view with a role, what a batch holds beside its texts
             (`Step.extras`), the language-modelling head of the backbone, or a mask token.
+        undecayed: names of its parameters, or of attributes that may be one, that weight decay leaves alone.
         reads_vectors: whether `forward` reads vectors of the step. If no term does, the sentences of a step are not encoded
             for them.
 
@@ -47,6 +48,7 @@ class Term(nn.Module):
     encoders: Sequence[str] = ()
     widths: Mapping[str, int] = MappingProxyType({})
     lr_scale: float = 1.0
+    undecayed: Sequence[str] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_vectors: ClassVar[bool] = True
 
