@@ -94,8 +94,8 @@ def log_weights(masks: Mapping[str, Mask], step: Step, logits_BC: Tensor, own: i
             raise ValueError(f"masks.{name}: must return (B, N) or (B, C), got {tuple(mask_BN.shape)}")
         added_BC = F.pad(_log(mask_BN, logits_BC), (0, own - mask_BN.shape[1]))
         if others_BN is not None:
-            added_BC = torch.cat([added_BC, _log(others_BN, logits_BC)], dim=1)[:, : logits_BC.shape[1]]
-        total_BC = total_BC + F.pad(added_BC, (0, logits_BC.shape[1] - added_BC.shape[1]))
+            added_BC = torch.cat([added_BC, _log(others_BN, logits_BC)], dim=1)
+        total_BC = total_BC + F.pad(added_BC, (0, logits_BC.shape[1] - added_BC.shape[1]))  # a negative width crops
     return total_BC
 
 

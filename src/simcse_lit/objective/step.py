@@ -111,8 +111,9 @@ class Step:
             (B, K, D), D of that encoder.
         """
         ids_NL, mask_NL = (tokens_BVL[:, list(places)].flatten(0, 1) for tokens_BVL in (self.ids_BVL, self.mask_BVL))
-        vectors_ND: Tensor = self.passes.encode(ids_NL, mask_NL, encoder=encoder, gradient=False)
-        return vectors_ND.unflatten(0, (len(self.ids_BVL), len(places)))
+        vectors_ND = self.passes.encode(ids_NL, mask_NL, encoder=encoder, gradient=False)
+        vectors_BKD: Tensor = vectors_ND.unflatten(0, (len(self.ids_BVL), len(places)))
+        return vectors_BKD
 
     @property
     def first(self) -> int:
