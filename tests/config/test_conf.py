@@ -61,8 +61,7 @@ MANDATORY = {
 UNPROJECTED = ["cls_before_pooler", "avg", "avg_first_last", "avg_top2"]
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
 INDEPENDENT = ("analyses", "callbacks", "logger", "optimizer", "senteval", "tasks", "trainer")  # an option bears on no other
-# Not of train, or nobody names one.
-NOT_CHOSEN = ("hydra", "recipe/model", "loss/model", "classifier", "encoder", "format", "index")
+NOT_CHOSEN = ("hydra", "recipe/model", "loss/model", "classifier", "encoder", "format", "index")  # nobody names one in train
 PRESETS = ("sweep", "comparison")  # added with +, and tested by test_experiments.py, but for the search
 
 
@@ -311,7 +310,7 @@ def test_hydras_own_settings_put_runs_below_outputs_and_sweeps_below_multirun() 
 
 
 @pytest.mark.parametrize("group", ["recipe", "loss"])
-def test_every_models_own_recipe_or_loss_belongs_to_a_model_and_one_of_these(group: str) -> None:
+def test_every_file_for_a_model_belongs_to_a_model_and_an_option(group: str) -> None:
     pairs = {f"{model}-{path.stem}" for model in UNSUP for path in (CONF_DIR / group).glob("*.yaml")}
     assert {path.stem for path in (CONF_DIR / group / "model").glob("*.yaml")} <= pairs
 

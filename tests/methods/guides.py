@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from simcse_lit.encoder.encoder import SentenceEncoder
-from simcse_lit.objective.step import Passes, Step
+from simcse_lit.objective.step import Step
 from simcse_lit.testing import VOCABULARY, Views, roles_of, step_of
 from simcse_lit.training.beside import Beside
 
@@ -45,4 +45,4 @@ def guided_step(vectors_BVD: Tensor, guide_BVD: Tensor, views: Views | None = No
         assert options["gradient"] is False
         return guide_BVD.flatten(0, 1)[ids_NL[:, 0] // ids_NL.shape[1]]  # step_of numbers the tokens
 
-    return replace(step, passes=Passes(encode, step.passes.in_chunks, step.passes.token_scores))
+    return replace(step, passes=replace(step.passes, encode=encode))

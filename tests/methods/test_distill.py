@@ -1,5 +1,6 @@
 """Distillation against loops over the sentences, and a teacher of another width."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,16 @@ def test_it_is_the_mean_over_all_views_of_all_sentences(measure: Any) -> None:
     term.setup(6, VOCABULARY)
     loss = term(guided_step(vectors(), teacher))
     assert loss.item() == pytest.approx(sum(each) / len(each), rel=1e-12)
+
+
+def test_missing_hard_negatives_do_not_count() -> None:
+    teacher = torch.randn(5, 3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    present = torch.ones(5, 3, dtype=torch.bool)
+    present[1:4, 2] = False
+    step = guided_step(vectors(), teacher)
+    loss = Distill()(replace(step, extras={**step.extras, "present": present}))
+    each = [cosine(vectors()[row, view], teacher[row, view]) for row, view in present.nonzero().tolist()]
+    assert len(each) == 12 and loss.item() == pytest.approx(sum(each) / 12, rel=1e-12)
 
 
 def test_it_holds_what_a_term_must_with_a_teacher_of_another_width() -> None:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from simcse_lit.methods.mixcse import Mixed
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.queue import Queue
-from simcse_lit.objective.step import Passes, Step
+from simcse_lit.objective.step import Step
 from simcse_lit.testing import VOCABULARY, check_processes, check_term, step_of
 from simcse_lit.training.build import build_objective
 from tests.conftest import train_config
@@ -79,8 +79,7 @@ def test_with_a_queue_of_a_momentum_encoder_the_loss_is_that_of_all_columns() ->
     first, second = vectors(), vectors() + 1
     slow = torch.randn(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     step = step_of(first)
-    passes = Passes(lambda ids, mask, encoder: slow, step.passes.in_chunks, step.passes.token_scores)
-    term.after_step(replace(step, passes=passes))
+    term.after_step(replace(step, passes=replace(step.passes, encode=lambda ids, mask, encoder: slow)))
     anchor, positive, negative = second.unbind(1)
 
     def own(row: int, column: int) -> float:

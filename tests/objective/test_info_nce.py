@@ -122,6 +122,16 @@ class Fixed(Negatives):
         return self.vectors
 
 
+class OfCosines(Margin):
+    needs_cosine = True
+
+
+def test_a_part_that_needs_cosines_is_refused_with_dot_products() -> None:
+    InfoNCE(TAU, positive=OfCosines())
+    with pytest.raises(ValueError, match="similarity=dot: OfCosines needs similarity=cosine"):
+        InfoNCE(TAU, similarity="dot", positive=OfCosines())
+
+
 def test_negatives_stand_behind_the_candidates_for_all_anchors_or_each() -> None:
     anchor, positive = vectors(views=2).unbind(1)
     shared = torch.randn(4, 6, dtype=torch.float64)

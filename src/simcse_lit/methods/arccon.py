@@ -24,7 +24,7 @@ class AngularMargin(nn.Module):
     ArcCSE adds a second loss, on triplets of shortened sentences. That is not implemented.
 
     Args:
-        degrees: the margin m, at least 0 and below 180. The similarity must be `cosine`.
+        degrees: the margin m, at least 0 and below 180.
 
     Raises:
         ValueError: the margin is out of range.
@@ -32,6 +32,8 @@ class AngularMargin(nn.Module):
     Source: Zhang et al. 2022, A Contrastive Framework for Learning Sentence Representations from Pairwise and Triple-wise
     Perspective in Angular Space.
     """
+
+    needs_cosine = True
 
     def __init__(self, degrees: float) -> None:
         super().__init__()

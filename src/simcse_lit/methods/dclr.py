@@ -27,13 +27,15 @@ class Ascent(Negatives):
         times: number of noise vectors as a multiple of the batch of all processes.
         steps: steps of the ascent.
         rate: length of a step.
-        temperature: that of the loss. The similarity must be `cosine`.
+        temperature: that of the loss. A trained one is not followed.
 
     Raises:
         ValueError: `times` or `temperature` is not positive.
 
     Source: Zhou et al. 2022, Debiased Contrastive Learning of Unsupervised Sentence Representations, and its code.
     """
+
+    needs_cosine = True
 
     def __init__(self, times: float, steps: int, rate: float, temperature: float) -> None:
         super().__init__()

@@ -17,13 +17,15 @@ class VonMisesFisher(nn.Module):
     the denominator, this is the weighted decoupled loss -w_i cos_ii / tau + log sum_(j != i) e^(cos_ij / tau).
 
     Args:
-        sigma: sharpness of the weights, above 0. The similarity must be `cosine`.
+        sigma: sharpness of the weights, above 0.
 
     Raises:
         ValueError: sigma is not positive.
 
     Source: Yeh et al. 2022, Decoupled Contrastive Learning, section 3 (DCLW).
     """
+
+    needs_cosine = True
 
     def __init__(self, sigma: float) -> None:
         super().__init__()

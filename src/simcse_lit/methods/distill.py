@@ -3,6 +3,7 @@
 Shapes: B examples of this process, V views, D numbers of the trained encoder's vector, T of the teacher's.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,9 +61,12 @@ class Distill(Term):
             )
 
     def forward(self, step: Step) -> Tensor:
-        """Compute the mean over the sentences of this process, a scalar."""
+        """Compute the mean over the sentences that are not missing (`data.optional`), a scalar."""
         teacher_BVT = step.encoded_by(self.encoder, range(len(step.roles)))
         student_BVT = self.map(step.vectors_BVD)
         if self.measure == "mse":
-            return F.mse_loss(student_BVT, teacher_BVT)
-        return (1 - F.cosine_similarity(student_BVT, teacher_BVT, dim=-1)).mean()
+            apart_BV = (student_BVT - teacher_BVT).square().mean(-1)
+        else:
+            apart_BV = 1 - F.cosine_similarity(student_BVT, teacher_BVT, dim=-1)
+        present_BV = step.extras.get("present", torch.ones_like(apart_BV)).to(apart_BV.dtype)  # false: the text is missing
+        return (apart_BV * present_BV).sum() / step.mean(present_BV.sum())

@@ -15,11 +15,11 @@ from simcse_lit.objective.step import Step
 class Gaussian(Negatives):
     """Contrast every anchor with vectors drawn from a normal distribution, new ones in each step.
 
-    With K draws g_k ~ N(0, I), the denominator of each anchor i gets the terms sum_k e^(sim(h_i, g_k) / tau). The draws fill
-    the space evenly, so they act as a smooth lower bound of the denominator. Every process draws its own K vectors.
+    With K draws g_k ~ N(0, I), the denominator of each anchor i gets the terms sum_k e^(cos(h_i, g_k) / tau). Random
+    directions are nearly orthogonal to every sentence, so these terms smooth the loss: they bound the denominator from
+    below, whatever the batch. Every process draws its own K vectors.
 
-    The paper's standard deviation has no place here, because the cosine does not depend on the length of a vector. Use
-    `similarity: cosine`.
+    The standard deviation of the authors' code has no place here, because a cosine does not depend on lengths.
 
     Use `dclr.Ascent` for noise that moves towards the anchors, and `mixcse.Mixed` for hard negatives made of sentences.
 
@@ -31,6 +31,8 @@ class Gaussian(Negatives):
 
     Source: Wu et al. 2022, Smoothed Contrastive Learning for Unsupervised Sentence Embedding, and its code.
     """
+
+    needs_cosine = True
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -20,9 +20,9 @@ class Mixed(Negatives):
 
         m_i = SG( u / |u| ),  u = share * z_i + (1 - share) * z_(i+1),
 
-    where z are the unit vectors of the positives of all processes in their gathered order, the last one followed by the
-    first, and SG stops the gradient: a gradient through m_i would also push the positive away. With one example in the
-    batch there is no other to mix with, and nothing is added.
+    where z are the unit vectors of the positives (of their first view) of all processes in their gathered order, the last
+    one followed by the first, and SG stops the gradient: a gradient through m_i would also push the positive away. With one
+    example in the batch there is no other to mix with, and nothing is added.
 
     This is the paper's version. The authors' code mixes vectors of any length, contrasts every anchor with the mixtures of
     all rows, but for one whose logit is 0, and contrasts the positives with mixtures of the anchors as well.

@@ -49,7 +49,7 @@ class InfoNCE(Term):
         masks: masks of the candidates of the anchors, by name.
 
     Raises:
-        ValueError: an option has an unknown value, or the temperature is not positive.
+        ValueError: an option has an unknown value, the temperature is not positive, or a part needs cosines.
 
     Example:
         The loss of unsupervised SimCSE::
@@ -88,6 +88,9 @@ class InfoNCE(Term):
                 raise ValueError(f"{name}={value}: not one of {', '.join(str(each) for each in allowed)}")
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature={temperature}: must be a finite number greater than 0")
+        for part in (positive, *(negatives or {}).values(), *(masks or {}).values()):
+            if similarity != "cosine" and getattr(part, "needs_cosine", False):
+                raise ValueError(f"similarity={similarity}: {type(part).__name__} needs similarity=cosine")
         start_1 = torch.tensor([-math.log(temperature)])  # FSDP takes no parameter without a dimension
         self.log_scale = nn.Parameter(start_1) if learn_temperature else None
         self.fixed_temperature = temperature

@@ -22,9 +22,11 @@ class Part(nn.Module):
     Attributes:
         encoders: see `Term.encoders`.
         needs: see `Term.needs`.
+        needs_cosine: the part has no meaning with dot products. A module for `positive` may have this attribute too.
     """
 
     encoders: Sequence[str] = ()
+    needs_cosine: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
