@@ -22,7 +22,7 @@ class VonMisesFisher(nn.Module):
     Raises:
         ValueError: sigma is not positive.
 
-    Source: Yeh et al. 2022, Decoupled Contrastive Learning, section 3 (DCLW).
+    Source: Yeh et al. 2021, Decoupled Contrastive Learning, section 3 (DCLW).
     """
 
     needs_cosine = True

@@ -63,7 +63,7 @@ class Distill(Term):
     def forward(self, step: Step) -> Tensor:
         """Compute the mean over the sentences that are not missing (`data.optional`), a scalar."""
         teacher_BVT = step.encoded_by(self.encoder, range(len(step.roles)))
-        student_BVT = self.map(step.vectors_BVD)
+        student_BVT: Tensor = self.map(step.vectors_BVD)
         if self.measure == "mse":
             apart_BV = (student_BVT - teacher_BVT).square().mean(-1)
         else:
