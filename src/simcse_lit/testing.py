@@ -344,7 +344,7 @@ class _Trained(nn.Module):
         for one in others.values():
             one.setup(encoder, cast(Any, None))
         objective = Objective({"term": term, **more}, dict.fromkeys(["term", *more], 1.0))
-        objective.setup(encoder.hidden, VOCABULARY)
+        objective.setup(encoder.hidden, VOCABULARY, {name: one.encoder.hidden for name, one in others.items()})
         unused: Any = None
         self.trained = SimCSEModule(
             encoder,

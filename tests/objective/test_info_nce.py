@@ -78,6 +78,30 @@ def test_own_view_adds_the_other_anchors_as_in_simclr() -> None:
     assert both.item() == pytest.approx((one_way + other_way) / 2, rel=1e-12)
 
 
+def of_all_blocks(
+    vectors_BVD: Tensor, back: bool = False, weight: Callable[[int, int, int], float] = lambda *_: 1.0
+) -> float:
+    """Mean over i of -log(e^(a_i p_i / tau) / sum), one sum over anchor-positive, anchor-anchor and positive-positive."""
+    views = vectors_BVD.unbind(1)[::-1] if back else vectors_BVD.unbind(1)
+    losses = []
+    for i in range(len(vectors_BVD)):
+        total = 0.0
+        for block, (mine, theirs) in enumerate(((0, 1), (0, 0), (1, 1))):
+            for j in range(len(vectors_BVD)):
+                if j != i or block == 0:
+                    cosine = float(cosine_similarity(views[mine][i], views[theirs][j], dim=0))
+                    total += weight(block, i, j) * math.exp(cosine / TAU)
+        losses.append(math.log(total) - float(cosine_similarity(views[0][i], views[1][i], dim=0)) / TAU)
+    return sum(losses) / len(losses)
+
+
+def test_all_own_views_add_the_other_positives_against_the_positive() -> None:
+    given = vectors(views=2)
+    assert loss_of(given, own_view="all").item() == pytest.approx(of_all_blocks(given), rel=1e-12)
+    both = (of_all_blocks(given) + of_all_blocks(given, back=True)) / 2
+    assert loss_of(given, own_view="all", directions="both").item() == pytest.approx(both, rel=1e-12)
+
+
 class Margin(nn.Module):
     def forward(self, cosine_B: Tensor) -> Tensor:
         return cosine_B - 0.2
@@ -96,6 +120,16 @@ class Fixed(Negatives):
 
     def forward(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
         return self.vectors
+
+
+class OfCosines(Margin):
+    needs_cosine = True
+
+
+def test_a_part_that_needs_cosines_is_refused_with_dot_products() -> None:
+    InfoNCE(TAU, positive=OfCosines())
+    with pytest.raises(ValueError, match="similarity=dot: OfCosines needs similarity=cosine"):
+        InfoNCE(TAU, similarity="dot", positive=OfCosines())
 
 
 def test_negatives_stand_behind_the_candidates_for_all_anchors_or_each() -> None:
@@ -141,6 +175,43 @@ def test_masks_leave_candidates_out_or_weigh_them_but_never_the_positive(columns
     assert got.item() == pytest.approx(both, rel=1e-6)
     with pytest.raises(ValueError, match=r"masks.mine: must return \(B, N\) or \(B, C\), got \(5, 11\)"):
         loss_of(vectors(), masks={"mine": Given(torch.zeros(5, 11))})
+
+
+class GivenBoth(Mask):
+    def __init__(self, mask: Tensor, others: Tensor) -> None:
+        super().__init__()
+        self.mask, self.others = mask, others
+
+    def forward(self, step: Step) -> tuple[Tensor, Tensor]:
+        return self.mask, self.others
+
+
+def test_masks_reach_the_columns_of_own_view_of_which_there_may_be_fewer_than_the_mask_has() -> None:
+    given = vectors(views=2)
+    weight = torch.rand(5, 15, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    none = torch.zeros(5, 5, dtype=torch.bool)
+
+    def of(block: int, i: int, j: int) -> float:
+        return 1.0 if block == 0 and i == j else float(weight[i, 5 * block + j])
+
+    masks: dict[str, Mask] = {"mine": GivenBoth(weight[:, :5], weight[:, 5:]), "none": Given(none)}
+    got = loss_of(given, own_view="all", masks=masks)
+    assert got.item() == pytest.approx(of_all_blocks(given, weight=of), rel=1e-12)
+    fewer = of_all_blocks(given, weight=lambda block, i, j: 0.0 if block == 2 else of(block, i, j))
+    assert loss_of(given, own_view=True, masks=masks).item() == pytest.approx(fewer, rel=1e-12)
+    anchor, positive = given.unbind(1)
+    only = cross_entropy(anchor, [*positive], factor=lambda i, j: of(0, i, j))
+    assert loss_of(given, masks=masks).item() == pytest.approx(only, rel=1e-12)
+
+
+def test_a_mask_leaves_no_positive_of_own_view_out() -> None:
+    given, extras = vectors(views=2), {"labels": torch.tensor([0, 1, 0, 1, 2])}
+    same = extras["labels"][:, None] == extras["labels"]
+    everything = torch.ones(5, 5, dtype=torch.bool)
+    options: dict[str, Any] = {"targets": "labels", "own_view": True}
+    left = InfoNCE(TAU, **options, masks={"all": GivenBoth(everything, everything)})(step_of(given, extras=extras))
+    alike = InfoNCE(TAU, **options, masks={"others": GivenBoth(~same, ~same)})(step_of(given, extras=extras))
+    torch.testing.assert_close(left, alike)
 
 
 def test_a_learned_temperature_starts_where_it_is_told_and_has_the_gradient_of_the_loss() -> None:
@@ -199,6 +270,7 @@ def test_the_gradient_is_that_of_the_formula(options: dict[str, Any]) -> None:
         ({"directions": "columns"}, "directions=columns: not one of rows, both"),
         ({"denominator": "none"}, "denominator=none: not one of all, negatives"),
         ({"similarity": "l2"}, "similarity=l2: not one of cosine, dot"),
+        ({"own_view": "both"}, "own_view=both: not one of False, True, all"),
         ({"temperature": 0.0}, "temperature=0.0: must be a finite number greater than 0"),
     ],
 )

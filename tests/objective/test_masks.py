@@ -86,6 +86,13 @@ def test_candidates_with_the_text_of_the_anchor_or_its_positive_are_left_out(has
     torch.testing.assert_close(loss.item(), sum(losses) / len(losses), rtol=1e-6, atol=1e-6)
 
 
+def test_another_anchor_or_positive_with_the_text_of_the_anchor_or_its_positive_is_left_out_of_own_view() -> None:
+    hashes = torch.tensor([[1, 5], [1, 6], [3, 1], [4, 8]])
+    _, others = Duplicates()(step_of(vectors(4, 2), extras={"hashes": hashes}))
+    assert (others[:, :4] & ~torch.eye(4, dtype=torch.bool)).nonzero().tolist() == [[0, 1], [1, 0], [2, 0], [2, 1]]
+    assert (others[:, 4:] & ~torch.eye(4, dtype=torch.bool)).nonzero().tolist() == [[0, 2], [1, 2]]
+
+
 def test_what_is_needed_is_known() -> None:
     assert InfoNCE(TAU).needs == {"positive"}
     assert InfoNCE(TAU, targets="labels", hard_negative_weight=1.0).needs == {"positive", "labels", "hard_negative"}
@@ -94,8 +101,8 @@ def test_what_is_needed_is_known() -> None:
         InfoNCE(TAU, targets="label")
 
 
-def masked() -> InfoNCE:
-    return InfoNCE(0.05, masks={"duplicates": Duplicates()})
+def masked(**options: Any) -> InfoNCE:
+    return InfoNCE(0.05, masks={"duplicates": Duplicates()}, **options)
 
 
 def test_targets_of_labels_hold_what_a_term_must() -> None:
@@ -105,4 +112,4 @@ def test_targets_of_labels_hold_what_a_term_must() -> None:
 def test_the_mask_of_duplicates_is_exact_with_processes_and_micro_batches() -> None:
     check_processes(masked)
     check_micro_batches(masked)
-    check_processes(masked, views=("hard_negative", "positive", "anchor", "positive"))
+    check_processes(partial(masked, own_view="all"), views=("hard_negative", "positive", "anchor", "positive"))

@@ -205,13 +205,14 @@ def test_a_missing_encoder_is_told_before_a_model_is_loaded(warm_cli: Cli) -> No
 
 
 def test_a_learning_rate_of_its_own_is_a_multiple_of_the_runs(warm_cli: Cli, tmp_path: Path) -> None:
-    asked = ("+loss.beside.slow.lr_scale=1", "loss.terms.contrastive.learn_temperature=true")
+    asked = ("+loss.beside.slow.lr_scale=1", "loss.terms.contrastive.learn_temperature=true", "optimizer.weight_decay=0.1")
     done = warm_cli(*SMALL, *QUEUE, *asked, "+loss.terms.contrastive.lr_scale=10", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     kept = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
     usual, faster = kept["param_groups"]
     assert faster["lr"] == pytest.approx(10 * usual["lr"]) and len(faster["params"]) == 1
     assert faster["initial_lr"] == pytest.approx(10 * usual["initial_lr"])
+    assert (usual["weight_decay"], faster["weight_decay"]) == (0.1, 0)  # it would pull a temperature to 1
     refused = warm_cli(*SMALL, "+loss.terms.contrastive.lr_scale=0", "hydra.run.dir=other")
     assert refused.returncode == 1
     assert "loss.terms.contrastive.lr_scale=0: must be a finite number greater than 0." in refused.stderr

@@ -93,6 +93,16 @@ def of(name: str, **arguments: Any) -> str:
     return f"optimizer.schedule={{_target_:{__name__}.{name}{own}}}"
 
 
+def test_weight_decay_leaves_alone_what_it_is_told_to_whatever_its_rate() -> None:
+    made = optimisation(train_config("optimizer.lr=0.1", "optimizer.weight_decay=0.5").optimizer)
+    weights = [nn.Parameter(torch.ones(1)) for _ in range(4)]
+    optimizer = made.configured({1.0: weights[:2], 2.0: weights[2:]}, 8, [weights[1], weights[3], None])["optimizer"]
+    for weight in weights:
+        weight.grad = torch.zeros(1)
+    optimizer.step()
+    assert [weight.item() for weight in weights] == [pytest.approx(0.95), 1.0, pytest.approx(0.9), 1.0]
+
+
 def test_a_schedule_of_ones_own_is_given_the_optimiser_and_the_steps() -> None:
     made = optimisation(train_config(of("Sawtooth", teeth=2), "optimizer.lr=1.0", "optimizer.warmup_ratio=0.25").optimizer)
     configured = made.configured({1.0: [nn.Parameter(torch.zeros(1))]}, 8)

@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simcse_lit.config.roles import PLACE
 from simcse_lit.encoder.encoder import SentenceEncoder
-from simcse_lit.encoder.head import MLP
+from simcse_lit.encoder.head import MLP, Head
 from simcse_lit.encoder.kinds import is_own
 from simcse_lit.encoder.pretrained import Pretrained, some
 from simcse_lit.errors import UserError
@@ -46,6 +47,37 @@ class SentenceTransformerEncoder(nn.Module):
         """Encode (N, L) ids and mask as vectors, (N, H)."""
         output = self.model({"input_ids": input_ids_NL, "attention_mask": attention_mask_NL})
         return cast(Tensor, output["sentence_embedding"])
+
+
+class UnitLength(nn.Module):
+    """The module Normalize of sentence-transformers as a head."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, pooled_NH: Tensor) -> Tensor:
+        """Divide vectors by their lengths, (N, H) to (N, H)."""
+        return F.normalize(pooled_NH, dim=-1)
+
+
+def as_sentence_encoder(encoder: SentenceTransformerEncoder, pooler: str) -> SentenceEncoder | None:
+    """Return an encoder that computes the same with a pooler of ours, so that it can be used beside a trained one.
+
+    Args:
+        encoder: the encoder of a folder.
+        pooler: name of the pooler that computes the same as its module Pooling.
+
+    Returns:
+        The encoder, with the same weights; None if there are other modules than a transformer, one of the poolings `cls`,
+        `avg` and `last_token`, and Normalize.
+    """
+    transformer, *others = encoder.model
+    names = [type(module).__name__ for module in others]
+    if pooler not in ("cls", "avg", "last_token") or names not in (["Pooling"], ["Pooling", "Normalize"]):
+        return None
+    target = f"{__name__}.{UnitLength.__name__}"
+    unit = Head("unit_length", "always", target, {}) if len(names) > 1 else "none"
+    return SentenceEncoder(transformer.auto_model, pooler, unit).eval()
 
 
 def own_classes(folder: Path) -> list[str]:

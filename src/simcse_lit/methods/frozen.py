@@ -3,6 +3,7 @@
 `training/beside.py` has the kinds that follow the trained encoder.
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 from transformers import PreTrainedTokenizerFast
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import load_encoder
+from simcse_lit.formats.sentence_transformers import SentenceTransformerEncoder, as_sentence_encoder
 from simcse_lit.training.beside import Beside
 
 
@@ -17,7 +19,8 @@ class Frozen(Beside):
     """Use a saved encoder that reads the same token ids. It is not trained, and checkpoints do not contain it.
 
     Args:
-        checkpoint: what `evaluate` takes as `checkpoint`: an export, a checkpoint, a folder or a Hub id.
+        checkpoint: what `evaluate` takes as `checkpoint`: an export, a checkpoint, a folder or a Hub id. A model of
+            sentence-transformers may have a transformer, a pooling (mean, first or last token) and Normalize.
         pooler: name of the pooler of a raw model. A saved model's own pooler takes precedence.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run the Python code that the model contains.
@@ -45,9 +48,13 @@ class Frozen(Beside):
             projection=None,
             trust_remote_code=self.trust_remote_code,
         )
+        if isinstance(loaded.encoder, SentenceTransformerEncoder):
+            plain = as_sentence_encoder(loaded.encoder, loaded.pooler)
+            loaded = loaded if plain is None else replace(loaded, encoder=plain)
         if not isinstance(loaded.encoder, SentenceEncoder):
             raise UserError(
-                f"loss.beside: {self.checkpoint}: is a {loaded.kind} model. Name an export or a transformers model."
+                f"loss.beside: {self.checkpoint}: is a {loaded.kind} model with other parts than a transformer, a\n"
+                "pooling and Normalize. Name another, an export or a transformers model."
             )
         if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
             raise UserError(

@@ -1,6 +1,6 @@
 """InfoNCE as a term of the objective: the contrastive loss of SimCSE, with a place for each change that others make to it.
 
-`contrastive.py` has its formulas as functions. Masks and queues have files for themselves.
+`contrastive.py` has its formulas as functions, and `parts.py` the base classes of extra negatives and masks.
 
 Shapes: B anchors of this process, N = W x B candidates of all processes, K extra negatives, C columns of all candidates,
 D numbers of a vector, W processes.
@@ -8,68 +8,16 @@ D numbers of a vector, W processes.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss, multi_positive_loss, similarities
+from simcse_lit.objective.parts import Mask, Negatives, Part, log_weights
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import Term
-
-
-class Part(nn.Module):
-    """Base of the parts of InfoNCE. A part with state changes it in `after_step` only.
-
-    Attributes:
-        encoders: see `Term.encoders`.
-        needs: see `Term.needs`.
-    """
-
-    encoders: Sequence[str] = ()
-    needs: ClassVar[frozenset[str]] = frozenset()
-
-    def setup(self, width: int, vocabulary: Vocabulary) -> None:
-        """Create what depends on the encoder: see `Term.setup`."""
-
-    def after_step(self, step: Step) -> None:
-        """Update state after the step of the optimiser: see `Term.after_step`."""
-
-
-class Negatives(Part):
-    """Extra negatives for the anchors: a queue, noise, mixtures. Write a subclass with `forward`."""
-
-    def forward(self, step: Step, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        """Return vectors that every anchor is contrasted with.
-
-        Args:
-            step: the current step.
-            anchor_BD: vectors of the anchors, (B, D).
-            candidates: from all processes, the views of positives, then those of hard negatives, (N, D) each.
-
-        Returns:
-            Vectors (K, D) for all anchors, or (B, K, D) with other vectors for each anchor. Optionally also true for the
-            vectors that count, (K,).
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no forward(step, anchor_BD, candidates)")
-
-
-class Mask(Part):
-    """Candidates that do not count as negatives, or how much they count. Write a subclass with `forward`."""
-
-    def forward(self, step: Step) -> Tensor:
-        """Return true for a candidate to leave out, or a weight that multiplies its term in the denominator.
-
-        The positives of an anchor always count in full.
-
-        Args:
-            step: the current step.
-
-        Returns:
-            Booleans or weights for the first columns: the positives, (B, N), or all candidates, (B, N x views).
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no forward(step)")
 
 
 class InfoNCE(Term):
@@ -92,15 +40,16 @@ class InfoNCE(Term):
         targets: `diagonal`; or `labels`, which makes all candidates with the anchor's label its positives, except hard
             negatives (supervised contrastive learning, equation 2 of Khosla et al. 2020). With `own_view`, other anchors
             with the same label are positives too.
-        own_view: use the other anchors as negatives of an anchor, as in SimCLR. With `both`, also the other positives as
-            negatives of a positive.
+        own_view: true uses the other anchors as negatives of an anchor, as in SimCLR. With directions=both, also the other
+            positives as negatives of a positive. `all` adds the similarities of a positive with the other positives to the
+            denominator of its anchor, and with directions=both the reverse, as in GISTEmbed (`methods/gist.py`).
         positive: module that changes the similarities of the anchors with their positives, (B,) to (B,), such as a margin.
             None changes nothing.
         negatives: extra negatives of the anchors, by name.
         masks: masks of the candidates of the anchors, by name.
 
     Raises:
-        ValueError: an option has an unknown value, or the temperature is not positive.
+        ValueError: an option has an unknown value, the temperature is not positive, or a part needs cosines.
 
     Example:
         The loss of unsupervised SimCSE::
@@ -109,6 +58,8 @@ class InfoNCE(Term):
 
     Source: SimCSE equations 4 and 5, Tables 7 and D.1.
     """
+
+    undecayed = ("log_scale",)  # weight decay would pull the temperature to 1
 
     def __init__(
         self,
@@ -120,7 +71,7 @@ class InfoNCE(Term):
         directions: str = "rows",
         denominator: str = "all",
         targets: str = "diagonal",
-        own_view: bool = False,
+        own_view: bool | str = False,
         positive: nn.Module | None = None,
         negatives: Mapping[str, Negatives] | None = None,
         masks: Mapping[str, Mask] | None = None,
@@ -131,11 +82,15 @@ class InfoNCE(Term):
             ("denominator", denominator, ("all", "negatives")),
             ("similarity", similarity, ("cosine", "dot")),
             ("targets", targets, ("diagonal", "labels")),
+            ("own_view", own_view, (False, True, "all")),
         ):
             if value not in allowed:
-                raise ValueError(f"{name}={value}: not one of {', '.join(allowed)}")
+                raise ValueError(f"{name}={value}: not one of {', '.join(str(each) for each in allowed)}")
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature={temperature}: must be a finite number greater than 0")
+        for part in (positive, *(negatives or {}).values(), *(masks or {}).values()):
+            if similarity != "cosine" and getattr(part, "needs_cosine", False):
+                raise ValueError(f"similarity={similarity}: {type(part).__name__} needs similarity=cosine")
         start_1 = torch.tensor([-math.log(temperature)])  # FSDP takes no parameter without a dimension
         self.log_scale = nn.Parameter(start_1) if learn_temperature else None
         self.fixed_temperature = temperature
@@ -189,13 +144,13 @@ class InfoNCE(Term):
         candidates = step.gather(torch.stack([step.vectors_BVD[:, place] for place in places], dim=1)).unbind(1)
         logits_BC = self._all_logits(step, anchor_BD, candidates, len(positives))
         logits_BC = self._with_negatives(step, logits_BC, anchor_BD, candidates)
-        loss = self._loss(step, self._masked(step, logits_BC, len(positives)), anchor_BD, len(positives))
+        mine = [step.vectors_BVD[:, place] for place in positives]
+        loss = self._loss(step, logits_BC, [anchor_BD, *mine], len(positives), cast(Any, self.masks))
         if self.directions == "both":
             back = []
-            for place in positives:
-                positive_BD = step.vectors_BVD[:, place]
+            for positive_BD in mine:
                 logits_BN = self._logits(step, positive_BD, [step.gather(anchor_BD)], 0.0)
-                back.append(self._loss(step, logits_BN, positive_BD, 1))
+                back.append(self._loss(step, logits_BN, [positive_BD, anchor_BD], 1, {}))
             loss = (loss + sum(back[1:], back[0]) / len(back)) / 2
         temperature = self.temperature
         return (loss, {"temperature": temperature.detach()}) if isinstance(temperature, Tensor) else loss
@@ -222,23 +177,30 @@ class InfoNCE(Term):
             positive=self.positive,
         )
 
-    def _loss(self, step: Step, logits_BC: Tensor, rows_BD: Tensor, positives: int) -> Tensor:
+    def _loss(
+        self, step: Step, logits_BC: Tensor, views: Sequence[Tensor], positives: int, masks: Mapping[str, Mask]
+    ) -> Tensor:
         """Compute the loss of rows against their columns and, with `own_view`, against the other rows of their view.
 
-        The first columns are the views of positives, N columns each.
+        Args:
+            step: the current step.
+            logits_BC: the first columns are the views of positives, N columns each.
+            views: vectors of the rows, then of each view of their positives, (B, D) each.
+            positives: number of views of positives.
+            masks: masks of the columns.
         """
         own = logits_BC.shape[1]
-        if self.own_view:
-            others_BN = similarities(rows_BD, step.gather(rows_BD), similarity=self.similarity) / self.temperature
-            others_BN = others_BN.diagonal_scatter(others_BN.new_full((len(rows_BD),), -torch.inf), step.first)
+        for view_BD in views if self.own_view == "all" else views[:1] if self.own_view else ():
+            others_BN = similarities(view_BD, step.gather(view_BD), similarity=self.similarity) / self.temperature
+            others_BN = others_BN.diagonal_scatter(others_BN.new_full((len(view_BD),), -torch.inf), step.first)
             logits_BC = torch.cat([logits_BC, others_BN], dim=1)
+        one = positives == 1 and self.targets == "diagonal"
+        positive_BC = None if one and not masks else self._positive(step, logits_BC, own, positives)
+        if masks and positive_BC is not None:
+            logits_BC = logits_BC + log_weights(masks, step, logits_BC, own).masked_fill(positive_BC, 0)
         decoupled = self.denominator == "negatives"
-        if positives == 1 and self.targets == "diagonal":
+        if one or positive_BC is None:
             return contrastive_loss(logits_BC, step.first, decoupled=decoupled)
-        positive_BC = self._positive(step, logits_BC, positives)
-        if self.own_view and self.targets == "labels":
-            same_BN = self._alike(step)
-            positive_BC[:, own:] = same_BN.diagonal_scatter(same_BN.new_zeros(len(same_BN)), step.first)
         return multi_positive_loss(logits_BC, positive_BC, decoupled=decoupled)
 
     def _alike(self, step: Step) -> Tensor:
@@ -251,10 +213,15 @@ class InfoNCE(Term):
         alike_BN.diagonal(step.first).fill_(True)
         return alike_BN
 
-    def _positive(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
-        """Return true at the positives of each row, (B, C): the examples of `_alike`, in every view of positives."""
-        positive_BC = self._alike(step).repeat(1, positives)
-        return F.pad(positive_BC, (0, logits_BC.shape[1] - positive_BC.shape[1]))
+    def _positive(self, step: Step, logits_BC: Tensor, own: int, positives: int) -> Tensor:
+        """Return true at the positives of each row, (B, C): the examples of `_alike`, in every view of positives.
+
+        In the columns from `own`, which are those of `own_view`, a row has no example of its own.
+        """
+        alike_BN = self._alike(step)
+        positive_BC = F.pad(alike_BN.repeat(1, positives), (0, logits_BC.shape[1] - positives * alike_BN.shape[1]))
+        others_BN = alike_BN.diagonal_scatter(alike_BN.new_zeros(len(alike_BN)), step.first)
+        return torch.cat([positive_BC[:, :own], others_BN.repeat(1, (logits_BC.shape[1] - own) // alike_BN.shape[1])], dim=1)
 
     def _with_negatives(self, step: Step, logits_BC: Tensor, anchor_BD: Tensor, candidates: Sequence[Tensor]) -> Tensor:
         """Append the logits of the extra negatives."""
@@ -273,19 +240,3 @@ class InfoNCE(Term):
             else:
                 raise ValueError(f"negatives.{name}: must return (K, D) or (B, K, D), got {tuple(vectors.shape)}")
         return torch.cat(parts, dim=1) if len(parts) > 1 else logits_BC
-
-    def _masked(self, step: Step, logits_BC: Tensor, positives: int) -> Tensor:
-        """Set the logits that the masks leave out to -inf, and add log w to the logits that they weight with w."""
-        positive_BC = self._positive(step, logits_BC, positives) if self.masks else None
-        for name, part in self.masks.items():
-            mask_BC = part(step)
-            if mask_BC.ndim != 2 or len(mask_BC) != len(logits_BC) or mask_BC.shape[1] > logits_BC.shape[1]:
-                raise ValueError(f"masks.{name}: must return (B, N) or (B, C), got {tuple(mask_BC.shape)}")
-            if mask_BC.dtype == torch.bool:
-                added_BC = torch.zeros_like(mask_BC, dtype=logits_BC.dtype).masked_fill(mask_BC, -torch.inf)
-            else:
-                added_BC = mask_BC.to(logits_BC.dtype).log()
-            assert positive_BC is not None
-            added_BC = added_BC.masked_fill(positive_BC[:, : added_BC.shape[1]], 0)
-            logits_BC = logits_BC + F.pad(added_BC, (0, logits_BC.shape[1] - added_BC.shape[1]))
-        return logits_BC

@@ -1,13 +1,14 @@
 """Masks for InfoNCE, which leave candidates out.
 
-Shapes: B anchors of this process, N of all processes, K views of candidates, V views.
+Shapes: B anchors of this process, N of all processes, K views of candidates, O the anchor and its positives.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
-from simcse_lit.objective.info_nce import Mask
+from simcse_lit.objective.parts import Mask
 from simcse_lit.objective.step import Step
 
 
@@ -19,10 +20,13 @@ class Duplicates(Mask):
 
     needs: ClassVar[frozenset[str]] = frozenset({"hashes"})
 
-    def forward(self, step: Step) -> Tensor:
-        """Return true where a candidate is left out, (B, K x N)."""
+    def forward(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Return true where a candidate, (B, K x N), and where another anchor or positive is left out, (B, O x N)."""
+        own, positives = [*step.places("anchor"), *step.places("positive")], step.places("positive")
         hashes_BV = step.extras["hashes"]
-        positives = step.places("positive")
-        candidates = step.gather(hashes_BV[:, [*positives, *step.places("hard_negative")]])
-        own = hashes_BV[:, [*step.places("anchor"), *positives]]
-        return (own[:, :, None] == candidates.T.flatten()).any(1)
+        hashes_NV = step.gather(hashes_BV)
+
+        def copies(places: Sequence[int]) -> Tensor:
+            return (hashes_BV[:, own, None] == hashes_NV[:, places].T.flatten()).any(1)
+
+        return copies([*positives, *step.places("hard_negative")]), copies(own)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from simcse_lit.objective.info_nce import Negatives
+from simcse_lit.objective.parts import Negatives
 from simcse_lit.objective.step import Step, Vocabulary
 
 

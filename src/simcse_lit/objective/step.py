@@ -1,10 +1,10 @@
 """One training step, as a term of the objective sees it. Nothing here trains, and nothing imports Lightning.
 
-Shapes: B examples of this process, V views, L length, H numbers of a vector before the head, D after it, N sentences, n
-sentences of a part, l their length, W processes.
+Shapes: B examples of this process, V views, K some of them, L length, H numbers of a vector before the head, D after it, N
+sentences, n sentences of a part, l their length, W processes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -99,6 +99,21 @@ class Step:
         if not (places := self.places(role)):
             raise KeyError(f"no view is a {role}; the roles are {', '.join(self.roles)}. Name it in `needs` of the term.")
         return self.vectors_BVD[:, places[0]]
+
+    def encoded_by(self, encoder: str, places: Sequence[int]) -> Tensor:
+        """Encode views of this step with an encoder of `loss.beside`, without gradient.
+
+        Args:
+            encoder: its name.
+            places: numbers of the views, K of them.
+
+        Returns:
+            (B, K, D), D of that encoder.
+        """
+        ids_NL, mask_NL = (tokens_BVL[:, list(places)].flatten(0, 1) for tokens_BVL in (self.ids_BVL, self.mask_BVL))
+        vectors_ND = self.passes.encode(ids_NL, mask_NL, encoder=encoder, gradient=False)
+        vectors_BKD: Tensor = vectors_ND.unflatten(0, (len(self.ids_BVL), len(places)))
+        return vectors_BKD
 
     @property
     def first(self) -> int:

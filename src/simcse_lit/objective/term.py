@@ -4,6 +4,7 @@ The terms themselves are in `info_nce.py`, `mlm.py` and `methods/`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, cast
 
 import torch
@@ -32,9 +33,11 @@ class Term(nn.Module):
 
     Attributes:
         encoders: names of encoders of `loss.beside` that the term uses.
+        widths: numbers of a vector of each of these encoders, known in `setup`.
         lr_scale: multiplies the learning rate of the term's parameters. `lr_scale` of its node sets it.
         needs: names from `NEEDS` that the run must have: a view with a role, what a batch holds beside its texts
             (`Step.extras`), the language-modelling head of the backbone, or a mask token.
+        undecayed: names of its parameters, or of attributes that may be one, that weight decay leaves alone.
         reads_vectors: whether `forward` reads vectors of the step. If no term does, the sentences of a step are not encoded
             for them.
 
@@ -43,7 +46,9 @@ class Term(nn.Module):
     """
 
     encoders: Sequence[str] = ()
+    widths: Mapping[str, int] = MappingProxyType({})
     lr_scale: float = 1.0
+    undecayed: Sequence[str] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
     reads_vectors: ClassVar[bool] = True
 
@@ -113,8 +118,13 @@ class Objective(nn.Module):
         """Whether some term reads the vectors of a step."""
         return any(term.reads_vectors for term in self._terms())
 
-    def setup(self, width: int, vocabulary: Vocabulary) -> None:
+    def setup(self, width: int, vocabulary: Vocabulary, widths: Mapping[str, int] | None = None) -> None:
         """Call `Term.setup` of every term.
+
+        Args:
+            width: numbers of a vector, D.
+            vocabulary: what terms may know about the tokenizer.
+            widths: numbers of a vector of each encoder of `loss.beside`.
 
         Raises:
             UserError: a term cannot be used with this encoder.
@@ -122,6 +132,7 @@ class Objective(nn.Module):
         for name, term in zip(self.terms, self._terms(), strict=True):
             if "mask_token" in term.needs and vocabulary.mask_token_id is None:
                 raise UserError(f"loss.terms.{name}: the tokenizer of the backbone has no mask token. Set its weight to 0.")
+            term.widths = {each: widths[each] for each in term.encoders if widths and each in widths}
             term.setup(width, vocabulary)
 
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:

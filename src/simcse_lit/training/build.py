@@ -98,7 +98,8 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         if each is not None:
             each.compile_backbone(config.trainer.compile)
     on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    objective.setup(encoder.hidden, Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids)))
+    vocabulary = Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
+    objective.setup(encoder.hidden, vocabulary, {name: one.encoder.hidden for name, one in beside.items()})
     module = SimCSEModule(
         encoder,
         objective,

@@ -292,7 +292,9 @@ class SimCSEModule(pl.LightningModule):
         for parameter in self.parameters():
             if parameter.requires_grad:
                 by_scale.setdefault(scales.get(parameter, 1.0), []).append(parameter)
-        return self.optimisation.configured(by_scale, int(self.trainer.estimated_stepping_batches))
+        modules = [(module, getattr(module, "undecayed", ())) for module in self.objective.modules()]
+        undecayed = [getattr(module, name) for module, names in modules for name in names]
+        return self.optimisation.configured(by_scale, int(self.trainer.estimated_stepping_batches), undecayed)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

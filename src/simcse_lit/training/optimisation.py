@@ -45,15 +45,22 @@ class Optimisation:
     warmup_ratio: float
     lr: float
 
-    def configured(self, parameters: Mapping[float, Sequence[Tensor]], steps: int) -> dict[str, Any]:
+    def configured(
+        self, parameters: Mapping[float, Sequence[Tensor]], steps: int, undecayed: Iterable[Tensor | None] = ()
+    ) -> dict[str, Any]:
         """Return the value of a LightningModule's `configure_optimizers`.
 
         Args:
             parameters: parameters by the factor of their learning rate.
             steps: steps of the run.
+            undecayed: those of the parameters that weight decay leaves alone.
         """
-        groups = [{"params": group, "lr": scale * self.lr} for scale, group in parameters.items()]
-        optimizer = self.optimizer(groups if len(groups) > 1 else groups[0]["params"])  # type: ignore[arg-type]
+        spared, groups = {id(parameter) for parameter in undecayed}, list[dict[str, Any]]()
+        for scale, group in parameters.items():
+            for decay in ({}, {"weight_decay": 0.0}):
+                of_kind = [parameter for parameter in group if (id(parameter) in spared) == bool(decay)]
+                groups += [{"params": of_kind, "lr": scale * self.lr, **decay}] if of_kind else []
+        optimizer = self.optimizer(groups if len(groups) > 1 else groups[0]["params"])
         scheduler = self.schedule(optimizer=optimizer, steps=steps, warmup_steps=round(self.warmup_ratio * steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
