@@ -15,7 +15,7 @@ from simcse_lit.objective.step import Step, Vocabulary
 Weight = float | Callable[[int, int], float]
 ROLES = frozenset({"positive", "hard_negative", "soft_negative", "extra"})
 EXTRAS = frozenset({"scores", "labels", "rows", "hashes"})
-NEEDS = ROLES | EXTRAS | {"mlm_head", "mask_token"}
+NEEDS = ROLES | EXTRAS | {"mlm_head", "mask_token", "kept_head"}
 
 
 class Term(nn.Module):
@@ -34,7 +34,8 @@ class Term(nn.Module):
         encoders: names of encoders of `loss.beside` that the term uses.
         lr_scale: multiplies the learning rate of the term's parameters. `lr_scale` of its node sets it.
         needs: names from `NEEDS` that the run must have: a view with a role, what a batch holds beside its texts
-            (`Step.extras`), the language-modelling head of the backbone, or a mask token.
+            (`Step.extras`), the language-modelling head of the backbone, a mask token, or no head that evaluation leaves
+            out.
         reads_vectors: whether `forward` reads vectors of the step. If no term does, the sentences of a step are not encoded
             for them.
 
