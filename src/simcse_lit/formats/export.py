@@ -6,6 +6,7 @@ checkpoints: AutoModel's `pooler_output` is then the embedding.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -69,7 +70,15 @@ def export(
         write(encoder, tokenizer, partial, max_length, prompts)
         longest = min(EVALUATION_LENGTH, tokenizer.model_max_length)
         code = usage(encoder, longest, prompts.of("text"))
-        card = model_card(encoder.pooler.name, encoder.head.name, max_length, provenance, "transformers", code)
+        card = model_card(
+            encoder.pooler.name,
+            encoder.head.name,
+            max_length,
+            provenance,
+            "transformers",
+            code,
+            truncate_dim=encoder.truncate_dim,
+        )
         card.save(partial / "README.md")
 
 
@@ -152,6 +161,8 @@ def usage(encoder: SentenceEncoder, max_length: int, template: str | None) -> st
             f'mlp = load_file(f"{{folder}}/{PROJECTION}")',
             'vectors = torch.tanh(vectors @ mlp["dense.weight"].T + mlp["dense.bias"])',
         ]
+    if encoder.truncate_dim is not None:
+        lines.append(f"vectors = vectors[:, :{encoder.truncate_dim}]")
     return in_template("\n".join(lines), template)
 
 
@@ -195,6 +206,7 @@ def load_export(
             _load_part(encoder.projection, folder / PROJECTION)
         if encoder.pooler.state_dict():
             _load_part(encoder.pooler, folder / POOLER)
+        encoder.truncate_dim = recorded_truncation(section, encoder.hidden)
         tokenizer = given.tokenizer()
     except KeyError as error:
         raise UserError(
@@ -204,6 +216,24 @@ def load_export(
         raise UserError(f"{folder}: the export is damaged: {str(error).splitlines()[0]}\nExport it again.") from error
     check_pooler(pooler, encoder.backbone, tokenizer, str(folder), saved=True)
     return encoder.eval(), tokenizer
+
+
+def recorded_truncation(section: Mapping[str, Any], width: int | None) -> int | None:
+    """Return the numbers of a vector that an export keeps; None for all.
+
+    Args:
+        section: the section `simcse` of its configuration.
+        width: numbers of a whole vector, if known.
+
+    Raises:
+        ValueError: it is no such number.
+    """
+    size = section.get("truncate_dim")
+    if size is None:
+        return None
+    if not isinstance(size, int) or not 1 <= size <= (width or size):
+        raise ValueError(f"truncate_dim={size} is no number of numbers of its vectors")
+    return size
 
 
 def _load_part(part: torch.nn.Module, path: Path) -> None:
