@@ -66,7 +66,8 @@ def _build(config: BuildIndexConfig, folder: Path) -> Index:
             raise UserError(f"vectors: {config.vectors}: there is no such file in {path.absolute().parent}.")
         texts = TextFile(config.input, config.column, key="input", on_bad_row=config.on_bad_row) if config.input else None
         encoder = IndexEncoder(config, None) if config.checkpoint else None
-        blocks, truncate_dim = encoded_blocks(path, texts, config.block, encoder), encoder and encoder.truncate_dim
+        blocks = encoded_blocks(path, texts, config.block, encoder)
+        truncate_dim = encoder.truncate_dim if encoder else None
     elif is_index(str(config.input)):
         other = Index.load(Path(str(config.input)).expanduser())
         blocks, model, truncate_dim = other.blocks(), other.model, other.truncate_dim

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,10 @@ from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import load_encoder
 from simcse_lit.serve import _service
 from tests.conftest import Cli
-from tests.server.served import config as serve_config
 from tests.formats.test_sentence_transformers import SENTENCES, card_code, load, trained, vectors
+from tests.server.served import config as serve_config
 
-PARTS = {"revision": None, "pooler": None, "projection": None}
+PARTS: dict[str, Any] = {"revision": None, "pooler": None, "projection": None}
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_encode_and_similarity_cut_vectors_before_they_are_normalised(
     torch.testing.assert_close(written, normalize(expected[:, :16], dim=1), rtol=0, atol=1e-5)
     pair = (f"first={SENTENCES[0]!r}", f"second={SENTENCES[1]!r}")
     said = ran(warm_cli, "similarity", "checkpoint=export", *pair, "truncate_dim=16")
-    assert float(said) == pytest.approx(torch.cosine_similarity(*expected[:2, :16], dim=0).item(), abs=1e-4)
+    assert float(said) == pytest.approx(torch.cosine_similarity(expected[0, :16], expected[1, :16], dim=0).item(), abs=1e-4)
 
 
 def test_an_export_records_it_and_every_reader_applies_it(warm_cli: Cli, tmp_path: Path, expected: Tensor) -> None:
@@ -60,9 +61,18 @@ def test_an_export_records_it_and_every_reader_applies_it(warm_cli: Cli, tmp_pat
             torch.testing.assert_close(vectors(longer), expected[:, :32], rtol=0, atol=1e-5)
     ran(warm_cli, "encode", "checkpoint=onnx", "input=texts.txt", "output=v.npy")
     assert np.load(tmp_path / "v.npy").shape == (3, 16)
-    with pytest.raises(UserError, match="truncate_dim=32: vectors of .*onnx have 16 numbers. Use truncate_dim=16 or less"):
+    with pytest.raises(UserError, match=r"truncate_dim=32: vectors of .*onnx have 16 numbers. Use truncate_dim=16 or less"):
         load_encoder(str(tmp_path / "onnx"), **PARTS, truncate_dim=32)
     assert card_code(tmp_path / "transformers").shape == (2, 16)
+
+
+def test_a_record_that_the_vectors_cannot_have_is_damage(tmp_path: Path, expected: Tensor) -> None:
+    path = tmp_path / "export" / "config.json"
+    config = json.loads(path.read_text())
+    for size in (0, 65, "8"):
+        path.write_text(json.dumps({**config, "simcse": {**config["simcse"], "truncate_dim": size}}))
+        with pytest.raises(UserError, match=f"the export is damaged: truncate_dim={size}, and its vectors have 64 numbers"):
+            load(tmp_path / "export")
 
 
 def test_sentence_transformers_reads_it_and_we_read_theirs(tmp_path: Path, warm_cli: Cli, expected: Tensor) -> None:
@@ -81,6 +91,8 @@ def test_an_export_of_a_cut_export_replaces_what_it_records(warm_cli: Cli, tmp_p
     ran(warm_cli, "export", "checkpoint=export", "output=a", "truncate_dim=16")
     ran(warm_cli, "export", "checkpoint=a", "output=b", "truncate_dim=64")
     ran(warm_cli, "export", "checkpoint=a", "output=c", "truncate_dim=8")
+    ran(warm_cli, "export", "checkpoint=a", "output=d", "truncate_dim=64", "format=onnx")
+    torch.testing.assert_close(vectors(load(tmp_path / "d")), expected, rtol=0, atol=1e-4)
     assert load(tmp_path / "b").encoder.truncate_dim is None
     assert "Vectors are the first" not in (tmp_path / "b" / "README.md").read_text()
     assert "Vectors are the first 8 numbers" in (tmp_path / "c" / "README.md").read_text()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ def test_each_width_has_state_of_its_own() -> None:
 class Twice(InfoNCE):
     """Encodes the anchors twice, and keeps the widths of what comes."""
 
-    seen: list[tuple[int, ...]] = []
+    seen: ClassVar[list[tuple[int, ...]]] = []
 
     def __init__(self) -> None:
         super().__init__(0.05)
@@ -100,7 +100,8 @@ class Twice(InfoNCE):
         guide = step.passes.encode(ids_BL, mask_BL, encoder="guide")
         assert not torch.equal(mine, again)  # another dropout
         self.seen.append((mine.shape[1], guide.shape[1]))
-        return mine.sum()
+        total: Tensor = mine.sum()
+        return total
 
 
 def test_other_passes_of_the_encoder_run_once_for_all_widths_and_a_guide_stays_whole() -> None:
@@ -162,7 +163,7 @@ def test_the_loss_of_this_name_cuts_the_vectors_of_info_nce_and_keeps_the_head()
     objective.setup(64, VOCABULARY)
     term: Any = objective.terms["matryoshka"]
     assert [*term.inner] == ["64", "32", "16", "8", "4"] and isinstance(term.inner["8"], InfoNCE)
-    with pytest.raises(UserError, match="projection=mlp_train_only: is left out at evaluation, but loss.terms.matryoshka"):
+    with pytest.raises(UserError, match=r"projection=mlp_train_only: is left out at evaluation, but loss.terms.matryoshka"):
         build_objective(train_config("loss=matryoshka", "model=tiny", "projection=mlp_train_only"))
 
 

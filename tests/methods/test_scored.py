@@ -119,7 +119,14 @@ def test_the_losses_of_these_names_have_the_weights_of_their_sources() -> None:
         build_objective(train_config("loss=cosent", "model=tiny", "data=samples", "data.scores=null"))
 
 
-SHORT = ("model=tiny", "tasks=samples", "tasks@dev=samples-dev", "evaluation.before=false", "trainer=cpu", "trainer.log_every_n_steps=1")
+SHORT = (
+    "model=tiny",
+    "tasks=samples",
+    "tasks@dev=samples-dev",
+    "evaluation.before=false",
+    "trainer=cpu",
+    "trainer.log_every_n_steps=1",
+)
 
 
 @pytest.mark.parametrize("loss", ["cosent", "angle"])

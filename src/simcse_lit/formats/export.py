@@ -6,7 +6,6 @@ checkpoints: AutoModel's `pooler_output` is then the embedding.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -28,6 +27,7 @@ from simcse_lit.encoder.kinds import is_own
 from simcse_lit.encoder.pretrained import Pretrained, some
 from simcse_lit.errors import UserError
 from simcse_lit.formats.model_card import Provenance, model_card
+from simcse_lit.formats.truncation import recorded_truncation
 from simcse_lit.formats.whole_folder import recover, whole_folder
 from simcse_lit.text.prompts import Prompts
 from simcse_lit.text.template import MASK
@@ -216,24 +216,6 @@ def load_export(
         raise UserError(f"{folder}: the export is damaged: {str(error).splitlines()[0]}\nExport it again.") from error
     check_pooler(pooler, encoder.backbone, tokenizer, str(folder), saved=True)
     return encoder.eval(), tokenizer
-
-
-def recorded_truncation(section: Mapping[str, Any], width: int | None) -> int | None:
-    """Return the numbers of a vector that an export keeps; None for all.
-
-    Args:
-        section: the section `simcse` of its configuration.
-        width: numbers of a whole vector, if known.
-
-    Raises:
-        ValueError: it is no such number.
-    """
-    size = section.get("truncate_dim")
-    if size is None:
-        return None
-    if not isinstance(size, int) or not 1 <= size <= (width or size):
-        raise ValueError(f"truncate_dim={size} is no number of numbers of its vectors")
-    return size
 
 
 def _load_part(part: torch.nn.Module, path: Path) -> None:

@@ -29,9 +29,10 @@ from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.encoder.pretrained import Pretrained, own_code
 from simcse_lit.errors import UserError
 from simcse_lit.formats.checkpoint import load_checkpoint
-from simcse_lit.formats.export import NO_PROMPTS, load_export, recorded_section, recorded_truncation
+from simcse_lit.formats.export import NO_PROMPTS, load_export, recorded_section
 from simcse_lit.formats.onnx import MODEL, OnnxEncoder
 from simcse_lit.formats.sentence_transformers import INSTALL, SentenceTransformerEncoder, check_weights, own_classes
+from simcse_lit.formats.truncation import recorded_truncation, truncate
 from simcse_lit.formats.whole_folder import recover
 from simcse_lit.text.hub import download_model
 from simcse_lit.text.prompts import NAMES, Prompts, recorded_prompts
@@ -116,23 +117,8 @@ def load_encoder(
     template = loaded.template()  # raises now if the tokenizer lacks a token of it
     if isinstance(loaded.encoder, SentenceEncoder):
         loaded.encoder.pooler.set_up(template.behind_mask if template else None)
-    _truncate(loaded, truncate_dim)
+    truncate(loaded.encoder, truncate_dim, source)
     return loaded
-
-
-def _truncate(loaded: LoadedEncoder, size: int | None) -> None:
-    """Let the encoder keep only the first numbers of each vector; None keeps what it records.
-
-    Raises:
-        UserError: the vectors have fewer numbers.
-    """
-    width = loaded.encoder.width
-    if size is not None and (size < 1 or (width is not None and size > width)):
-        most = f"{width} or less" if width is not None else "1 or more"
-        has = f": vectors of {loaded.source} have {width} numbers" if width is not None else ""
-        raise UserError(f"truncate_dim={size}{has}. Use truncate_dim={most}, or null for all.")
-    asked = loaded.encoder.truncate_dim if size is None else size
-    loaded.encoder.truncate_dim = None if asked == width else asked
 
 
 def _loaded(

@@ -24,8 +24,8 @@ class CoSENT(Term):
     Raises:
         ValueError: the scale is not positive.
 
-    Source: Su 2022, CoSENT, kexue.fm/archives/8847, and its code bojone/CoSENT, which subtracts 1e12 from the logits of pairs
-    that are not compared; here they are left out.
+    Source: Su 2022, CoSENT, kexue.fm/archives/8847; code bojone/CoSENT. The code subtracts 1e12 where nothing is compared,
+    which overflows in half precision. Here those places are -inf.
     """
 
     needs = frozenset({"positive", "scores"})

@@ -27,9 +27,9 @@ class Matryoshka(Term):
         inner: the term, such as `InfoNCE` or `CoSENT`.
         dims: the widths, one of which is D. None takes D and the four largest powers of two below it.
         weights: w_k, a weight for each width; None for 1 each.
-        whole: names of encoders of `loss.beside` whose vectors the inner term sees whole: a guide or a teacher, whose vectors
-            are compared with each other. The vectors of the others are shortened: a moving average of the trained encoder.
-            Needed only if the inner term uses such encoders.
+        whole: names of encoders of `loss.beside` whose vectors the inner term sees whole: guides and teachers, whose vectors
+            are compared with each other. The vectors of the others are shortened: those of a moving average of the trained
+            encoder. Needed only if the inner term uses such encoders.
 
     Raises:
         ValueError: a width or the weights are impossible, the inner term reads no vectors, or `whole` is missing.

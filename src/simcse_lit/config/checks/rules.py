@@ -44,7 +44,9 @@ def check_truncate_dim(value: int | None) -> None:
         UserError: it is below 1.
     """
     if value is not None and value < 1:
-        raise UserError(f"truncate_dim={value}: must be 1 or more, e.g. truncate_dim=64, or null for all numbers of a vector.")
+        raise UserError(
+            f"truncate_dim={value}: must be 1 or more, e.g. truncate_dim=64, or null for all numbers of a vector."
+        )
 
 
 def typed(composed: DictConfig, schema: type[C]) -> C:
