@@ -1,6 +1,7 @@
 """CoSENT, the terms of AnglE, and the commands that train with them on scored pairs."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor
 
 from simcse_lit.errors import UserError
+from simcse_lit.evaluation.senteval import SentEval
+from simcse_lit.evaluation.sts import STSTask
+from simcse_lit.evaluation.suite import scored_task
 from simcse_lit.methods.angle import Angle, LowScores
 from simcse_lit.methods.cosent import CoSENT
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.testing import VOCABULARY, check_formula, check_term, step_of
 from simcse_lit.training.build import build_objective
-from tests.conftest import Cli, metrics, train_config
+from tests.conftest import ROOT, Cli, evaluate_config, metrics, train_config
 
 PAIRS = ("anchor", "positive")
 SCORES = [1 / (1 + place) for place in range(5)]  # those of `step_of`
@@ -138,6 +142,23 @@ def test_the_command_trains_on_a_file_of_scored_pairs(loss: str, warm_cli: Cli, 
     assert ran.returncode == 0, ran.stderr
     logged = metrics(tmp_path / "run")
     assert logged["train/loss/cosent"] and ("train/loss/angle" in logged) == (loss == "angle")
+
+
+def test_the_page_says_how_many_test_pairs_the_training_set_of_sts_b_holds(simcse_data: Path) -> None:
+    """Training on it is training on the test pairs of the other sets."""
+
+    def plain(*pair: str) -> frozenset[str]:
+        return frozenset(" ".join(re.findall(r"[^\W_]+", text.lower())) for text in pair)
+
+    raw = (simcse_data / "SentEval" / "STS" / "STSBenchmark" / "sts-train.csv").read_text(encoding="utf-8")
+    trained = {plain(*line.split("\t")[5:7]) for line in raw.splitlines()}
+    config = evaluate_config(f"senteval.dir={simcse_data}")
+    page = (ROOT / "docs" / "how-to" / "scored-pairs.md").read_text(encoding="utf-8")
+    for name, entry in config.tasks.items():
+        task = scored_task(name, entry, SentEval(config.senteval))
+        assert isinstance(task, STSTask)
+        held = sum(plain(*pair) in trained for pair in task.pairs)
+        assert f"| {name} | {len(task.pairs):,} | {held:,} |" in page
 
 
 def test_a_row_without_a_score_is_named_with_file_and_line(warm_cli: Cli, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Vectors of which only the first numbers are kept, `truncate_dim` of them: what an encoder records, and what is asked of it.
+"""Vectors of which only the first numbers are kept, `truncate_dim` of them: what an encoder records, and what is asked.
 
 Any encoder has `width`, the numbers of a whole vector (None if unknown), and `truncate_dim` (None for all), which its
 `embed` applies. Training with `loss=matryoshka` makes such vectors good ones.
