@@ -115,10 +115,11 @@ def test_the_losses_of_these_names_have_the_weights_of_their_sources() -> None:
     assert build_objective(config).weights == {"cosent": 1.0}
     assert (config.data.columns, config.data.scores) == (["sentence1", "sentence2"], "score")
     assert config.projection["name"] == "none" and config.optimizer.lr == 2e-5 and config.data.max_length == 64
+    assert train_config("loss=angle", "data=samples").data.max_length == 128
     config = train_config("loss=angle", "model=tiny", "data=samples")
     objective = build_objective(config)
     assert objective.weights == {"angle": 0.02, "contrastive": 1.0, "cosent": 1.0}
-    assert isinstance(objective.terms["angle"], Angle) and config.data.max_length == 128
+    assert isinstance(objective.terms["angle"], Angle)
     with pytest.raises(UserError, match=r"loss.terms.cosent: needs scores. Name their column"):
         build_objective(train_config("loss=cosent", "model=tiny", "data=samples", "data.scores=null"))
 
@@ -137,7 +138,7 @@ SHORT = (
 def test_the_command_trains_on_a_file_of_scored_pairs(loss: str, warm_cli: Cli, tmp_path: Path) -> None:
     table = tmp_path / "STS-B-train.tsv"
     table.write_text("score\tsentence1\tsentence2\n" + "".join("\t".join(row.split("\t")[4:]) + "\n" for row in RAW))
-    small = ("data.batch_size=2", "data.max_length=64", "trainer.max_steps=2", f"data.cache_dir={tmp_path}/cache")
+    small = ("data.batch_size=2", "trainer.max_steps=2", f"data.cache_dir={tmp_path}/cache")
     ran = warm_cli(f"loss={loss}", "data=file", f"data.train_file={table}", *SHORT, *small, "hydra.run.dir=run")
     assert ran.returncode == 0, ran.stderr
     logged = metrics(tmp_path / "run")
