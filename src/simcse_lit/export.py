@@ -39,6 +39,7 @@ def main(config: ExportConfig) -> None:
         pooler=config.pooler,
         projection=config.projection,
         prompt=config.prompt,
+        truncate_dim=config.truncate_dim,
     )
     export_as(loaded, output, write)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 2**20

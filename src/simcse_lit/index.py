@@ -59,19 +59,22 @@ def main(config: BuildIndexConfig) -> None:
 
 def _build(config: BuildIndexConfig, folder: Path) -> Index:
     """Build the index from a file of vectors, from another index, or from texts."""
-    model = config.checkpoint
+    model, truncate_dim = config.checkpoint, None
     if config.vectors:
         path = Path(config.vectors).expanduser()
         if not path.is_file():
             raise UserError(f"vectors: {config.vectors}: there is no such file in {path.absolute().parent}.")
         texts = TextFile(config.input, config.column, key="input", on_bad_row=config.on_bad_row) if config.input else None
-        blocks = encoded_blocks(path, texts, config.block, IndexEncoder(config, None) if config.checkpoint else None)
+        encoder = IndexEncoder(config, None) if config.checkpoint else None
+        blocks = encoded_blocks(path, texts, config.block, encoder)
+        truncate_dim = encoder.truncate_dim if encoder else None
     elif is_index(str(config.input)):
         other = Index.load(Path(str(config.input)).expanduser())
-        blocks, model = other.blocks(), other.model
+        blocks, model, truncate_dim = other.blocks(), other.model, other.truncate_dim
     else:
-        blocks = _encode(config, str(config.input), IndexEncoder(config, None), "input")
-    return Index.build_in(folder, blocks, config.index, model=model)
+        encoder = IndexEncoder(config, None)
+        blocks, truncate_dim = _encode(config, str(config.input), encoder, "input"), encoder.truncate_dim
+    return Index.build_in(folder, blocks, config.index, model=model, truncate_dim=truncate_dim)
 
 
 def _change(config: BuildIndexConfig, folder: Path) -> Index:

@@ -75,10 +75,11 @@ class SimCSE:
         prompt: name of one of the model's prompts, or a text with `{text}`; None for the model's default prompts, of queries
             in `search` and of documents in the index.
         trust_remote_code: run the Python code that the model brings. Read it first.
+        truncate_dim: keep only the first numbers of each vector, this many; None for as many as the model records, or all.
 
     Raises:
-        UserError: there is no such model, device or precision, the model's pooler is unknown, or the model cannot run in
-            this precision.
+        UserError: there is no such model, device or precision, the model's pooler is unknown, its vectors have fewer numbers
+            than `truncate_dim`, or the model cannot run in this precision.
 
     Example:
         >>> model = SimCSE("outputs/first/export")
@@ -97,6 +98,7 @@ class SimCSE:
         precision: str | None = None,
         prompt: str | None = None,
         trust_remote_code: bool = False,
+        truncate_dim: int | None = None,
     ) -> None:
         source = str(model_name_or_path)
         self._precision = precision or "32-true"
@@ -107,6 +109,7 @@ class SimCSE:
             "pooler": pooler,
             "projection": "mlp" if pooler == "cls" else None,
             "prompt": prompt,
+            "truncate_dim": truncate_dim,
             "precision": self._precision,
             "trust_remote_code": trust_remote_code,
         }

@@ -62,6 +62,15 @@ def write_senteval(folder: Path) -> None:
             cut.write_bytes(b"".join(lines[:: max(1, len(lines) // CUT) if path.parent.name != "TREC" else 1]))
 
 
+def write_stsb(folder: Path) -> None:
+    """STS-B's training set as docs/how-to/scored-pairs.md makes it."""
+    lines = (
+        (folder / "data" / "SentEval" / "STS" / "STSBenchmark" / "sts-train.csv").read_text(encoding="utf-8").splitlines()
+    )
+    rows = ["\t".join(line.split("\t")[4:7]) for line in lines]
+    (folder / "STS-B-train.tsv").write_text("\n".join(["score\tsentence1\tsentence2", *rows]) + "\n", encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def workspace(
     tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, simcse_data: Path, my_lab: Path
@@ -70,6 +79,7 @@ def workspace(
     folder, root = tmp_path_factory.mktemp("workspace"), tmp_path_factory.mktemp("hub")
     write_texts(folder)
     write_senteval(folder / "data")
+    write_stsb(folder)
     for document in DOCUMENTS:
         for name, text in shown_files(document.read_text(encoding="utf-8"), "my_conf").items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

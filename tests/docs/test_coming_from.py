@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from sentence_transformers.sentence_transformer import evaluation, losses, modules
 from torch import Tensor, nn
 
-from simcse_lit import SimCSE
+from simcse_lit import SimCSE, testing
 from simcse_lit.config import CONF_DIR
 from simcse_lit.config.as_typed import for_hydra
 from simcse_lit.config.checks.encode import validate_serve
@@ -21,6 +21,9 @@ from simcse_lit.config.checks.evaluate import validate_evaluation
 from simcse_lit.config.checks.export import validate_import
 from simcse_lit.config.checks.train import validate
 from simcse_lit.encoder.pooling import make_pooler
+from simcse_lit.methods.angle import Angle
+from simcse_lit.methods.cosent import CoSENT
+from simcse_lit.methods.matryoshka import Matryoshka
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.step import Step
 from tests.conftest import ROOT
@@ -190,6 +193,21 @@ def test_multiple_negatives_ranking_is_info_nce(views: int, theirs: dict[str, An
     peer = losses.MultipleNegativesRankingLoss(GIVEN, **theirs)
     features = [{"vectors": view} for view in vectors_BVD.unbind(1)]
     assert float(loss) == pytest.approx(float(peer(features, labels=None)), abs=1e-12)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(losses.CoSENTLoss, CoSENT), (losses.AnglELoss, Angle)])
+def test_losses_of_scored_pairs_are_the_same_alone_and_in_matryoshka(theirs: Any, ours: Any) -> None:
+    vectors_BVD = torch.randn(7, 2, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores_B = torch.tensor([0.0, 5.0, 2.5, 2.5, 1.0, 4.2, 0.0], dtype=torch.float64)
+    step = testing.step_of(vectors_BVD, extras={"scores": scores_B})
+    features = [{"vectors": view} for view in vectors_BVD.unbind(1)]
+    assert float(ours()(step)) == pytest.approx(float(theirs(GIVEN)(features, scores_B)), abs=1e-9)
+    model: Any = Given()
+    model.get_embedding_dimension = lambda: 16
+    peer = losses.MatryoshkaLoss(model, theirs(model), [16, 8, 2], [1.0, 0.5, 2.0])
+    term = Matryoshka(ours(), [16, 8, 2], [1.0, 0.5, 2.0])
+    term.setup(16, testing.VOCABULARY)
+    assert float(term(step)[0]) == pytest.approx(float(peer(features, scores_B)), abs=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning", "ignore:.*deprecated:DeprecationWarning")

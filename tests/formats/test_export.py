@@ -79,7 +79,7 @@ def test_export_holds_no_pickle_and_the_card_holds_the_scores(tmp_path: Path) ->
 def test_a_failing_export_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported(tmp_path / "export", "avg", "none")
     before = (tmp_path / "export" / "model.safetensors").read_bytes()
-    monkeypatch.setattr("simcse_lit.formats.export.model_card", lambda *_: 1 / 0)
+    monkeypatch.setattr("simcse_lit.formats.export.model_card", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         exported(tmp_path / "export", "cls", "none")
     assert (tmp_path / "export" / "model.safetensors").read_bytes() == before

@@ -84,7 +84,9 @@ def test_a_need_that_is_not_known_is_refused_with_those_that_are() -> None:
     class Misspelt(Drawn):
         needs = frozenset({"hard_negatives"})
 
-    with pytest.raises(UserError, match="mine: needs hard_negatives, which is none of extra, hard_negative, hashes, labels"):
+    with pytest.raises(
+        UserError, match="mine: needs hard_negatives, which is none of extra, hard_negative, hashes, kept_head, labels"
+    ):
         Objective({"mine": Misspelt()}, {"mine": 1.0})
 
 

@@ -4,6 +4,7 @@ No file is opened and no server is asked here: see `text/remote.py` and `text/hu
 """
 
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +17,15 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 def register() -> None:
     """Register `${samples:COLUMNS}`: the bundled training file with these columns."""
-    files = {1: "wikipedia.txt"}
-    OmegaConf.register_new_resolver(
-        "samples", lambda columns: f"pkg://simcse_lit/data/samples/{files.get(len(columns), 'triplets.csv')}", replace=True
-    )
+    OmegaConf.register_new_resolver("samples", _sample, replace=True)
+
+
+def _sample(columns: Sequence[str]) -> str:
+    if list(columns) == ["sentence1", "sentence2"]:
+        name = "scored.csv"
+    else:
+        name = "wikipedia.txt" if len(columns) == 1 else "triplets.csv"
+    return f"pkg://simcse_lit/data/samples/{name}"
 
 
 def is_local(name: str) -> bool:

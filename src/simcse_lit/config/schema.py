@@ -200,6 +200,7 @@ class EvaluateConfig:
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
     prompt: str | None = MISSING
+    truncate_dim: int | None = MISSING
     name: str = MISSING
     max_length: int = MISSING
     token_budget: int = MISSING
@@ -238,6 +239,7 @@ class EncoderConfig:
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
     prompt: str | None = MISSING
+    truncate_dim: int | None = MISSING
     max_length: int = MISSING
     token_budget: int = MISSING
     precision: str = MISSING
@@ -315,6 +317,7 @@ class ExportConfig:
     revision: str | None = MISSING
     trust_remote_code: bool = MISSING
     prompt: str | None = MISSING
+    truncate_dim: int | None = MISSING
     format: dict[str, Any] = MISSING
     output: str | None = MISSING
     int8: bool = MISSING

@@ -59,6 +59,7 @@ class SentenceEncoder(nn.Module):
         self._first_token = FirstToken(self.backbone)
         self._packed_backbone: Callable[..., Any] | None = None  # the compiled backbone for packed passes
         self.hidden = int(self.backbone.config.hidden_size)
+        self.truncate_dim: int | None = None  # numbers of a vector that `embed` keeps; None for all
         self.projection = self.head.make(self.hidden)  # checkpoints of all versions use this name
         self.train()  # from_pretrained leaves the backbone in evaluation mode, without dropout
 
@@ -79,14 +80,15 @@ class SentenceEncoder(nn.Module):
         return is_mlp and type(self.pooler) is CLS and self.backbone_has_mlp_pooler
 
     def record(self) -> dict[str, Any]:
-        """Return pooler and head in plain values, as exports record them (`registered.py`)."""
+        """Return pooler, head and `truncate_dim` in plain values, as exports record them (`registered.py`)."""
         when = {} if self.head.when == WHEN.get(self.head.name) else {"when": self.head.when}
-        return record(
+        found = record(
             {
                 "pooler": (self.pooler.name, self.pooler.target, self.pooler.arguments),
                 "projection": (self.head.name, self.head.target, {**self.head.arguments, **when}),
             }
         )
+        return found if self.truncate_dim is None else {**found, "truncate_dim": self.truncate_dim}
 
     @property
     def has_dropout(self) -> bool:
@@ -163,13 +165,21 @@ class SentenceEncoder(nn.Module):
         """Compute the vectors that training contrasts, after the head if there is one: (N, L) to (N, D)."""
         return self.project(self.pooled(input_ids_NL, attention_mask_NL, packing))
 
+    @property
+    def width(self) -> int:
+        """Numbers of a vector before `truncate_dim`."""
+        return self.hidden
+
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
         """Compute the vectors for evaluation and use, after the head only if it is always used: (N, L) to (N, D).
+
+        With `truncate_dim`, only the first numbers of each vector remain.
 
         Source: SimCSE section 6.3, "we keep the MLP for supervised and discard it for unsupervised models".
         """
         pooled_NH = self.pooled(input_ids_NL, attention_mask_NL)
-        return self.project(pooled_NH) if self.projected else pooled_NH
+        vectors_ND = self.project(pooled_NH) if self.projected else pooled_NH
+        return vectors_ND[:, : self.truncate_dim]
 
     def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
         """Score the vocabulary at each token, (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).

@@ -53,11 +53,12 @@ def export_as(loaded: LoadedEncoder, output: Path, write: Write) -> None:
     refuse_to_replace(output)
     source = local_path(loaded.source, "checkpoint")
     recorded = recorded_section(source) if (source / "config.json").is_file() else None
-    length = trained_length(loaded)
+    length, size = trained_length(loaded), loaded.encoder.truncate_dim
     with whole_folder(output, replace=False) as folder:
         library, code = write(loaded, folder)
         if recorded and (source / "README.md").is_file():
-            card = card_for_library(source / "README.md", library, code)
+            card = card_for_library(source / "README.md", library, code, truncate_dim=size)
         else:
-            card = model_card(loaded.pooler, loaded.projection, length, Provenance(loaded.source, None), library, code)
+            made = Provenance(loaded.source, None)
+            card = model_card(loaded.pooler, loaded.projection, length, made, library, code, truncate_dim=size)
         card.save(folder / "README.md")

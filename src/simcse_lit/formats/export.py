@@ -27,6 +27,7 @@ from simcse_lit.encoder.kinds import is_own
 from simcse_lit.encoder.pretrained import Pretrained, some
 from simcse_lit.errors import UserError
 from simcse_lit.formats.model_card import Provenance, model_card
+from simcse_lit.formats.truncation import recorded_truncation
 from simcse_lit.formats.whole_folder import recover, whole_folder
 from simcse_lit.text.prompts import Prompts
 from simcse_lit.text.template import MASK
@@ -69,7 +70,15 @@ def export(
         write(encoder, tokenizer, partial, max_length, prompts)
         longest = min(EVALUATION_LENGTH, tokenizer.model_max_length)
         code = usage(encoder, longest, prompts.of("text"))
-        card = model_card(encoder.pooler.name, encoder.head.name, max_length, provenance, "transformers", code)
+        card = model_card(
+            encoder.pooler.name,
+            encoder.head.name,
+            max_length,
+            provenance,
+            "transformers",
+            code,
+            truncate_dim=encoder.truncate_dim,
+        )
         card.save(partial / "README.md")
 
 
@@ -152,6 +161,8 @@ def usage(encoder: SentenceEncoder, max_length: int, template: str | None) -> st
             f'mlp = load_file(f"{{folder}}/{PROJECTION}")',
             'vectors = torch.tanh(vectors @ mlp["dense.weight"].T + mlp["dense.bias"])',
         ]
+    if encoder.truncate_dim is not None:
+        lines.append(f"vectors = vectors[:, :{encoder.truncate_dim}]")
     return in_template("\n".join(lines), template)
 
 
@@ -195,6 +206,7 @@ def load_export(
             _load_part(encoder.projection, folder / PROJECTION)
         if encoder.pooler.state_dict():
             _load_part(encoder.pooler, folder / POOLER)
+        encoder.truncate_dim = recorded_truncation(section, encoder.hidden)
         tokenizer = given.tokenizer()
     except KeyError as error:
         raise UserError(

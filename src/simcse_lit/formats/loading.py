@@ -32,6 +32,7 @@ from simcse_lit.formats.checkpoint import load_checkpoint
 from simcse_lit.formats.export import NO_PROMPTS, load_export, recorded_section
 from simcse_lit.formats.onnx import MODEL, OnnxEncoder
 from simcse_lit.formats.sentence_transformers import INSTALL, SentenceTransformerEncoder, check_weights, own_classes
+from simcse_lit.formats.truncation import recorded_truncation, truncate
 from simcse_lit.formats.whole_folder import recover
 from simcse_lit.text.hub import download_model
 from simcse_lit.text.prompts import NAMES, Prompts, recorded_prompts
@@ -87,6 +88,7 @@ def load_encoder(
     pooler: Node,
     projection: Node,
     prompt: str | None = None,
+    truncate_dim: int | None = None,
     precision: str = "32-true",
     trust_remote_code: bool = False,
 ) -> LoadedEncoder:
@@ -100,19 +102,22 @@ def load_encoder(
         projection: the projection of a raw model: `mlp` is the linear layer and tanh of its pooler. What a saved model
             records takes precedence. A name or a node, like `pooler`.
         prompt: the name of one of the model's prompts, or a template, for every text; None for what the model records.
+        truncate_dim: keep only the first numbers of each vector, this many, before they are normalised and compared; None
+            for as many as the model records, or all.
         precision: the precision to run in; an ONNX graph takes only `32-true`.
         trust_remote_code: run the Python code that a model brings. What a checkpoint or an export records about it is
             ignored.
 
     Raises:
-        UserError: the model does not exist or cannot be loaded, no pooler is named for a raw model, or the model cannot run
-            in this precision.
+        UserError: the model does not exist or cannot be loaded, no pooler is named for a raw model, its vectors have fewer
+            numbers than `truncate_dim`, or the model cannot run in this precision.
     """
     loaded = _loaded(source, revision, pooler, projection, precision, trust_remote_code)
     loaded = replace(loaded, prompts=loaded.prompts.chosen(prompt))
     template = loaded.template()  # raises now if the tokenizer lacks a token of it
     if isinstance(loaded.encoder, SentenceEncoder):
         loaded.encoder.pooler.set_up(template.behind_mask if template else None)
+    truncate(loaded.encoder, truncate_dim, source)
     return loaded
 
 
@@ -257,10 +262,12 @@ def _onnx(source: str, path: Path, trusted: bool) -> LoadedEncoder:
         kind, length = f"ONNX {recorded['onnx']}", int(recorded["longest_input"])
         prompts = recorded_prompts(recorded)
         tokenizer = Pretrained(str(path), "checkpoint", trust_remote_code=trusted).tokenizer()
+        encoder = OnnxEncoder(path / MODEL)
+        encoder.truncate_dim = recorded_truncation(recorded, encoder.width)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"checkpoint: {source}: is not an ONNX export of simcse-lit, or is damaged: {reason}") from error
-    return LoadedEncoder(source, kind, OnnxEncoder(path / MODEL).eval(), tokenizer, *reads, length, prompts)
+    return LoadedEncoder(source, kind, encoder.eval(), tokenizer, *reads, length, prompts)
 
 
 def _sentence_transformers(source: str, path: Path, pooler: Node, projection: Node, trusted: bool) -> LoadedEncoder:

@@ -21,6 +21,7 @@ from simcse_lit.tables import by_family, markdown_table, score_cells
 
 NEWLINE = "\n"
 CODE = re.compile(r"(?<=```python\n).*?(?=\n```)", re.DOTALL)
+TRUNCATED = "Vectors are the first"
 METHODS = {
     "unsup": " trained with unsupervised SimCSE (dropout as the only noise)",
     "sup": " trained with supervised SimCSE (NLI entailment)",
@@ -50,7 +51,16 @@ class Provenance:
     scored_on: str = ""
 
 
-def model_card(pooler: str, projection: str, max_length: int, made: Provenance, library: str, code: str) -> ModelCard:
+def model_card(
+    pooler: str,
+    projection: str,
+    max_length: int,
+    made: Provenance,
+    library: str,
+    code: str,
+    *,
+    truncate_dim: int | None = None,
+) -> ModelCard:
     """Make the card of an export.
 
     Args:
@@ -60,6 +70,7 @@ def model_card(pooler: str, projection: str, max_length: int, made: Provenance, 
         made: how the model was made.
         library: the name on the Hub of the library that loads the export.
         code: Python that computes embeddings with that library.
+        truncate_dim: numbers of a vector that the export keeps; None for all.
     """
     results = _results(made)
     data = ModelCardData(
@@ -72,6 +83,7 @@ def model_card(pooler: str, projection: str, max_length: int, made: Provenance, 
     )
     title = f"Sentence encoder{METHODS.get(made.loss or '', '')}"
     how = f"Pooler `{pooler}`, projection `{projection}`, sentences cut at {max_length} tokens in training."
+    how += "" if truncate_dim is None else f"\n{_truncation(truncate_dim)}"
     return _card(data, title, how, made, code, SIMCSE)
 
 
@@ -117,13 +129,18 @@ Method: {method}
 """)
 
 
-def card_for_library(path: Path, library: str, code: str) -> ModelCard:
+def _truncation(size: int) -> str:
+    return f"{TRUNCATED} {size} numbers of the encoder's vectors (`truncate_dim`). Scores are those of whole vectors."
+
+
+def card_for_library(path: Path, library: str, code: str, *, truncate_dim: int | None = None) -> ModelCard:
     """Return the card of an export with another library and its code. Everything else stays.
 
     Args:
         path: the card, a README.md.
         library: the name of the library on the Hub.
         code: replaces the first block of Python in the card.
+        truncate_dim: numbers of a vector that the new export keeps; None for all.
 
     Raises:
         UserError: the metadata of the card cannot be read.
@@ -135,6 +152,10 @@ def card_for_library(path: Path, library: str, code: str) -> ModelCard:
         raise UserError(f"{path}: the metadata at its top cannot be read: {error}\nCorrect or remove the file.") from error
     card.data["library_name"] = library
     card.text = CODE.sub(lambda _: code, card.text, count=1)
+    card.text = re.sub(rf"^{TRUNCATED} .*\n", "", card.text, flags=re.MULTILINE)
+    if truncate_dim is not None:
+        top, heading, rest = card.text.partition("\n## ")
+        card.text = f"{top.rstrip()}\n{_truncation(truncate_dim)}\n{heading}{rest}"
     return card
 
 

@@ -67,6 +67,9 @@ class OnnxEncoder(nn.Module):
             raise UserError(
                 f"checkpoint: {path}: cannot be loaded: {str(error).splitlines()[0]}\nExport it again."
             ) from error
+        size = self._session.get_outputs()[0].shape[-1]
+        self.width = size if isinstance(size, int) else None  # numbers of a vector before `truncate_dim`, if it is fixed
+        self.truncate_dim: int | None = None
         # torch holds none of the weights, so state_dict() tells two encoders apart by this digest.
         self.register_buffer("digest", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
 
@@ -80,7 +83,7 @@ class OnnxEncoder(nn.Module):
         (vectors_NH,) = self._session.run(
             ["sentence_embedding"], {"input_ids": input_ids_NL.numpy(), "attention_mask": attention_mask_NL.numpy()}
         )
-        return torch.from_numpy(vectors_NH)
+        return torch.from_numpy(vectors_NH)[:, : self.truncate_dim]
 
 
 def _digest(graph: Path) -> bytes:
@@ -159,8 +162,10 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> Usage:
         _quantise(path)
     encoder: Any = loaded.encoder
     backbone = encoder.backbone if isinstance(encoder, SentenceEncoder) else encoder.model.transformers_model
+    before = {name: value for name, value in getattr(backbone.config, "simcse", {}).items() if name != "truncate_dim"}
     backbone.config.simcse = {
-        **getattr(backbone.config, "simcse", {}),
+        **before,
+        **({} if encoder.truncate_dim is None else {"truncate_dim": encoder.truncate_dim}),
         "pooler": loaded.pooler,
         "projection": loaded.projection,
         **loaded.prompts.record(),

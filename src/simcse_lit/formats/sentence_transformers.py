@@ -32,11 +32,18 @@ vectors = SentenceTransformer(folder).encode(sentences)"""
 
 
 class SentenceTransformerEncoder(nn.Module):
-    """An encoder that runs all modules of a sentence-transformers folder, from token ids to vectors."""
+    """An encoder that runs all modules of a sentence-transformers folder, from token ids to vectors.
+
+    Args:
+        model: the folder as a `SentenceTransformer`. Its `truncate_dim` is used.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.truncate_dim: int | None = model.truncate_dim
+        with model.truncate_embeddings(None):
+            self.width: int | None = model.get_embedding_dimension()  # numbers of a vector before `truncate_dim`, if known
 
     @property
     def device(self) -> torch.device:
@@ -46,7 +53,7 @@ class SentenceTransformerEncoder(nn.Module):
     def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
         """Encode (N, L) ids and mask as vectors, (N, H)."""
         output = self.model({"input_ids": input_ids_NL, "attention_mask": attention_mask_NL})
-        return cast(Tensor, output["sentence_embedding"])
+        return cast(Tensor, output["sentence_embedding"][:, : self.truncate_dim])
 
 
 class UnitLength(nn.Module):
@@ -162,7 +169,13 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         dense.linear.load_state_dict(encoder.projection.dense.state_dict())
         modules.append(dense)
     with TemporaryDirectory() as saved:
-        model = SentenceTransformer(modules=modules, device="cpu", prompts=before, default_prompt_name=prompts.default)
+        model = SentenceTransformer(
+            modules=modules,
+            device="cpu",
+            prompts=before,
+            default_prompt_name=prompts.default,
+            truncate_dim=encoder.truncate_dim,
+        )
         model.save(saved, create_model_card=False)
         for path in Path(saved).iterdir():  # the export holds weights, configuration and tokenizer already
             if path.is_dir():

@@ -16,7 +16,7 @@ from simcse_lit.objective.step import Step, Vocabulary
 Weight = float | Callable[[int, int], float]
 ROLES = frozenset({"positive", "hard_negative", "soft_negative", "extra"})
 EXTRAS = frozenset({"scores", "labels", "rows", "hashes"})
-NEEDS = ROLES | EXTRAS | {"mlm_head", "mask_token"}
+NEEDS = ROLES | EXTRAS | {"mlm_head", "mask_token", "kept_head"}
 
 
 class Term(nn.Module):
@@ -36,7 +36,8 @@ class Term(nn.Module):
         widths: numbers of a vector of each of these encoders, known in `setup`.
         lr_scale: multiplies the learning rate of the term's parameters. `lr_scale` of its node sets it.
         needs: names from `NEEDS` that the run must have: a view with a role, what a batch holds beside its texts
-            (`Step.extras`), the language-modelling head of the backbone, or a mask token.
+            (`Step.extras`), the language-modelling head of the backbone, a mask token, or no head that evaluation leaves
+            out.
         undecayed: names of its parameters, or of attributes that may be one, that weight decay leaves alone.
         reads_vectors: whether `forward` reads vectors of the step. If no term does, the sentences of a step are not encoded
             for them.

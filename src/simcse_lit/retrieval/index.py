@@ -49,10 +49,11 @@ class Hit(NamedTuple):
 class Index:
     """Sentences, their ids and their unit vectors, searchable."""
 
-    def __init__(self, rows: Rows, config: IndexConfig, model: str | None) -> None:
+    def __init__(self, rows: Rows, config: IndexConfig, model: str | None, truncate_dim: int | None = None) -> None:
         """Use `build`, `build_in` or `load`."""
         self.config = config
         self.model = model
+        self.truncate_dim = truncate_dim  # of the encoder that made the vectors
         self._rows = rows
         self._ids_N = rows.ids()
         self._alive_N = np.ones(len(rows), bool)
@@ -91,7 +92,15 @@ class Index:
         return index
 
     @classmethod
-    def build_in(cls, folder: Path, blocks: Iterable[Block], config: IndexConfig, *, model: str | None = None) -> "Index":
+    def build_in(
+        cls,
+        folder: Path,
+        blocks: Iterable[Block],
+        config: IndexConfig,
+        *,
+        model: str | None = None,
+        truncate_dim: int | None = None,
+    ) -> "Index":
         """Build an index in a folder. Rows are written as they arrive, so memory holds one block of them.
 
         Args:
@@ -99,6 +108,7 @@ class Index:
             blocks: vectors (B, H), their texts, and their ids or None; at least one block.
             config: kind and settings.
             model: what made the vectors, for the record.
+            truncate_dim: numbers that the encoder kept of each vector, for the record; None if none was asked for.
 
         Raises:
             UserError: see `build`; or the folder cannot be written, holds other files, or another process is writing there.
@@ -108,7 +118,7 @@ class Index:
             first = next(stream, None)
             if first is None:
                 raise UserError("index: there are no sentences to index.")
-            index = cls(Rows(width_of(first[0])), config, model)
+            index = cls(Rows(width_of(first[0])), config, model, truncate_dim)
             index._append(chain([first], stream), new_path(folder, "rows", "arrow"))
             index._build_structure()
             index.save(folder)
@@ -213,7 +223,7 @@ class Index:
         with writing(folder):
             if self._stored and self._stored[0] == folder.resolve():
                 check_unchanged(*self._stored)
-            parts = Parts(self._rows, self.config, self.model, ~self._alive_N, self._structure)
+            parts = Parts(self._rows, self.config, self.model, ~self._alive_N, self._structure, self.truncate_dim)
             self._stored = folder.resolve(), write_index(folder, parts)
 
     @classmethod
@@ -226,7 +236,7 @@ class Index:
             UserError: the folder does not exist, is not an index, or is damaged.
         """
         parts, manifest = read_index(folder)
-        index = cls(parts.rows, parts.config, parts.model)
+        index = cls(parts.rows, parts.config, parts.model, parts.truncate_dim)
         index._alive_N, index._structure, index._stored = ~parts.deleted_N, parts.structure, (folder.resolve(), manifest)
         return index
 

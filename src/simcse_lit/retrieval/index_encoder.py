@@ -47,8 +47,12 @@ class IndexEncoder:
                 "checkpoint: has no value, and the index does not record what made its vectors. Name it: checkpoint=MODEL"
             )
         self.source = source
-        self._loaded = load_encoder(source, **reads(config))
+        arguments = reads(config)
+        if index and not config.checkpoint and config.truncate_dim is None:
+            arguments["truncate_dim"] = index.truncate_dim
+        self._loaded = load_encoder(source, **arguments)
         self._loaded.encoder.to(find_device(config.device))
+        self.truncate_dim = self._loaded.encoder.truncate_dim
         self._settings = Settings(config.max_length, config.token_budget, config.precision, normalize=True)
         if index:
             check_encoder(index, self, source)
@@ -72,6 +76,8 @@ def check_encoder(index: Index, encode: Callable[[list[str]], Tensor], source: s
     texts, stored_NH = index.first(3)
     now_NH = encode(texts or ["A sentence."])
     built = f" It was built with {index.model}." if index.model and index.model != source else ""
+    if index.width != now_NH.shape[1] and index.truncate_dim:
+        built += f" It was built with truncate_dim={index.truncate_dim}."
     _check_width(now_NH, index.width, source, "the index", built)
     if not texts:
         return

@@ -41,6 +41,7 @@ class Parts(NamedTuple):
     model: str | None
     deleted_N: np.ndarray
     structure: Structure | None  # None for an exact index, or without faiss
+    truncate_dim: int | None = None  # of the encoder that made the vectors
 
 
 @contextmanager
@@ -111,6 +112,7 @@ def write_index(folder: Path, parts: Parts) -> str:
         about = {
             "schema": SCHEMA,
             "model": parts.model,
+            "truncate_dim": parts.truncate_dim,
             "width": rows.width,
             "sentences": int((~parts.deleted_N).sum()),
             "settings": asdict(parts.config),
@@ -204,7 +206,7 @@ def _opened(folder: Path, about: dict[str, Any]) -> Parts:
     if about["structure"] and (faiss := find_faiss()):
         structure = Structure.load(faiss, rows, config, folder / about["structure"])
         structure.breadth, structure.recall = about["breadth"], about["recall"]
-    return Parts(rows, config, about["model"], deleted_N, structure)
+    return Parts(rows, config, about["model"], deleted_N, structure, about.get("truncate_dim"))
 
 
 def _make(folder: Path) -> None:

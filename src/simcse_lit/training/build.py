@@ -149,12 +149,22 @@ def build_objective(config: TrainConfig) -> Objective:
         for column in ("scores", "labels"):
             if column in term.needs and getattr(config.data, column) is None:
                 raise UserError(f"{key}: needs {column}. Name their column in data.train_file: data.{column}=COLUMN")
+        if "kept_head" in term.needs:
+            _check_kept(head(config.projection), key)
         term.lr_scale = scale
         terms[name] = term
         weights[name] = build_node(weight, f"{key}.weight") if isinstance(weight, dict) else weight
         if not isinstance(weights[name], (int, float)) and not callable(weights[name]):
             raise UserError(f"{key}.weight={weight}: must be a number, or a function of step and steps, by _target_.")
     return Objective(terms, weights)
+
+
+def _check_kept(projection: Head, key: str) -> None:
+    if projection.target is not None and projection.when == "training":
+        raise UserError(
+            f"projection={projection.name}: is left out at evaluation, but {key} trains the numbers that come out of it.\n"
+            "Use projection=mlp, which is kept, or projection=none."
+        )
 
 
 def _shown_views(data: DataConfig) -> str:

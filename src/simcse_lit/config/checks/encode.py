@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.checks.rules import check_choices, check_positive, typed
+from simcse_lit.config.checks.rules import check_choices, check_positive, check_truncate_dim, typed
 from simcse_lit.config.schema import EncodeConfig, EncoderConfig, EvaluateConfig, ServeConfig, SimilarityConfig
 from simcse_lit.errors import UserError
 
@@ -84,6 +84,7 @@ def encoder_config(composed: DictConfig, schema: type[E], *, needs_checkpoint: b
         )
     if config.max_length < 3:
         raise UserError(f"max_length={config.max_length}: must be 3 or more, since two tokens are special tokens.")
+    check_truncate_dim(config.truncate_dim)
     return config
 
 
@@ -95,5 +96,6 @@ def reads(config: EncoderConfig | EvaluateConfig) -> dict[str, Any]:
         "pooler": config.pooler,
         "projection": config.projection,
         "prompt": config.prompt,
+        "truncate_dim": config.truncate_dim,
         "precision": config.precision,
     }

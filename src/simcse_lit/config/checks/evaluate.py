@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from simcse_lit.config import options
-from simcse_lit.config.checks.rules import check_choices, check_positive, typed
+from simcse_lit.config.checks.rules import check_choices, check_positive, check_truncate_dim, typed
 from simcse_lit.config.resolvers import is_remote, local_path
 from simcse_lit.config.schema import EvaluateConfig
 from simcse_lit.errors import UserError, did_you_mean
@@ -38,6 +38,7 @@ def validate_evaluation(composed: DictConfig) -> EvaluateConfig:
         raise UserError(f"compare: lists {config.compare[0]} twice. Give two different encoders.")
     if config.max_length < 3:
         raise UserError(f"max_length={config.max_length}: must be 3 or more, since two tokens are special tokens.")
+    check_truncate_dim(config.truncate_dim)
     if config.bootstrap.samples < 0:
         raise UserError(f"bootstrap.samples={config.bootstrap.samples}: must be 0 or greater.")
     if config.compare and config.bootstrap.samples == 0:

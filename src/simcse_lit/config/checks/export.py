@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from simcse_lit.config.checks.rules import check_choices, typed
+from simcse_lit.config.checks.rules import check_choices, check_truncate_dim, typed
 from simcse_lit.config.schema import ExportConfig, ImportConfig
 from simcse_lit.errors import UserError
 
@@ -19,6 +19,7 @@ def validate_export(composed: DictConfig) -> ExportConfig:
     config = typed(composed, ExportConfig)
     check_choices(composed)
     _check_paths(config.checkpoint, config.output)
+    check_truncate_dim(config.truncate_dim)
     if config.int8 and "int8" not in config.format:
         raise UserError(f"int8=true format={config.format.get('name')}: only format=onnx supports int8.")
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):

@@ -37,6 +37,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+def check_truncate_dim(value: int | None) -> None:
+    """Refuse an impossible `truncate_dim`.
+
+    Raises:
+        UserError: it is below 1.
+    """
+    if value is not None and value < 1:
+        raise UserError(
+            f"truncate_dim={value}: must be 1 or more, e.g. truncate_dim=64, or null for all numbers of a vector."
+        )
+
+
 def typed(composed: DictConfig, schema: type[C]) -> C:
     """Return a composed configuration as objects of its schema, with every interpolation resolved.
 

@@ -40,6 +40,7 @@ def describe(loaded: LoadedEncoder, config: EvaluateConfig) -> dict[str, Any]:
         "projection": loaded.projection,
         "prompt": loaded.prompts.of("text"),
         "max_length": min(config.max_length, loaded.max_length),
+        "truncate_dim": loaded.encoder.truncate_dim,
         "postprocess": vars(chosen) if chosen.transform else None,
         "precision": config.precision,
     }
@@ -55,6 +56,8 @@ def announce(label: str, loaded: LoadedEncoder, config: EvaluateConfig) -> None:
         f"         pooler {loaded.pooler}, projection {loaded.projection}, "
         f"at most {min(config.max_length, loaded.max_length)} tokens",
     ]
+    if loaded.encoder.truncate_dim is not None:
+        lines.append(f"         the first {loaded.encoder.truncate_dim} numbers of a vector")
     if prompt := loaded.prompts.of("text"):
         lines.append(f"         prompt {shortened(prompt, 63)}")
     chosen = config.postprocess
