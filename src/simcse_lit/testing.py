@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
+from simcse_lit.encoder.denoising import Denoising
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.head import head as head_of
 from simcse_lit.encoder.pooling import make_pooler
@@ -54,6 +55,7 @@ SETTINGS: dict[str, Any] = {
     "pooler": "avg",
     "head": "mlp",
     "beside": {},
+    "denoising": None,
 }
 HUNDRED: dict[str, Any] = {
     "steps": 100,
@@ -77,8 +79,8 @@ def check_term(make: Make, *, views: Views = 3, draws: bool = False, **beside: A
             because other processes call it too.
         views: number of views V, where the third and later views are hard negatives; or the roles of V views.
         draws: the term draws random numbers. Two processes draw other numbers than one, so they are not compared.
-        beside: what the term is used with, as in the configuration: `head` and `pooler`, each a name or a node; and
-            `beside`, the nodes of `loss.beside`.
+        beside: what the term is used with, as in the configuration: `head` and `pooler`, each a name or a node;
+            `beside`, the nodes of `loss.beside`; and `denoising`, a `simcse_lit.encoder.denoising.Denoising`.
 
     Raises:
         AssertionError: a check fails.
@@ -323,6 +325,7 @@ class _Trained(nn.Module):
         pooler: Part,
         head: Part,
         beside: Mapping[str, Any],
+        denoising: Denoising | None,
         roles: tuple[str, ...],
     ) -> None:
         super().__init__()
@@ -340,6 +343,7 @@ class _Trained(nn.Module):
         )
         backbone = BertForMaskedLM(config) if "mlm_head" in term.needs else BertModel(config)
         encoder = SentenceEncoder(backbone, make_pooler(pooler), head_of(head))
+        encoder.denoising = denoising
         others = build_beside(beside, sharded=False)
         for one in others.values():
             one.setup(encoder, cast(Any, None))

@@ -58,6 +58,7 @@ MANDATORY = {
     "loss=supcon": ["data.train_file=topics.csv"],
     "loss=cosent": ["data.train_file=scored.csv"],
     "loss=angle": ["data.train_file=scored.csv"],
+    "loss=sncse_file": ["data.train_file=text.csv"],
     "data=stream": ["data.train_file=text.txt", "trainer.max_steps=10"],
 }
 UNPROJECTED = ["cls_before_pooler", "avg", "avg_first_last", "avg_top2"]

@@ -106,6 +106,21 @@ def test_an_export_is_used_with_its_prompts_by_whatever_loads_it(tmp_path: Path)
     torch.testing.assert_close(again, documents)
 
 
+def test_a_card_gives_a_sentence_its_full_stop(tmp_path: Path) -> None:
+    exported(tmp_path / "export", Prompts({"default": 'of "{text.}"'}, "default"))
+    loaded = load(tmp_path / "export")
+    plain = load(tmp_path / "export", prompt='of "{text}"')
+    cut = [text.rstrip(".") for text in SENTENCES]
+    expected = vectors(plain, [f"{text}." for text in cut], SETTINGS)
+    torch.testing.assert_close(vectors(loaded, cut, SETTINGS), expected)
+    card = tmp_path / "export" / "README.md"
+    text = card.read_text(encoding="utf-8")
+    assert '["A man is playing a guitar.", "Somebody makes music."]' in text
+    card.write_text(text.replace("a guitar.", "a guitar").replace("music.", "music"), encoding="utf-8")
+    found = torch.nn.functional.normalize(torch.as_tensor(card_code(tmp_path / "export")), dim=1)
+    torch.testing.assert_close(found, expected[:2], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("format", ["transformers", "sentence-transformers", "onnx"])
 def test_every_format_keeps_the_prompts_and_its_card_applies_them(format: str, tmp_path: Path) -> None:
     exported(tmp_path / "export", E5)

@@ -74,6 +74,20 @@ def test_a_sentence_is_cut_as_without_a_template_and_the_template_is_whole(
     assert template.around(plain, template.longest(length, counted=False)) == ids
 
 
+@pytest.mark.parametrize(
+    ("text", "stopped"),
+    [("a river", "a river."), ("a river ", "a river."), ("a river!", "a river!"), ('a "river"', 'a "river"'), ("", "")],
+)
+@pytest.mark.parametrize("kind", [bert, roberta])
+def test_a_text_without_a_mark_at_its_end_gets_a_full_stop_where_the_template_asks_for_it(
+    kind: Any, text: str, stopped: str
+) -> None:
+    asking, plain = (Template(f'This sentence : " {place} " means [MASK] .', kind()) for place in ("{text.}", "{text}"))
+    assert asking.encode([text], 60) == plain.encode([stopped], 60)
+    assert asking.uncut([text]) == plain.uncut([stopped])
+    assert (asking.prefix_ids, asking.suffix_ids, asking.behind_mask) == (plain.prefix_ids, plain.suffix_ids, 2)
+
+
 @pytest.mark.parametrize("kind", [bert, roberta, gpt])
 def test_a_bare_template_is_no_template(kind: Any) -> None:
     tokenizer = kind()
@@ -113,7 +127,7 @@ def test_texts_that_are_cut_or_blank_are_counted_without_the_template() -> None:
 
 
 def test_templates_that_cannot_be_are_named() -> None:
-    for form in ("no place", "{text} and {text}"):
+    for form in ("no place", "{text} and {text}", "{text} and {text.}"):
         with pytest.raises(UserError, match=r"data\.template=.*: must be a text with \{text\} exactly once"):
             Template(form, bert())
     with pytest.raises(UserError, match=r"the tokenizer has no mask token"):

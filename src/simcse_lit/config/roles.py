@@ -1,5 +1,6 @@
 """The views of a training example: `data.views`, or the short form `data.columns`."""
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ from simcse_lit.config.schema import DataConfig, ViewConfig
 from simcse_lit.errors import UserError
 
 PLACE = "{text}"  # in a template: place of the sentence
+STOPPED = "{text.}"  # the same, but a sentence without a punctuation mark at its end gets a full stop
+ENDS = string.punctuation + "…。！？」』”’»"  # a sentence that ends in one of these gets none
 ROLES = ("anchor", "positive", "hard_negative", "soft_negative", "extra")
 
 
@@ -47,5 +50,16 @@ def check_template(template: Any, key: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if not isinstance(template, str) or template.count(PLACE) != 1:
+    if not isinstance(template, str) or places(template) != 1:
         raise UserError(f"{key}={template}: must be a text with {PLACE} exactly once, where the sentence goes.")
+
+
+def places(template: str) -> int:
+    """Count the places for the sentence in a template."""
+    return template.count(PLACE) + template.count(STOPPED)
+
+
+def stopped(text: str) -> str:
+    """Return a text with a full stop, unless it ends in a punctuation mark or is empty."""
+    text = text.rstrip()
+    return text if not text or text.endswith(tuple(ENDS)) else f"{text}."

@@ -74,6 +74,7 @@ class DataConfig:
     views: list[ViewConfig] | None = MISSING
     template: Any = field(default=MISSING, metadata={HOLDS: TEMPLATES})  # a text, a list of texts and nulls, or null
     template_in_length: bool = MISSING
+    template_denoising: str = MISSING
     scores: str | None = MISSING
     labels: str | None = MISSING
     optional: list[str] | None = MISSING

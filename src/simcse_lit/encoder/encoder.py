@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from simcse_lit.config.registered import record, recorded
+from simcse_lit.encoder.denoising import Denoising
 from simcse_lit.encoder.first_token import FirstToken
 from simcse_lit.encoder.head import MLP, WHEN, Head, head
-from simcse_lit.encoder.kinds import kind_of
+from simcse_lit.encoder.kinds import counts_from, kind_of
 from simcse_lit.encoder.packing import Packing, first_position
 from simcse_lit.encoder.pooling import CLS, Pooler, make_pooler
 
@@ -30,6 +31,9 @@ class SentenceEncoder(nn.Module):
         pooler: the pooler, or its registered name.
         projection: the head, or its registered name: `mlp` projects in training and at evaluation, `mlp_train_only` in
             training only, `none` never.
+
+    Attributes:
+        denoising: how the vector of the bare template is subtracted; None for not at all. The loader or the builder sets it.
 
     Raises:
         UserError: the pooler or head is unknown or cannot be made.
@@ -58,6 +62,7 @@ class SentenceEncoder(nn.Module):
             self.backbone.register_module("pooler", nn.Identity() if called else None)
         self._first_token = FirstToken(self.backbone)
         self._packed_backbone: Callable[..., Any] | None = None  # the compiled backbone for packed passes
+        self.denoising: Denoising | None = None
         self.hidden = int(self.backbone.config.hidden_size)
         self.truncate_dim: int | None = None  # numbers of a vector that `embed` keeps; None for all
         self.projection = self.head.make(self.hidden)  # checkpoints of all versions use this name
@@ -76,19 +81,25 @@ class SentenceEncoder(nn.Module):
     @property
     def stored_as_pooler(self) -> bool:
         """Whether the backbone can store the head as its own pooler, as BERT can. Its `pooler_output` is then the vector."""
-        is_mlp = self.projected and type(self.projection) is MLP
+        is_mlp = self.projected and type(self.projection) is MLP and not self.denoised_in_use
         return is_mlp and type(self.pooler) is CLS and self.backbone_has_mlp_pooler
 
+    @property
+    def denoised_in_use(self) -> bool:
+        """Whether the vector of the bare template is also subtracted at evaluation and in use."""
+        return self.denoising is not None and self.denoising.when == "always"
+
     def record(self) -> dict[str, Any]:
-        """Return pooler, head and `truncate_dim` in plain values, as exports record them (`registered.py`)."""
+        """Return pooler, head, denoising and `truncate_dim` in plain values, as exports record them (`registered.py`)."""
         when = {} if self.head.when == WHEN.get(self.head.name) else {"when": self.head.when}
-        found = record(
+        parts = record(
             {
                 "pooler": (self.pooler.name, self.pooler.target, self.pooler.arguments),
                 "projection": (self.head.name, self.head.target, {**self.head.arguments, **when}),
             }
         )
-        return found if self.truncate_dim is None else {**found, "truncate_dim": self.truncate_dim}
+        parts |= self.denoising.record() if self.denoising else {}
+        return parts if self.truncate_dim is None else {**parts, "truncate_dim": self.truncate_dim}
 
     @property
     def has_dropout(self) -> bool:
@@ -118,19 +129,29 @@ class SentenceEncoder(nn.Module):
         """Whether a row of the backbone may hold several sentences (`packing.py`)."""
         return first_position(self.backbone) is not None
 
-    def pooled(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
+    def pooled(
+        self,
+        input_ids_NL: Tensor,
+        attention_mask_NL: Tensor,
+        packing: Packing | None = None,
+        positions_NL: Tensor | None = None,
+    ) -> Tensor:
         """Compute the vectors before the head.
 
         Args:
             input_ids_NL: token ids, (N, L).
             attention_mask_NL: 1 for real tokens, (N, L).
             packing: places of the tokens in packed rows. It does not change the result.
+            positions_NL: position of each token, from 0 for any backbone, (N, L). None: 0, 1, 2, ...
 
         Returns:
             The vectors, (N, H).
+
+        Raises:
+            UserError: there are positions, and it is not known how the backbone counts them.
         """
         layers = self.pooler.every_layer
-        inputs = self._inputs(input_ids_NL, attention_mask_NL, packing)
+        inputs = self._inputs(input_ids_NL, attention_mask_NL, packing, positions_NL)
         backbone = self.backbone if packing is None else self._packed_backbone or self.backbone
         recorded = backbone is not self.backbone  # as CUDA graphs, which ignore the state of FirstToken
         if self.pooler.first_token and self._first_token.possible and not recorded:
@@ -143,14 +164,22 @@ class SentenceEncoder(nn.Module):
             hidden_states = tuple(packing.unpack(hidden_RWH, input_ids_NL.shape) for hidden_RWH in hidden_states)
         return cast(Tensor, self.pooler(hidden_states, attention_mask_NL))
 
-    def _inputs(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None) -> dict[str, Tensor]:
+    def _inputs(
+        self,
+        input_ids_NL: Tensor,
+        attention_mask_NL: Tensor,
+        packing: Packing | None,
+        positions_NL: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Return the arguments of the backbone: one sentence in a row or, with a packing, several."""
         if packing is None:
-            return {"input_ids": input_ids_NL, "attention_mask": attention_mask_NL}
+            inputs = {"input_ids": input_ids_NL, "attention_mask": attention_mask_NL}
+            return inputs if positions_NL is None else {**inputs, "position_ids": positions_NL + counts_from(self.backbone)}
+        positions_RW = packing.positions_RW if positions_NL is None else packing.pack(positions_NL, 0)
         inputs = {
             "input_ids": packing.pack(input_ids_NL, 0),
             "attention_mask": packing.mask_R1WW,
-            "position_ids": packing.positions_RW + (first_position(self.backbone) or 0),
+            "position_ids": positions_RW + (first_position(self.backbone) or 0),
         }
         if self._packed_backbone is not None:  # compile once for any number of rows
             for tensor in inputs.values():
@@ -163,23 +192,36 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
         """Compute the vectors that training contrasts, after the head if there is one: (N, L) to (N, D)."""
-        return self.project(self.pooled(input_ids_NL, attention_mask_NL, packing))
+        pooled_NH = self.pooled(input_ids_NL, attention_mask_NL, packing)
+        if self.denoising is not None:
+            pooled_NH = self.denoising(pooled_NH, input_ids_NL, attention_mask_NL, self._placed)
+        return self.project(pooled_NH)
 
     @property
     def width(self) -> int:
         """Numbers of a vector before `truncate_dim`."""
         return self.hidden
 
-    def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+    def embed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, *, head: bool = True) -> Tensor:
         """Compute the vectors for evaluation and use, after the head only if it is always used: (N, L) to (N, D).
 
         With `truncate_dim`, only the first numbers of each vector remain.
 
+        Args:
+            input_ids_NL: token ids, (N, L).
+            attention_mask_NL: 1 for real tokens, (N, L).
+            head: False leaves the head out, whenever it is used.
+
         Source: SimCSE section 6.3, "we keep the MLP for supervised and discard it for unsupervised models".
         """
         pooled_NH = self.pooled(input_ids_NL, attention_mask_NL)
-        vectors_ND = self.project(pooled_NH) if self.projected else pooled_NH
+        if self.denoising is not None and self.denoised_in_use:
+            pooled_NH = self.denoising(pooled_NH, input_ids_NL, attention_mask_NL, self._placed)
+        vectors_ND = self.project(pooled_NH) if head and self.projected else pooled_NH
         return vectors_ND[:, : self.truncate_dim]
+
+    def _placed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, positions_NL: Tensor) -> Tensor:
+        return self.pooled(input_ids_NL, attention_mask_NL, None, positions_NL)
 
     def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
         """Score the vocabulary at each token, (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).

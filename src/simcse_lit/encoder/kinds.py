@@ -115,6 +115,22 @@ def kind_of_model(model: Any) -> Kind:
     return UNKNOWN if is_own(model) and model_type in KINDS else kind_of(model_type)
 
 
+def counts_from(model: Any) -> int:
+    """Return the position id of a sentence's first token in a model.
+
+    Raises:
+        UserError: it is not known whether the model takes position ids, and from where it counts them.
+    """
+    first_position = kind_of_model(model).first_position
+    if first_position is None:
+        known = ", ".join(name for name, kind in KINDS.items() if kind.first_position)
+        raise UserError(
+            f"data.template_denoising: the position ids of {model.config.model_type} are not known. Set it to never,\n"
+            f"or use one of {known}."
+        )
+    return first_position(model.config)
+
+
 def kind_of(model_type: str) -> Kind:
     """Return the row of a model type: ours, that of an installed package, or the row for unknown types.
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from simcse_lit.disk import discard, durable_replace
+from simcse_lit.encoder.denoising import RECORDED as DENOISING
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.embeddings import Embeddings
@@ -85,13 +86,13 @@ def _digest(sentence: str) -> bytes:
 def fingerprint(loaded: LoadedEncoder, max_length: int, precision: str) -> str:
     """Return a digest of everything that decides an encoder's vectors, except batches and devices.
 
-    It covers weights, pooler, projection, `truncate_dim`, prompt, tokenizer, length and precision.
+    It covers weights, pooler, projection, denoising, `truncate_dim`, prompt, tokenizer, length and precision.
     """
     # Every call of the tokenizer sets padding and truncation, so they hold the settings of the last call.
     tokenizer = {**json.loads(loaded.tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None}
     reads = (loaded.kind, loaded.pooler, loaded.projection, loaded.prompts.of("text") or "", str(max_length), precision)
     record = loaded.encoder.record() if isinstance(loaded.encoder, SentenceEncoder) else {}
-    made_with = [json.dumps(record["parts"], sort_keys=True)] if "parts" in record else []
+    made_with = [json.dumps(record[key], sort_keys=True) for key in ("parts", DENOISING) if key in record]
     size = loaded.encoder.truncate_dim
     made_with += [] if size is None else [f"truncate_dim={size}"]
     digest = hashlib.sha256("\0".join((*reads, json.dumps(tokenizer), *made_with)).encode())

@@ -11,6 +11,7 @@ from simcse_lit.disk import damage
 from simcse_lit.encoder.adapter import add_adapter, merge_adapter, recorded_adapter
 from simcse_lit.encoder.architecture import check_pooler
 from simcse_lit.encoder.backbone import load_backbone
+from simcse_lit.encoder.denoising import recorded_denoising
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, Nodes, SentenceEncoder, parts_of
 from simcse_lit.errors import UserError
 from simcse_lit.text.prompts import Prompts, recorded_prompts
@@ -49,7 +50,7 @@ def load_checkpoint(
         model = ModelConfig(**recorded["model"] | here | {"attention": None, "trust_remote_code": trust_remote_code})
         pooler, head = parts_of(recorded, source, own)
         adapter = recorded_adapter(recorded.get("adapter", {"name": "none"}), source)
-        prompts = recorded_prompts(recorded)
+        prompts, denoising = recorded_prompts(recorded), recorded_denoising(recorded)
         weights = {
             name.removeprefix("encoder."): value
             for name, value in saved["state_dict"].items()
@@ -66,6 +67,7 @@ def load_checkpoint(
         ) from error
     try:
         encoder = SentenceEncoder(backbone, pooler, head)
+        encoder.denoising = denoising
         add_adapter(encoder.backbone, adapter)
         if encoder.projection is None and head.when == "training":  # its package is not installed, and is not needed
             weights = {name: value for name, value in weights.items() if not name.startswith("projection.")}

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.dynamic_module_utils import custom_object_save
 
 from simcse_lit import __version__
-from simcse_lit.config.roles import PLACE
+from simcse_lit.config.roles import ENDS, PLACE, STOPPED
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.adapter import merge_adapter
 from simcse_lit.encoder.architecture import ENCODER_PART, check_pooler
+from simcse_lit.encoder.denoising import recorded_denoising
 from simcse_lit.encoder.encoder import Nodes, SentenceEncoder, parts_of
 from simcse_lit.encoder.head import MLP
 from simcse_lit.encoder.kinds import is_own
@@ -135,7 +136,7 @@ def usage(encoder: SentenceEncoder, max_length: int, template: str | None) -> st
         template: the text around each sentence; None for none.
     """
     other_head = encoder.projected and type(encoder.projection) is not MLP
-    if encoder.pooler.code is None or other_head:
+    if encoder.pooler.code is None or other_head or encoder.denoised_in_use:
         return SIMCSE_USAGE
     lines = [
         "import torch",
@@ -171,9 +172,16 @@ def in_template(code: str, template: str | None) -> str:
     if template is None:
         return code
     mask = '.replace("[MASK]", tokenizer.mask_token)' if MASK in template else ""
-    put = f'texts = [template.replace("{PLACE}", sentence) for sentence in sentences]'
+    lines = [f"template = {template!r}{mask}"]
+    if STOPPED in template:
+        lines += [
+            f"ends = tuple({ENDS!r})  # a sentence without one of these at its end gets a full stop",
+            'sentences = [text if text.endswith(ends) else f"{text}." for text in map(str.rstrip, sentences)]',
+        ]
+    place = STOPPED if STOPPED in template else PLACE
+    lines += [f'texts = [template.replace("{place}", sentence) for sentence in sentences]', "batch = tokenizer(texts"]
     start, line, rest = code.partition("batch = tokenizer(sentences")
-    return f"{start}template = {template!r}{mask}\n{put}\nbatch = tokenizer(texts{rest}" if line else code
+    return start + "\n".join(lines) + rest if line else code
 
 
 def load_export(
@@ -202,6 +210,7 @@ def load_export(
         backbone, absent = given.trained()
         _check_whole(folder / "model.safetensors", [name for name in absent if "pooler." not in name])
         encoder = SentenceEncoder(backbone, pooler, head)
+        encoder.denoising = recorded_denoising(section)
         if encoder.projection is not None:
             _load_part(encoder.projection, folder / PROJECTION)
         if encoder.pooler.state_dict():

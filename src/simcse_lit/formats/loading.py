@@ -117,8 +117,27 @@ def load_encoder(
     template = loaded.template()  # raises now if the tokenizer lacks a token of it
     if isinstance(loaded.encoder, SentenceEncoder):
         loaded.encoder.pooler.set_up(template.behind_mask if template else None)
+        _check_denoising(loaded, loaded.encoder)
     truncate(loaded.encoder, truncate_dim, source)
     return loaded
+
+
+def _check_denoising(loaded: LoadedEncoder, encoder: SentenceEncoder) -> None:
+    """Refuse prompts whose bare templates cannot be read from the token ids as in training.
+
+    Raises:
+        UserError: the vector of the bare template is subtracted, and a template has another number of tokens, or is missing.
+    """
+    if encoder.denoising is None:
+        return
+    for use in ("text", *NAMES):
+        template = loaded.template(use)
+        if template is None or (len(template.prefix_ids), len(template.suffix_ids)) != encoder.denoising.around:
+            before, after = encoder.denoising.around
+            raise UserError(
+                f"prompt: {loaded.source}: was trained with data.template_denoising=always and templates with\n"
+                f"{before} tokens before the sentence and {after} after it, special tokens included. Use its own prompts."
+            )
 
 
 def _loaded(

@@ -125,6 +125,11 @@ def write_onnx(loaded: "LoadedEncoder", folder: Path, *, int8: bool) -> Usage:
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
         raise UserError(f"format=onnx: needs {error.name}, which is not installed.\n{INSTALL}") from error
+    if isinstance(loaded.encoder, SentenceEncoder) and loaded.encoder.denoised_in_use:
+        raise UserError(
+            f"format=onnx: {loaded.source}: subtracts the vector of the bare template in use, which a graph does not do.\n"
+            "Use format=transformers, or train with data.template_denoising=training."
+        )
     path = folder / MODEL
     graph = _Graph(loaded.encoder.to("cpu")).eval()
     ids_NL = torch.full((2, 8), int(loaded.tokenizer.pad_token_id or 0))

@@ -137,6 +137,11 @@ def add_sentence_transformers(encoder: SentenceEncoder, folder: Path, max_length
         raise UserError(
             f"format=sentence-transformers: needs sentence-transformers, which is not installed.\n{INSTALL}"
         ) from error
+    if encoder.denoised_in_use:
+        raise UserError(
+            "format=sentence-transformers: it cannot subtract the vector of the bare template.\n"
+            "Use format=transformers, or train with data.template_denoising=training."
+        )
     for template in prompts.templates.values():
         if not template.endswith(PLACE) or MASK in template:
             raise UserError(

@@ -57,7 +57,8 @@ class Step:
     Args:
         ids_BVL: token ids of every view, (B, V, L).
         mask_BVL: 1 for real tokens, (B, V, L).
-        pooled_BVH: vectors before the head, (B, V, H), float32 or better; (B, V, 0) if no term reads vectors.
+        pooled_BVH: vectors before the head, after template denoising, (B, V, H), float32 or better; (B, V, 0) if no term
+            reads vectors.
         vectors_BVD: vectors after the head, (B, V, D), float32 or better; (B, V, 0) if no term reads vectors.
         index: number of the step, from 0.
         total: number of steps of the run.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simcse_lit.config.roles import PLACE, check_template
+from simcse_lit.config.roles import PLACE, check_template, places
 from simcse_lit.errors import UserError, did_you_mean
 
 # Names of the prompt of a use, as in sentence-transformers.
@@ -41,7 +41,7 @@ class Prompts:
         """
         if asked is None:
             return self
-        if asked not in self.templates and PLACE not in asked:
+        if asked not in self.templates and not places(asked):
             known, near = ", ".join(self.templates) or "none", did_you_mean(asked, self.templates)
             raise UserError(
                 f"prompt={asked}: the model has no prompt of this name. Its prompts: {known}.{near}\n"
@@ -78,6 +78,6 @@ def recorded_prompts(section: Mapping[str, Any]) -> Prompts:
     if not isinstance(kept, Mapping) or not isinstance(kept.get("templates"), Mapping):
         raise ValueError("its prompts are not templates by name")
     for name, template in kept["templates"].items():
-        if not isinstance(template, str) or template.count(PLACE) != 1:
+        if not isinstance(template, str) or places(template) != 1:
             raise ValueError(f"its prompt {name} does not have {PLACE} exactly once")
     return Prompts(dict(kept["templates"]), kept.get("default"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.config.roles import PLACE, check_template
+from simcse_lit.config.roles import PLACE, STOPPED, check_template, stopped
 from simcse_lit.errors import UserError
 from simcse_lit.text.tokens import TokenCounts, text_ids
 
@@ -23,7 +23,8 @@ class Template:
     of a word. `Template("{text}", tokenizer)` has only the special tokens.
 
     Args:
-        text: has `{text}` once. `[MASK]` in it is the tokenizer's mask token, whatever its name.
+        text: has `{text}` once, or `{text.}`, which gives a sentence without a punctuation mark at its end a full stop.
+            `[MASK]` in it is the tokenizer's mask token, whatever its name.
         tokenizer: the model's tokenizer.
         key: configuration key, for messages.
 
@@ -44,7 +45,8 @@ class Template:
             raise UserError(f"{key}={text}: the tokenizer has no mask token. Remove {MASK}, or choose another model.")
         self.text = text
         self.tokenizer = tokenizer
-        head, tail = text.replace(MASK, tokenizer.mask_token or MASK).split(PLACE)
+        self._stops = STOPPED in text
+        head, tail = text.replace(STOPPED, PLACE).replace(MASK, tokenizer.mask_token or MASK).split(PLACE)
         self._blanks = head[len(head.rstrip()) :]
         before, after = special_tokens(tokenizer)
         prefix, suffix = text_ids(tokenizer, [head.rstrip(), tail])
@@ -81,18 +83,22 @@ class Template:
             counts: counts truncated texts, and texts without known tokens.
         """
         room = self._room(longest)
-        ids = text_ids(self.tokenizer, [self._blanks + text for text in texts], room, counts)
+        ids = text_ids(self.tokenizer, self._inserted(texts), room, counts)
         return [[*self.prefix_ids, *each, *self.suffix_ids] for each in ids]
 
     def uncut(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of sentences without truncation, template and special tokens, for `around`."""
-        return text_ids(self.tokenizer, [self._blanks + text for text in texts])
+        return text_ids(self.tokenizer, self._inserted(texts))
 
     def around(self, ids: list[int], longest: int) -> list[int]:
         """Truncate the token ids of a sentence as the tokenizer would, and put the template around them."""
         room = self._room(longest)
         cut = ids[-room:] if self.tokenizer.truncation_side == "left" else ids[:room]
         return [*self.prefix_ids, *cut, *self.suffix_ids]
+
+    def _inserted(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts as they stand in the template."""
+        return [self._blanks + (stopped(text) if self._stops else text) for text in texts]
 
     def _room(self, longest: int) -> int:
         return max(1, longest - len(self.prefix_ids) - len(self.suffix_ids))

@@ -14,8 +14,10 @@ from simcse_lit.config.schema import DataConfig, TrainConfig
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.encoder.adapter import Adapter, add_adapter, build_adapter, record
 from simcse_lit.encoder.backbone import check_fit, load_backbone, reinit_layers, untie_head
+from simcse_lit.encoder.denoising import Denoising
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.head import Head, head
+from simcse_lit.encoder.kinds import counts_from
 from simcse_lit.encoder.pooling import Pooler, make_pooler
 from simcse_lit.errors import UserError
 from simcse_lit.evaluation.analyses import make_analyses
@@ -81,6 +83,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         untie_head(backbone)
     set_up(views, tokenizer, config.model, encoded.longest)
     encoder = _encoder(config, backbone, pooler, projection, adapter)
+    encoder.denoising = _denoising(config.data, encoded, backbone)
     data = SimCSEDataModule(
         config.data,
         tokenizer,
@@ -120,6 +123,23 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         makers={number: view.on_device for number, view in enumerate(views) if view.on_device},
     )
     return Built(module, data)
+
+
+def _denoising(data: DataConfig, encoded: EncodedViews, backbone: PreTrainedModel) -> Denoising | None:
+    """Return how the vector of the bare template is subtracted; None for not at all.
+
+    Raises:
+        UserError: the templates of the views have different numbers of tokens, or the backbone takes no position ids.
+    """
+    if data.template_denoising == "never":
+        return None
+    if encoded.around is None:
+        raise UserError(
+            f"data.template_denoising={data.template_denoising}: needs templates with the same number of tokens before the "
+            "sentence, and\nafter it, in each view. Change data.template, or set data.template_denoising=never."
+        )
+    counts_from(backbone)
+    return Denoising(*encoded.around, "always" if data.template_denoising == "always" else "training")
 
 
 def build_objective(config: TrainConfig) -> Objective:

@@ -108,24 +108,34 @@ def _of_like_length(attention_mask_NL: Tensor, limit: int, overhead: int) -> lis
 
 
 def encode_in_chunks(
-    encode: Callable[[Tensor, Tensor, Packing | None], Tensor],
+    encode: Callable[..., Tensor],
     input_ids_NL: Tensor,
     attention_mask_NL: Tensor,
     chunks: Sequence[Chunk],
     *,
     keep: int | None = None,
+    positions_NL: Tensor | None = None,
 ) -> Tensor:
     """Compute `encode(input_ids_NL, attention_mask_NL)` chunk by chunk.
 
     Args:
-        encode: maps (n, l) ids and mask, and a packing or None, to (n, H) vectors, each sentence independently.
+        encode: maps (n, l) ids and mask, a packing or None and, if there are positions, those to (n, H) vectors, each
+            sentence independently.
         input_ids_NL: token ids, (N, L).
         attention_mask_NL: 1 for real tokens, (N, L).
         chunks: from `plan`.
         keep: tokens whose activations may be kept, for the gradient cache (`gradient_cache.py`); None for all.
+        positions_NL: position of each token, (N, L); None for the usual ones.
 
     Returns:
         (N, H), in the order of the given rows.
     """
-    vectors = in_chunks(encode, chunks, input_ids_NL, attention_mask_NL, keep=keep)
+    if positions_NL is None:
+        vectors = in_chunks(encode, chunks, input_ids_NL, attention_mask_NL, keep=keep)
+    else:
+
+        def placed(ids_nl: Tensor, mask_nl: Tensor, positions_nl: Tensor, packing: Packing | None) -> Tensor:
+            return encode(ids_nl, mask_nl, packing, positions_nl)
+
+        vectors = in_chunks(placed, chunks, input_ids_NL, attention_mask_NL, positions_NL, keep=keep)
     return torch.cat(vectors)[torch.cat([chunk.rows_n for chunk in chunks]).argsort()]

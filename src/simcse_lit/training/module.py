@@ -280,7 +280,16 @@ class SimCSEModule(pl.LightningModule):
         chunks = self.chunking.plan(mask_BVL, can_pack=encoder.can_pack) if chunks is None else chunks
         ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
         pooled = encoder.pooled if dropout else partial(_without_dropout, encoder)
-        pooled_NH = encode_in_chunks(pooled, ids_NL, mask_NL, chunks, keep=self.chunking.kept(mask_BVL))
+        keep = self.chunking.kept(mask_BVL)
+        pooled_NH = encode_in_chunks(pooled, ids_NL, mask_NL, chunks, keep=keep)
+        if encoder.denoising is not None:
+
+            def placed(ids_RT: Tensor, mask_RT: Tensor, positions_RT: Tensor) -> Tensor:
+                # one chunk, since with FSDP all processes must call the backbone equally often; without padding to pack
+                whole = Chunking("never").plan(mask_RT[:, None])
+                return encode_in_chunks(pooled, ids_RT, mask_RT, whole, keep=keep, positions_NL=positions_RT)
+
+            pooled_NH = encoder.denoising(pooled_NH, ids_NL, mask_NL, placed)
         vectors_ND, views = encoder.project(pooled_NH), mask_BVL.shape[:2]
         return pooled_NH.unflatten(0, views), vectors_ND.unflatten(0, views)
 
@@ -320,8 +329,8 @@ class SimCSEModule(pl.LightningModule):
             number, batches = batch["batch"].tolist()
             self.scorer.add_masked(number, batches, mlm_counts(logits_NLK, batch["labels"]))
             return
-        embed = self.encoder.pooled if self.untrained else self.encoder.embed
-        self.scorer.add(batch["index"], embed(batch["input_ids"], batch["attention_mask"]))
+        vectors_ND = self.encoder.embed(batch["input_ids"], batch["attention_mask"], head=not self.untrained)
+        self.scorer.add(batch["index"], vectors_ND)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Encode a batch of unique sentences, (N, L)."""

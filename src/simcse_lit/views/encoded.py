@@ -139,6 +139,13 @@ class EncodedViews:
         found = {view.template and self.templates[view.template].behind_mask for view in self.views}
         return next(iter(found)) if len(found) == 1 else None  # type: ignore[return-value]
 
+    @property
+    def around(self) -> tuple[int, int] | None:
+        """Numbers of tokens before and after a sentence, with special tokens; None unless all views have the same ones."""
+        shapes = (self._template(view) for view in self.views)
+        found = {(len(template.prefix_ids), len(template.suffix_ids)) for template in shapes}
+        return next(iter(found)) if len(found) == 1 else None
+
     def _encoded(self, texts: Sequence[str], template: str | None, counts: TokenCounts | None = None) -> list[list[int]]:
         longest = self._longest[template]
         if template is None:

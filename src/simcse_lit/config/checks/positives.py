@@ -96,6 +96,11 @@ def _check_templates(data: DataConfig) -> None:
             check_template(template, key)
     if data.template_in_length and not any(template for _, template in listed) and not any(given):
         raise UserError("data.template_in_length=true: there is no template to count. Set data.template=TEXT.")
+    if data.template_denoising != "never" and not all(view.template for view in views_of(data)):
+        raise UserError(
+            f"data.template_denoising={data.template_denoising}: each view needs a template. Set data.template=TEXT, or "
+            "data.template_denoising=never."
+        )
 
 
 def _check_extras(data: DataConfig) -> None:

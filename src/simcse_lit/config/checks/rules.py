@@ -26,6 +26,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CHOICES: dict[str, tuple[str, ...]] = {
     "loss.similarity": ("cosine", "dot"),
     "data.on_bad_row": BAD_ROWS,
+    "data.template_denoising": ("never", "training", "always"),
     "on_bad_row": BAD_ROWS,
     "optimizer.schedule": ("linear", "constant", "cosine"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
