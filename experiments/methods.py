@@ -21,14 +21,14 @@ from simcse_lit.tables import markdown_table
 
 FOLDER = Path(__file__).parent / "successors"
 PAGE = FOLDER.parents[1] / "docs" / "how-to" / "methods.md"
-BASELINE, AVERAGE = "simcse", "Avg."
+BASELINE = "simcse"
 SCALES = ("miniature", "paper")
 LEGEND = """\
-STS-B dev and the average of the seven STS test sets are Spearman × 100, mean ± standard deviation over
-seeds. *chosen* is the cell of the grid that STS-B dev chose with seed 0. *gain* is over SimCSE, and *p* is of
-Welch's test against it, corrected by Holm's method for all methods. *forwards* is the number of times that
-a sentence goes through an encoder in a step. *time* is that of a step, with SimCSE as 1, and *GB* the peak
-memory of the process, or of the GPU. Runs side by side slow each other, so *time* is rough."""
+Scores are Spearman × 100, mean ± standard deviation over seeds. *chosen* is the cell of the grid that STS-B
+dev chose with seed 0. *gain* is over the first method of the table's list, and *p* is of Welch's test against
+it, corrected by Holm's method for the table. *forwards* is the number of times that a sentence goes through an
+encoder in a step. *time* is that of a step, with that first method as 1, and *GB* the peak memory of the
+process, or of the GPU. Runs side by side slow each other, so *time* is rough."""
 CHOICE = """\
 *forwards* is the number of times that a sentence goes through an encoder in a step, and says what a step
 costs. *miniature* is our gain over SimCSE on the average of the seven STS sets, measured in
@@ -38,6 +38,28 @@ point lies inside the spread of seeds ([Seeds](../concepts/seeds.md))."""
 AGAINST = """\
 The averages of BERT-base that others print, and the gain over SimCSE there and here. *direction* is judged
 where p is below 0.05."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods that read the same rows, and are compared with each other.
+
+    Args:
+        about: what they read, for the page.
+        baseline: name of the method that the others are compared with.
+        metric: score that they are compared by.
+    """
+
+    about: str
+    baseline: str
+    metric: str
+
+
+GROUPS = {
+    "text": Group("Unlabelled text, the average of the seven STS test sets:", BASELINE, "Avg."),
+    "triplets": Group("NLI, the average of the seven STS test sets:", "sup", "Avg."),
+    "scored": Group("Scored pairs, STS-B test. It is in-domain: the pairs are those of STS-B train.", "cosent", "STS-B"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,7 @@ class Method:
     forwards: str
     watch: str
     name: str = ""
+    group: str = "text"
     marks: tuple[str, ...] = ()
     paper: float | None = None
     paper_source: str = ""
@@ -65,8 +88,8 @@ class Measured:
         method: the method.
         cell: the values of the grid that STS-B dev chose.
         dev: STS-B dev by seed.
-        average: average of the seven STS test sets by seed.
-        p: of equal averages with SimCSE, by Welch's test, corrected by Holm's method for all methods; None without a test.
+        score: the score of its group by seed.
+        p: of equal means with the baseline, by Welch's test, corrected by Holm's method for the group; None without a test.
         seconds: mean wall time of a training step.
         memory: largest peak memory in GB.
     """
@@ -74,7 +97,7 @@ class Measured:
     method: Method
     cell: str
     dev: Mapping[int, float]
-    average: Mapping[int, float]
+    score: Mapping[int, float]
     p: float | None
     seconds: float
     memory: float
@@ -88,23 +111,30 @@ def read_methods() -> list[Method]:
 
 def measured(methods: Sequence[Method], rows: Sequence[Row]) -> list[Measured]:
     """Return what the rows say about each method that was run, in the order of methods.yaml."""
-    every = {method.name: _cell(method.name, rows) for method in methods if method.name}
-    cells = {name: cell for name, cell in every.items() if cell}
-    run = [method for method in methods if method.name in cells]
-    averages = {method.name: scores(rows, cells[method.name], AVERAGE) for method in run}
-    base = list(averages.get(BASELINE, {}).values())
-    p_values = {name: welch(list(of.values()), base) for name, of in averages.items() if name != BASELINE}
-    tested = {name: p for name, p in p_values.items() if p is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     found = []
-    for method in run:
-        setting = cells[method.name]
-        own = [row for row in rows if row.setting == setting and row.is_last]
-        cell = setting[1].removeprefix(f"name={method.name}").strip()
-        cost = fmean(row.scores["seconds_per_step"] for row in own), max(row.scores["peak_GB"] for row in own)
-        dev = scores(rows, setting, DEV)
-        found.append(Measured(method, cell, dev, averages[method.name], corrected.get(method.name), *cost))
+    for name, group in GROUPS.items():
+        of_group = [method for method in methods if method.name and method.group == name]
+        cells = {method.name: chosen for method in of_group if (chosen := _cell(method.name, rows))}
+        by_seed = {each: scores(rows, cell, group.metric) for each, cell in cells.items()}
+        base = list(by_seed.get(group.baseline, {}).values())
+        p_values = {each: welch(list(own.values()), base) for each, own in by_seed.items() if each != group.baseline}
+        tested = {each: p for each, p in p_values.items() if p is not None}
+        corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+        for method in of_group:
+            if method.name not in cells:
+                continue
+            setting = cells[method.name]
+            own = [row for row in rows if row.setting == setting and row.is_last]
+            cell = setting[1].removeprefix(f"name={method.name}").strip()
+            cost = fmean(row.scores["seconds_per_step"] for row in own), max(row.scores["peak_GB"] for row in own)
+            dev, score = scores(rows, setting, DEV), by_seed[method.name]
+            found.append(Measured(method, cell, dev, score, corrected.get(method.name), *cost))
     return found
+
+
+def base_of(group: str, found: Sequence[Measured]) -> Measured | None:
+    """Return the baseline of a group, if it was run."""
+    return next((one for one in found if one.method.name == GROUPS[group].baseline), None)
 
 
 def _cell(name: str, rows: Sequence[Row]) -> tuple[str, str] | None:
@@ -114,56 +144,57 @@ def _cell(name: str, rows: Sequence[Row]) -> tuple[str, str] | None:
     return max(sorted(of), key=lambda one: (len(of[one]), fmean(of[one].values())), default=None)
 
 
-def results_table(found: Sequence[Measured]) -> list[list[str]]:
-    """Return a row for each method, best average first."""
-    base = next((one for one in found if one.method.name == BASELINE), None)
-    table = [
-        ["method", "marks", "chosen", "seeds", DEV, "average of seven", "worst seed", "gain", "p", "forwards", "time", "GB"]
-    ]
-    for one in sorted(found, key=lambda one: -spread_of(one.average)[0]):
-        gain, ratio = "–", "–"
-        if base:
-            gain = "–" if one is base else f"{spread_of(one.average)[0] - spread_of(base.average)[0]:+.2f}"
-            ratio = f"{one.seconds / base.seconds:.1f}"
+def results_table(group: str, found: Sequence[Measured]) -> list[list[str]]:
+    """Return a row for each method of a group, best score first."""
+    base = base_of(group, found)
+    score = "average of seven" if GROUPS[group].metric == "Avg." else GROUPS[group].metric
+    table = [["method", "marks", "chosen", "seeds", DEV, score, "worst seed", "gain", "p", "forwards", "time", "GB"]]
+    for one in sorted(of_group(group, found), key=lambda one: -spread_of(one.score)[0]):
         p = "–" if one.p is None else "< 0.001" if one.p < 0.001 else f"{one.p:.3f}"
-        cells = [
-            one.method.title,
-            ", ".join(one.method.marks) or "–",
-            one.cell.replace("optimizer.", ""),
-            str(len(one.average)),
-        ]
-        numbers = [mean_and_sd(one.dev), mean_and_sd(one.average), f"{min(one.average.values()):.2f}", gain, p]
+        marks, cell = ", ".join(one.method.marks) or "–", one.cell.replace("optimizer.", "").replace("data.", "")
+        cells = [one.method.title, marks, cell, str(len(one.score))]
+        numbers = [mean_and_sd(one.dev), mean_and_sd(one.score), f"{min(one.score.values()):.2f}", gain(one, base), p]
+        ratio = f"{one.seconds / base.seconds:.1f}" if base else "–"
         table.append([*cells, *numbers, one.method.forwards, ratio, f"{one.memory:.1f}"])
     return table
 
 
+def of_group(group: str, found: Sequence[Measured]) -> list[Measured]:
+    """Return the methods of a group."""
+    return [one for one in found if one.method.group == group]
+
+
+def gain(one: Measured, base: Measured | None) -> str:
+    """Return the difference of the mean scores; a dash for the baseline or without it."""
+    return "–" if base in (None, one) else f"{_gain(one, base):+.2f}"
+
+
+def _gain(one: Measured, base: Measured | None) -> float:
+    return spread_of(one.score)[0] - spread_of(base.score if base else {0: 0.0})[0]
+
+
 def direction_table(found: Sequence[Measured]) -> list[list[str]]:
     """Return a row for each method with a published average: its gain over SimCSE there and here."""
-    base = next((one for one in found if one.method.name == BASELINE), None)
+    base = base_of("text", found)
     table = [["method", "published", "gain there", "gain here", "direction", "source"]]
-    for one in found:
+    for one in of_group("text", found):
         if base is None or one is base or one.method.paper is None or base.method.paper is None:
             continue
-        there = one.method.paper - base.method.paper
-        here = spread_of(one.average)[0] - spread_of(base.average)[0]
+        there, here = one.method.paper - base.method.paper, _gain(one, base)
         clear = one.p is not None and one.p < 0.05
         word = "undecided" if not clear else "as published" if (there > 0) == (here > 0) else "against it"
-        table.append(
-            [one.method.title, f"{one.method.paper:.2f}", f"{there:+.2f}", f"{here:+.2f}", word, one.method.paper_source]
-        )
+        gains = f"{there:+.2f}", gain(one, base)
+        table.append([one.method.title, f"{one.method.paper:.2f}", *gains, word, one.method.paper_source])
     return table
 
 
 def choice_table(methods: Sequence[Method], found: Sequence[Measured]) -> list[list[str]]:
     """Return a row for each method: what it needs, costs and gains."""
-    base = next((one for one in found if one.method.name == BASELINE), None)
     by_name = {one.method.name: one for one in found}
     table = [["method", "select", "input", "needs", "forwards", "miniature", "published"]]
     for method in methods:
-        ours = "–"
-        if base and method.name in by_name:
-            gain = spread_of(by_name[method.name].average)[0] - spread_of(base.average)[0]
-            ours = "0" if method.name == BASELINE else f"{gain:+.2f}"
+        measured_here = by_name.get(method.name)
+        ours = gain(measured_here, base_of(method.group, found)) if measured_here else "–"
         paper = "–" if method.paper is None else f"{method.paper:.2f}"
         table.append([method.title, method.use, method.input, method.needs, method.forwards, ours, paper])
     return table
@@ -186,18 +217,20 @@ def pages() -> dict[Path, str]:
 
 def results(scale: str, found: Sequence[Measured]) -> str:
     """Return the tables of a scale."""
-    head = NOT_THE_PAPERS if scale == "miniature" else "At the paper's scale:"
-    figure = f"![average of the seven test sets of every method and run]({scale}.svg)"
-    tables = markdown_table(results_table(found)), markdown_table(direction_table(found))
-    return "\n\n".join([head, tables[0], LEGEND, figure, AGAINST, tables[1]])
+    parts = [NOT_THE_PAPERS if scale == "miniature" else "At the paper's scale:"]
+    for name, group in GROUPS.items():
+        if of_group(name, found):
+            parts += [group.about, markdown_table(results_table(name, found))]
+    figure = f"![score of every method and run on text]({scale}.svg)"
+    return "\n\n".join([*parts, LEGEND, figure, AGAINST, markdown_table(direction_table(found))])
 
 
 def draw() -> None:
-    """Draw the runs of every method, at each scale that was run."""
+    """Draw the runs of every method that reads text, at each scale that was run."""
     for scale in SCALES:
-        found = measured(read_methods(), all_rows.read(FOLDER / f"{scale}.csv"))
-        ranked = sorted(found, key=lambda one: -spread_of(one.average)[0])
-        if averages := {one.method.title: one.average for one in ranked}:
+        found = of_group("text", measured(read_methods(), all_rows.read(FOLDER / f"{scale}.csv")))
+        ranked = sorted(found, key=lambda one: -spread_of(one.score)[0])
+        if averages := {one.method.title: one.score for one in ranked}:
             draw_settings(averages, {}, FOLDER / f"{scale}.svg", "average of seven", f"The {scale} scale")
 
 

@@ -19,12 +19,15 @@ from statistics import fmean
 from experiments import methods, rows
 from experiments.readmes import DEV
 from experiments.rows import Row
-from experiments.run import run_missing
+from experiments.run import RUNS, run_missing
 from experiments.settings import Job, composed_of, need_data, words_of_sweep
 from experiments.verdicts import scores
+from simcse_lit.config.schema import SentEvalConfig
+from simcse_lit.evaluation.senteval import SentEval
 
 GRID = ("optimizer.lr", "data.batch_size")
 FEW, MANY, FINALISTS = 3, 5, 3
+SCORED = RUNS / "STS-B-train.tsv"
 
 
 def main() -> int:
@@ -43,6 +46,7 @@ def main() -> int:
     if unknown := [name for name in given.only or () if name not in names]:
         raise SystemExit(f"--only {unknown[0]}: there is no such method. Methods: {', '.join(names)}.")
     jobs = [job for job in jobs if not given.only or job.config["name"] in given.only]
+    write_scored_pairs(jobs)
     run_missing(jobs, path, given.at_once)
     chosen = best_cells(jobs, rows.read(path))
     run_missing(with_seeds(chosen, range(FEW)), path, given.at_once)
@@ -65,6 +69,17 @@ def _job(words: tuple[str, ...]) -> Job:
     return Job(words, composed.experiment or "paper", changed, int(own["seed"]), composed.config)
 
 
+def write_scored_pairs(jobs: Sequence[Job]) -> None:
+    """Write STS-B train, with a header, to the file that the methods on scored pairs read."""
+    if not (reads := [job.config for job in jobs if job.config["data"]["train_file"] == str(SCORED)]):
+        return
+    files = SentEval(SentEvalConfig(**reads[0]["senteval"]))
+    rows_of_file = [fields[4:7] for _, fields in files.rows("STS/STSBenchmark/sts-train.csv")]
+    SCORED.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(fields) for fields in [["score", "sentence1", "sentence2"], *rows_of_file]]
+    SCORED.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def best_cells(jobs: Sequence[Job], found: Sequence[Row]) -> list[Job]:
     """Return for each method the job that is best on the development set."""
     best: dict[str, Job] = {}
@@ -76,8 +91,9 @@ def best_cells(jobs: Sequence[Job], found: Sequence[Row]) -> list[Job]:
 
 
 def best_methods(chosen: Sequence[Job], found: Sequence[Row]) -> list[str]:
-    """Return the names of the methods beside SimCSE that are best on the development set, over their seeds."""
-    others = [job for job in chosen if job.config["name"] != methods.BASELINE]
+    """Return the names of the methods on text, beside SimCSE, that are best on the development set."""
+    text = {method.name for method in methods.read_methods() if method.group == "text"}
+    others = [job for job in chosen if job.config["name"] in text - {methods.BASELINE}]
     ranked = sorted(others, key=lambda job: -fmean(list(scores(found, job.setting, DEV).values())[:FEW]))
     return [job.config["name"] for job in ranked[:FINALISTS]]
 
