@@ -25,10 +25,29 @@ def similarities(anchor_BH: Tensor, *candidates_NH: Tensor, similarity: str) -> 
     """
     # Autocast would run the matmul in half precision. Divided by 0.05, similarities would lose two digits.
     with torch.autocast(anchor_BH.device.type, enabled=False):
-        exact = [view.to(torch.promote_types(view.dtype, torch.float32)) for view in (anchor_BH, *candidates_NH)]
-        if similarity == "cosine":
-            exact = [F.normalize(view, dim=-1) for view in exact]
+        exact = [_exact(view, similarity) for view in (anchor_BH, *candidates_NH)]
         return exact[0] @ torch.cat(exact[1:]).T
+
+
+def own_similarities(anchor_BH: Tensor, candidates_BKH: Tensor, *, similarity: str) -> Tensor:
+    """Compute the similarity of each anchor with candidates of its own, as `similarities` does for shared candidates.
+
+    Args:
+        anchor_BH: vectors, (B, H).
+        candidates_BKH: K vectors for each anchor, (B, K, H).
+        similarity: `cosine` or `dot`.
+
+    Returns:
+        (B, K).
+    """
+    with torch.autocast(anchor_BH.device.type, enabled=False):
+        return (_exact(candidates_BKH, similarity) @ _exact(anchor_BH, similarity)[:, :, None]).squeeze(2)
+
+
+def _exact(view: Tensor, similarity: str) -> Tensor:
+    """Convert to float32 or better, and to length 1 for the cosine."""
+    exact = view.to(torch.promote_types(view.dtype, torch.float32))
+    return F.normalize(exact, dim=-1) if similarity == "cosine" else exact
 
 
 def contrastive_logits(

@@ -14,7 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss, multi_positive_loss, similarities
+from simcse_lit.objective.contrastive import (
+    contrastive_logits,
+    contrastive_loss,
+    multi_positive_loss,
+    own_similarities,
+    similarities,
+)
 from simcse_lit.objective.parts import Mask, Negatives, Part, log_weights
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import Term
@@ -233,9 +239,7 @@ class InfoNCE(Term):
                 logits_BK = similarities(anchor_BD, vectors, similarity=self.similarity) / self.temperature
                 parts.append(logits_BK if counts_K is None else logits_BK.masked_fill(~counts_K, -torch.inf))
             elif vectors.ndim == 3 and len(vectors) == len(anchor_BD):
-                rows = zip(anchor_BD[:, None], vectors, strict=True)
-                own = [similarities(row_1D, own_KD, similarity=self.similarity) for row_1D, own_KD in rows]
-                logits_BK = torch.cat(own) / self.temperature
+                logits_BK = own_similarities(anchor_BD, vectors, similarity=self.similarity) / self.temperature
                 parts.append(logits_BK if counts_K is None else logits_BK.masked_fill(~counts_K, -torch.inf))
             else:
                 raise ValueError(f"negatives.{name}: must return (K, D) or (B, K, D), got {tuple(vectors.shape)}")
