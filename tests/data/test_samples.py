@@ -48,6 +48,14 @@ def test_no_sentence_stands_twice_anywhere() -> None:
     assert len({normal(text) for text in texts}) == len(texts)
 
 
+def test_the_scored_pairs_are_the_first_triplets() -> None:
+    with (FOLDER / "scored.csv").open(encoding="utf-8", newline="") as file:
+        heads, *scored = csv.reader(file)
+    assert heads == ["sentence1", "sentence2", "score"]
+    expected = [[row[0], row[view], score] for row in triplets()[:300] for view, score in ((1, "1"), (2, "0"))]
+    assert scored == expected
+
+
 def test_hard_negatives_share_words_with_their_anchor() -> None:
     shares = []
     for anchor, _, negative in triplets():

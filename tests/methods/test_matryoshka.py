@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -19,7 +20,7 @@ from simcse_lit.objective.queue import Queue
 from simcse_lit.objective.step import Passes
 from simcse_lit.testing import VOCABULARY, check_formula, check_processes, check_term, step_of
 from simcse_lit.training.build import build_objective
-from tests.conftest import train_config
+from tests.conftest import Cli, metrics, train_config
 
 
 def info_nce(vectors_BVD: Tensor, texts: Sequence[int]) -> float:
@@ -165,6 +166,18 @@ def test_the_loss_of_this_name_cuts_the_vectors_of_info_nce_and_keeps_the_head()
     assert [*term.inner] == ["64", "32", "16", "8", "4"] and isinstance(term.inner["8"], InfoNCE)
     with pytest.raises(UserError, match=r"projection=mlp_train_only: is left out at evaluation, but loss.terms.matryoshka"):
         build_objective(train_config("loss=matryoshka", "model=tiny", "projection=mlp_train_only"))
+
+
+def test_the_command_trains_and_scores_vectors_of_each_width(warm_cli: Cli, tmp_path: Path) -> None:
+    small = ("data=samples", "model=tiny", "trainer=cpu", "trainer.max_steps=2", "trainer.log_every_n_steps=1")
+    scored = ("tasks=samples", "tasks@dev=samples-dev", "evaluation.before=false")
+    ran = warm_cli("loss=matryoshka", *small, *scored, "hydra.run.dir=run")
+    assert ran.returncode == 0, ran.stderr
+    logged = metrics(tmp_path / "run")
+    parts = sum(logged[f"train/loss/matryoshka/{dim}"][0] for dim in (64, 32, 16, 8, 4))
+    assert logged["train/loss/matryoshka"][0] == pytest.approx(parts, rel=1e-4)
+    ran = warm_cli("checkpoint=run/export", "tasks=samples", "truncate_dim=8", "hydra.run.dir=cut", command="evaluate")
+    assert ran.returncode == 0 and "the first 8 numbers of a vector" in ran.stderr + ran.stdout
 
 
 def test_a_mistake_in_the_inner_node_is_named_by_its_key() -> None:
