@@ -55,6 +55,7 @@ class Momentum(Beside):
 
     Args:
         decay: share of its own value that a weight keeps at each step, at least 0 and below 1.
+        live_head: use the head of the trained encoder as it is, and average the other weights only, as ESimCSE does.
 
     Raises:
         ValueError: `decay` is out of range.
@@ -62,11 +63,11 @@ class Momentum(Beside):
     Source: He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning, equation 2.
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float, live_head: bool = False) -> None:
         super().__init__()
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}: must be at least 0 and below 1")
-        self.decay = decay
+        self.decay, self.live_head = decay, live_head
 
     def setup(self, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:
         """Copy the encoder."""
@@ -74,8 +75,9 @@ class Momentum(Beside):
 
     def after_step(self, encoder: SentenceEncoder) -> None:
         """Move towards the trained encoder; buffers, such as a head's running statistics, are copied."""
-        for ours, theirs in zip(self.encoder.parameters(), encoder.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - self.decay)
+        for (name, ours), theirs in zip(self.encoder.named_parameters(), encoder.parameters(), strict=True):
+            live = self.live_head and name.startswith("projection.")
+            ours.lerp_(theirs, 1.0 if live else 1 - self.decay)
         for copy, buffer in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
             copy.copy_(buffer)
 

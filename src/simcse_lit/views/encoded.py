@@ -61,7 +61,7 @@ class EncodedViews:
         self._frame = Template(PLACE, tokenizer)
         self._longest: dict[str | None, int] = {None: max_length}
         self._longest |= {text: each.longest(max_length, counted=counted) for text, each in self.templates.items()}
-        self.longest = max(self._longest[view.template] for view in views)
+        self.longest = max(self._longest[view.template] + view.adds for view in views)
         self.stored = tuple(dict.fromkeys((view.column, view.template) for view in views if not view.changes))
         self.kept = tuple(dict.fromkeys(view.column for view in views if view.changes))
         self.made = tuple(number for number, view in enumerate(views) if view.changes)
@@ -119,7 +119,7 @@ class EncodedViews:
         """Tell whether the makers of a view do not change a text."""
         view = self.views[number]
         changed, ids = self._changed(view, [text], [generator])
-        return changed[0].split() == text.split() and (ids is None or ids == self._template(view).uncut([text]))
+        return changed[0].split() == text.split() and (ids is None or ids == self._plain(view, [text]))
 
     @property
     def anchor_template(self) -> Template | None:
@@ -149,13 +149,19 @@ class EncodedViews:
         """Return the template of a view, or the special tokens alone."""
         return self._frame if view.template is None else self.templates[view.template]
 
+    def _plain(self, view: View, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids that token makers change, without special tokens."""
+        template = self._template(view)
+        plain = template.uncut(texts)
+        return [template.cut(each, self._longest[view.template]) for each in plain] if view.adds else plain
+
     def _ids(self, view: View, texts: Sequence[str], generators: Sequence[Random]) -> list[list[int]]:
         changed, ids = self._changed(view, texts, generators)
         if ids is None:
             found = self._encoded(changed, view.template)
         else:
             template = self._template(view)
-            found = [template.around(each, self._longest[view.template]) for each in ids]
+            found = [template.around(each, self._longest[view.template] + view.adds) for each in ids]
         return [each or [int(self.tokenizer.pad_token_id)] for each in found]  # the text of a decoder may be empty
 
     def _changed(
@@ -167,6 +173,6 @@ class EncodedViews:
             if isinstance(maker, TextMaker):
                 texts = [maker(text, generator) if text else text for text, generator in zip(texts, generators, strict=True)]
             elif isinstance(maker, TokenMaker):
-                plain = self._template(view).uncut(texts) if ids is None else ids
+                plain = self._plain(view, texts) if ids is None else ids
                 ids = [maker(each, generator) if each else each for each, generator in zip(plain, generators, strict=True)]
         return texts, ids
