@@ -3,8 +3,10 @@
 `training/beside.py` has the kinds that follow the trained encoder.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.encoder.encoder import SentenceEncoder
@@ -15,6 +17,8 @@ from simcse_lit.training.beside import Beside
 
 class Frozen(Beside):
     """Use a saved encoder that reads the same token ids. It is not trained, and checkpoints do not contain it.
+
+    It gives the vectors that `evaluate` would score: a head that was for training only is left out.
 
     Args:
         checkpoint: what `evaluate` takes as `checkpoint`: an export, a checkpoint, a folder or a Hub id.
@@ -31,6 +35,7 @@ class Frozen(Beside):
         super().__init__()
         self.checkpoint, self.revision = checkpoint, revision
         self.pooler, self.trust_remote_code = pooler, trust_remote_code
+        self._held = list[SentenceEncoder]()
 
     def setup(self, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:
         """Load the encoder.
@@ -54,7 +59,15 @@ class Frozen(Beside):
                 f"loss.beside: {self.checkpoint}: has another vocabulary than the trained model, so it reads\n"
                 "the token ids as other words. Name an encoder with the same tokenizer."
             )
+        if not loaded.encoder.projected:
+            loaded.encoder.projection = None
         self._held = [loaded.encoder.requires_grad_(False).eval()]  # a list hides it, so that it is not a submodule
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frozen":
+        """Follow the module to another device or precision."""
+        for encoder in self._held:
+            encoder._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     @property
     def encoder(self) -> SentenceEncoder:  # type: ignore[override]

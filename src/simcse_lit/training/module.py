@@ -174,7 +174,7 @@ class SimCSEModule(pl.LightningModule):
             dropout: bool = True,
             head: bool = True,
         ) -> Tensor:
-            called, trained = self._called(encoder)
+            called, trained = self._called(encoder, ids_NL.device)
             gradient = gradient and trained and torch.is_grad_enabled()
             with precision(), torch.set_grad_enabled(gradient):
                 pooled_NH, vectors_ND = self._encode(called, ids_NL[:, None], mask_NL[:, None], dropout=dropout)
@@ -189,8 +189,8 @@ class SimCSEModule(pl.LightningModule):
 
         return Passes(encode, parts, token_scores)
 
-    def _called(self, name: str | None) -> tuple[SentenceEncoder, bool]:
-        """Return the trained encoder or one of `loss.beside`, and whether it has a gradient.
+    def _called(self, name: str | None, device: torch.device) -> tuple[SentenceEncoder, bool]:
+        """Return the trained encoder or one of `loss.beside`, on the device of its input, and whether it has a gradient.
 
         Raises:
             UserError: there is no encoder of this name.
@@ -202,6 +202,8 @@ class SimCSEModule(pl.LightningModule):
                 f"loss.beside.{name}: there is no such encoder. Known encoders: {', '.join(self.beside) or 'none'}."
             )
         beside = cast(Beside, self.beside[name])
+        if beside.encoder.device != device:  # a frozen encoder is no submodule, and FSDP moves submodules only
+            beside.encoder.to(device)
         return beside.encoder, beside.trained
 
     @cached_property
