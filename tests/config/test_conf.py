@@ -60,7 +60,7 @@ MANDATORY = {
 UNPROJECTED = ["cls_before_pooler", "avg", "avg_first_last", "avg_top2"]
 EVALUATED = ("postprocess", "tasks", "analyses", "pooler", "projection", "senteval")  # by evaluate; the first by it alone
 INDEPENDENT = ("analyses", "callbacks", "logger", "optimizer", "senteval", "tasks", "trainer")  # an option bears on no other
-NOT_CHOSEN = ("hydra", "recipe/model", "loss/model", "classifier", "encoder", "format", "index")  # not of train, or nobody names one
+NOT_CHOSEN = ("hydra", "recipe/model", "loss/model", "classifier", "encoder", "format", "index")  # nobody names one in train
 PRESETS = ("sweep", "comparison")  # added with +, and tested by test_experiments.py, but for the search
 
 

@@ -20,7 +20,6 @@ from simcse_lit.formats.export import export
 from simcse_lit.formats.model_card import Provenance
 from simcse_lit.methods.frozen import Frozen
 from simcse_lit.methods.rankcse import Consistency, Distill
-from simcse_lit.objective.step import Passes
 from simcse_lit.testing import check_corners, check_formula, check_processes, check_term, step_of
 from simcse_lit.training.beside import Beside
 from simcse_lit.training.build import build_objective
@@ -90,7 +89,7 @@ def taught(vectors_BVD: Tensor, teachers: Mapping[str, Tensor]) -> Any:
         (place,) = [place for place in (0, 1) if torch.equal(ids_NL, step.ids_BVL[:, place])]
         return teachers[encoder][:, place]
 
-    return replace(step, passes=Passes(encode, step.passes.in_chunks, step.passes.token_scores))
+    return replace(step, passes=replace(step.passes, encode=encode))
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -144,7 +143,7 @@ def test_a_teacher_encodes_texts_once_that_are_anchor_and_positive() -> None:
         calls.append(encoder)
         return random(4, 6, seed=1)
 
-    same = replace(step, ids_BVL=step.ids_BVL[:, :1].expand(-1, 2, -1), passes=Passes(encode, encode, encode))  # type: ignore[arg-type]
+    same = replace(step, ids_BVL=step.ids_BVL[:, :1].expand(-1, 2, -1), passes=replace(step.passes, encode=encode))
     Distill({"base": 1})(same)
     assert calls == ["base"]
 
@@ -167,7 +166,7 @@ def test_a_teacher_of_weight_0_is_left_out_and_impossible_arguments_are_refused(
         (({"a": 1}, "listnet", 0), "temperature=0: must be greater than 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            Distill(*arguments)  # type: ignore[arg-type]
+            Distill(*arguments)
 
 
 def test_a_frozen_teacher_leaves_out_a_head_for_training_and_follows_the_module(tmp_path: Path) -> None:

@@ -41,13 +41,18 @@ class Passes:
             the N = B x V sentences of the step that goes through the encoder together. It returns a list of the results.
             `rows` are further tensors with one row for each sentence, (N, ...). The function may run again in the backward
             pass, so it must not change anything.
-        token_scores: `token_scores(ids_nl, mask_nl, packing)` returns the scores of the vocabulary at each token. Call it
-            inside `in_chunks`, in a term that needs `mlm_head`.
+        token_scores: `token_scores(ids_nl, mask_nl, packing, encoder=None)` returns the scores of the vocabulary at each
+            token, (n, l, K), or with a packing at each slot, (R, W, K). Call it inside `in_chunks`, in a term that needs
+            `mlm_head`, or for an encoder of `loss.beside` that has such a head.
+        token_states: `token_states(ids_nl, mask_nl, packing, encoder=None, first_nH=None)` returns the last hidden state at
+            each token, (n, l, H) or (R, W, H). `first_nH` replaces the output of the embedding layer at the first token of
+            each sentence. Call it inside `in_chunks`.
     """
 
     encode: Callable[..., Tensor]
     in_chunks: Callable[..., list[Tensor]]
     token_scores: Callable[..., Tensor]
+    token_states: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.distributed import mean_over_ranks
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
-from simcse_lit.encoder.packing import Packing
+from simcse_lit.encoder.packing import Packing, in_slots
 from simcse_lit.errors import UserError
 from simcse_lit.objective.contrastive import similarities
 from simcse_lit.objective.mlm import mlm_counts
@@ -180,14 +180,28 @@ class SimCSEModule(pl.LightningModule):
                 pooled_NH, vectors_ND = self._encode(called, ids_NL[:, None], mask_NL[:, None], dropout=dropout)
             return _exact(vectors_ND if head else pooled_NH).squeeze(1)
 
-        def token_scores(ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None) -> Tensor:
-            with precision():
-                return self.encoder.mlm_logits(ids_nl, mask_nl, packing)
+        def token_scores(ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None, *, encoder: str | None = None) -> Tensor:
+            called, trained = self._called(encoder, ids_nl.device)
+            with precision(), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+                return in_slots(called.mlm_logits, called.can_pack, ids_nl, mask_nl, packing)
+
+        def token_states(
+            ids_nl: Tensor,
+            mask_nl: Tensor,
+            packing: Packing | None,
+            *,
+            encoder: str | None = None,
+            first_nH: Tensor | None = None,
+        ) -> Tensor:
+            called, trained = self._called(encoder, ids_nl.device)
+            states = partial(called.token_states, first_NH=first_nH)
+            with precision(), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+                return _exact(in_slots(states, called.can_pack, ids_nl, mask_nl, packing))
 
         def parts(function: Callable[..., Tensor], *tokens_NL: Tensor, rows: Sequence[Tensor] = ()) -> list[Tensor]:
             return in_chunks(function, chunks, *tokens_NL, keep=keep, rows=rows)
 
-        return Passes(encode, parts, token_scores)
+        return Passes(encode, parts, token_scores, token_states)
 
     def _called(self, name: str | None, device: torch.device) -> tuple[SentenceEncoder, bool]:
         """Return the trained encoder or one of `loss.beside`, on the device of its input, and whether it has a gradient.
