@@ -116,8 +116,9 @@ def test_counting_padding_is_exact_with_micro_batches_and_packing_too() -> None:
     check_packing(make, views=2, beside=BESIDE)
 
 
-def test_the_gradient_reaches_the_encoder_through_the_vector_only() -> None:
-    model, step, loss = trained(partial(Fixed, 0.3))
+@pytest.mark.parametrize("over", ["attended", "all"])
+def test_the_gradient_reaches_the_encoder_through_the_vector_only(over: str) -> None:
+    model, step, loss = trained(partial(Fixed, 0.3, over))
     loss.backward()
     weights = [weight for weight in model.trained.encoder.parameters() if weight.requires_grad]
     assert all(weight.grad is not None for weight in weights) and any(weight.grad.any() for weight in weights)  # type: ignore[union-attr]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from simcse_lit.cli.tasks import asks_hub
 from simcse_lit.config.schema import ModelConfig
 from simcse_lit.encoder.backbone import load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
@@ -196,3 +197,9 @@ def test_the_loss_of_that_name_has_both_terms_and_two_teachers() -> None:
     assert (config.data.batch_size, config.optimizer.lr, config.trainer.max_epochs) == (128, 3e-5, 1)
     other: Any = build_objective(train_config("loss=rankcse", "loss.terms.distill.ranking=listmle")).terms["distill"]
     assert other.ranking == "listmle"
+
+
+def test_a_teacher_of_the_hub_is_asked_of_the_hub() -> None:
+    local = ("loss=rankcse", "model=tiny", "data=samples", "senteval.from_hub=false", "loss.beside.large=null")
+    assert asks_hub("train", train_config(*local))
+    assert not asks_hub("train", train_config(*local, "loss.beside.base.checkpoint=/teacher"))

@@ -45,10 +45,10 @@ class ReplacedTokens(Term):
     """Classify each token as original or replaced, from the tokens and the vector of the original sentence.
 
     Of the chosen tokens, 80 % are masked, 10 % drawn at random and 10 % kept. The generator then replaces every token but
-    the first by its most likely token, so a token may be replaced that was not chosen. This is what the official code does;
-    the paper replaces chosen tokens only. The vector of the sentence overwrites the output of the discriminator's embedding
-    layer at the first token. The term is the mean cross-entropy over the tokens of all views. Its gradient reaches the
-    encoder through the vector alone.
+    the first by its most likely token, so a token may be replaced that was not chosen. This is what the official code does.
+    In the paper, only chosen tokens are replaced (recalled, not verified). The vector of the sentence overwrites the output
+    of the discriminator's embedding layer at the first token. The term is the mean cross-entropy over the tokens of all
+    views. Its gradient reaches the encoder through the vector alone.
 
     Use `Replacement` (`augmentation=mlm`) to make positives with a language model.
 

@@ -115,7 +115,7 @@ class Distill(Term):
             [tokens_BVL[:, place] for place in places] for tokens_BVL in (step.ids_BVL, step.mask_BVL)
         )
         anchor_BD = positive_BD = step.passes.encode(anchor_BL, mask_BL, encoder=name)
-        if not torch.equal(anchor_BL, positive_BL):
+        if not torch.equal(anchor_BL, positive_BL):  # the host waits for a GPU here, which is quicker than another pass
             positive_BD = step.passes.encode(positive_BL, other_BL, encoder=name)
         return similarities(anchor_BD, step.gather(positive_BD), similarity="cosine")
 
