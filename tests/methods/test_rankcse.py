@@ -86,11 +86,10 @@ def taught(vectors_BVD: Tensor, teachers: Mapping[str, Tensor]) -> Any:
     """A step in which teachers give these vectors for the anchors and the positives, (B, 2, D) each."""
     step = step_of(vectors_BVD)
 
-    def encode(ids_NL: Tensor, mask_NL: Tensor, *, encoder: str) -> Tensor:
-        (place,) = [place for place in (0, 1) if torch.equal(ids_NL, step.ids_BVL[:, place])]
+    def encode_view(place: int, *, encoder: str) -> Tensor:
         return teachers[encoder][:, place]
 
-    return replace(step, passes=replace(step.passes, encode=encode))
+    return replace(step, passes=replace(step.passes, encode_view=encode_view))
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -140,13 +139,14 @@ def test_a_teacher_encodes_texts_once_that_are_anchor_and_positive() -> None:
     step = taught(random(4, 2, 8, seed=0), {"base": random(4, 2, 6, seed=1)})
     calls = []
 
-    def encode(*tokens: Tensor, encoder: str) -> Tensor:
-        calls.append(encoder)
+    def encode_view(place: int, *, encoder: str) -> Tensor:
+        calls.append((place, encoder))
         return random(4, 6, seed=1)
 
-    same = replace(step, ids_BVL=step.ids_BVL[:, :1].expand(-1, 2, -1), passes=replace(step.passes, encode=encode))
+    passes = replace(step.passes, encode_view=encode_view)
+    same = replace(step, ids_BVL=step.ids_BVL[:, :1].expand(-1, 2, -1), passes=passes)
     Distill({"base": 1})(same)
-    assert calls == ["base"]
+    assert calls == [(0, "base")]
 
 
 def test_distillation_holds_what_a_term_must_with_two_teachers() -> None:

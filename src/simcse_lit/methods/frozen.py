@@ -44,7 +44,10 @@ class Unregistered(Beside):
 
 
 class Frozen(Unregistered):
-    """Use a saved encoder that reads the same token ids. It is not trained, and checkpoints do not contain it.
+    """Use a saved encoder. It is not trained, and checkpoints do not contain it.
+
+    If its tokenizer has another vocabulary than that of the trained encoder, the views of an example are tokenised for it
+    too, with the templates and makers of the run. Makers that change tokens on the device do not change these.
 
     It gives the vectors that `evaluate` would score: a head that was for training only is left out.
 
@@ -66,7 +69,7 @@ class Frozen(Unregistered):
         """Load the encoder.
 
         Raises:
-            UserError: the encoder cannot be loaded, or its tokenizer has another vocabulary.
+            UserError: the encoder cannot be loaded.
         """
         loaded = load_encoder(
             self.checkpoint,
@@ -80,10 +83,7 @@ class Frozen(Unregistered):
                 f"loss.beside: {self.checkpoint}: is a {loaded.kind} model. Name an export or a transformers model."
             )
         if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
-            raise UserError(
-                f"loss.beside: {self.checkpoint}: has another vocabulary than the trained model, so it reads\n"
-                "the token ids as other words. Name an encoder with the same tokenizer."
-            )
+            self.tokenizer = loaded.tokenizer
         if not loaded.encoder.projected:
             loaded.encoder.projection = None
         self.hold(loaded.encoder)

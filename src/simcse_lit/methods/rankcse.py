@@ -110,13 +110,11 @@ class Distill(Term):
 
     def _taught(self, step: Step, name: str) -> Tensor:
         """Return a teacher's cosines, (B, N). It encodes a view once if anchors and positives are the same texts."""
-        places = [step.places(role)[0] for role in ("anchor", "positive")]
-        (anchor_BL, positive_BL), (mask_BL, other_BL) = (
-            [tokens_BVL[:, place] for place in places] for tokens_BVL in (step.ids_BVL, step.mask_BVL)
-        )
-        anchor_BD = positive_BD = step.passes.encode(anchor_BL, mask_BL, encoder=name)
-        if not torch.equal(anchor_BL, positive_BL):  # the host waits for a GPU here, which is quicker than another pass
-            positive_BD = step.passes.encode(positive_BL, other_BL, encoder=name)
+        anchor, positive = (step.places(role)[0] for role in ("anchor", "positive"))
+        anchor_BD = positive_BD = step.passes.encode_view(anchor, encoder=name)
+        # the host waits for a GPU here, which is quicker than another pass
+        if not torch.equal(step.ids_BVL[:, anchor], step.ids_BVL[:, positive]):
+            positive_BD = step.passes.encode_view(positive, encoder=name)
         return similarities(anchor_BD, step.gather(positive_BD), similarity="cosine")
 
 

@@ -37,6 +37,8 @@ class Passes:
     Args:
         encode: `encode(ids_NL, mask_NL, encoder=None, gradient=True, dropout=True, head=True)` returns the vectors of other
             sentences, (N, D), or (N, H) without `head`. `encoder` is a name of `loss.beside`; None is the trained encoder.
+        encode_view: `encode_view(place, encoder=None, ...)` returns the vectors of view number `place`, (B, D), with the
+            options of `encode`. The encoder may have another tokenizer than the trained one.
         in_chunks: `in_chunks(function, *tokens_NL, rows=())` calls `function(*parts_nl, *parts_n, packing)` for each part of
             the N = B x V sentences of the step that goes through the encoder together. It returns a list of the results.
             `rows` are further tensors with one row for each sentence, (N, ...). The function may run again in the backward
@@ -50,6 +52,7 @@ class Passes:
     """
 
     encode: Callable[..., Tensor]
+    encode_view: Callable[..., Tensor]
     in_chunks: Callable[..., list[Tensor]]
     token_scores: Callable[..., Tensor]
     token_states: Callable[..., Tensor]

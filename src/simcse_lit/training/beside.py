@@ -25,11 +25,14 @@ class Beside(nn.Module):
         trained: whether it has gradients and is in training mode.
         lr_scale: factor of the learning rate of its parameters, from the key `lr_scale` of its node.
         sharded: whether it works with FSDP.
+        tokenizer: its tokenizer, set in `setup`, if it cannot read the token ids of the trained encoder. The views are then
+            tokenised for it too, and terms call it with `passes.encode_view`.
     """
 
     trained: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
     lr_scale: float = 1.0
+    tokenizer: PreTrainedTokenizerFast | None = None
     encoder: SentenceEncoder
 
     def setup(self, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -21,11 +21,17 @@ from simcse_lit.views.view import View
 IDS, TEXT = "view", "text"  # the columns of a tokenised corpus: view0, view1, ... and the texts that makers need, text0, ...
 
 
+def ids_of(name: str) -> str:
+    """Return how the columns of token ids begin that an encoder of `loss.beside` reads; "" is the trained one."""
+    return f"{IDS}.{name}." if name else IDS
+
+
 class EncodedViews:
     """The views of an example as columns of token ids.
 
     A batch has the columns view0, view1, and so on: first one column for each text that no maker changes, even if several
-    views read it; then one column for each view that a maker changes.
+    views read it; then one column for each view that a maker changes. Encoders beside the trained one that have another
+    tokenizer read such columns of their own, with the name of the encoder: view.NAME.0.
 
     Args:
         views: the views of an example.
@@ -33,8 +39,10 @@ class EncodedViews:
         max_length: tokens of a sentence, with special tokens.
         counted: `max_length` includes the template. Otherwise the template is added to it.
         optional: places in `data.columns` whose text may be "". No maker changes it.
+        name: name of the encoder that reads these columns; "" for the trained one.
 
     Attributes:
+        others: the same views for encoders with other tokenizers, by name.
         stored: texts that no maker changes, as places in `data.columns`, and their templates.
         kept: places in `data.columns` whose texts the makers need.
         made: numbers of the views that makers change.
@@ -54,7 +62,10 @@ class EncodedViews:
         *,
         counted: bool = False,
         optional: Sequence[int] = (),
+        name: str = "",
     ) -> None:
+        self.ids = ids_of(name)
+        self.others: dict[str, EncodedViews] = {}
         self.views = tuple(views)
         self.tokenizer = tokenizer
         self.templates = {text: Template(text, tokenizer) for view in views if (text := view.template) is not None}
@@ -92,8 +103,10 @@ class EncodedViews:
             ids = self._encoded(columns[column], template, None if column in counted | self._optional else counts)
             if column in self._optional:
                 ids = [each or self.empty[place] for each in ids]
-            found[f"{IDS}{place}"] = pa.array(ids, pa.list_(pa.int32()))
+            found[f"{self.ids}{place}"] = pa.array(ids, pa.list_(pa.int32()))
             counted.add(column)
+        for other in self.others.values():
+            found |= other.stored_ids(rows)
         return found
 
     def made_ids(self, texts: Mapping[int, Sequence[str]], draw: Callable[[int, int], Random]) -> dict[str, pa.Array]:
@@ -112,8 +125,25 @@ class EncodedViews:
             of_examples = texts[view.column]
             generators = [draw(example, number) for example in range(len(of_examples))]
             ids = self._ids(view, of_examples, generators)
-            made[f"{IDS}{place}"] = pa.array(ids, pa.list_(pa.int32()))
+            made[f"{self.ids}{place}"] = pa.array(ids, pa.list_(pa.int32()))
+        for other in self.others.values():
+            made |= other.made_ids(texts, draw)
         return made
+
+    @property
+    def pad_ids(self) -> dict[str, int]:
+        """The id of the padding token of each other tokenizer, by name."""
+        return {name: int(other.tokenizer.pad_token_id) for name, other in self.others.items()}
+
+    @property
+    def stored_columns(self) -> list[str]:
+        """Names of the columns of `stored_ids`, also of the other tokenizers."""
+        return [f"{ids}{place}" for ids in self.all_ids for place in range(len(self.stored))]
+
+    @property
+    def all_ids(self) -> list[str]:
+        """Beginnings of the names of the columns, first of the own tokenizer, then of the others."""
+        return [self.ids, *(other.ids for other in self.others.values())]
 
     def unchanged(self, number: int, text: str, generator: Random) -> bool:
         """Tell whether the makers of a view do not change a text."""
