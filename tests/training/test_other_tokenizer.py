@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
+from simcse_lit.methods.frozen import Frozen
 from simcse_lit.training.build import build
 from tests.conftest import Cli, metrics, train_config
 
@@ -112,7 +113,8 @@ def test_a_view_is_encoded_in_its_own_tokens_and_foreign_ids_are_refused(teacher
     batch = module.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
     ids_BVL, mask_BVL, theirs = batch["input_ids"], batch["attention_mask"], batch["others"]["base"]
     passes = module._passes(ids_BVL, mask_BVL, batch["chunks"], batch["others"])
-    expected_BD = module.beside["base"].encoder.embed(theirs["input_ids"][:, 1], theirs["attention_mask"][:, 1])
+    teacher_encoder = cast(Frozen, module.beside["base"]).encoder
+    expected_BD = teacher_encoder.embed(theirs["input_ids"][:, 1], theirs["attention_mask"][:, 1])
     torch.testing.assert_close(passes.encode_view(1, encoder="base"), expected_BD)
     with torch.no_grad():
         module.encoder.eval()
