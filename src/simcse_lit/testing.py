@@ -258,7 +258,7 @@ def step_of(vectors_BVD: Tensor, roles: Sequence[str] | None = None, extras: Map
     batch, views, _ = vectors_BVD.shape
     ids_BVL = torch.arange(batch * views * 4).reshape(batch, views, 4)
     given = (ids_BVL, torch.ones_like(ids_BVL), vectors_BVD, vectors_BVD)
-    passes = Passes(nothing, nothing, nothing)
+    passes = Passes(nothing, nothing, nothing, nothing, nothing)
     return Step(*given, 0, 10, 0, passes, roles_of(roles or views), extras or extras_of(ids_BVL))
 
 

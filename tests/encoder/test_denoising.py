@@ -147,7 +147,8 @@ def test_encoders_in_a_step_are_denoised_in_micro_batches_and_without_dropout() 
     trained = _Trained(partial(InfoNCE, 0.05), **{**settings, "how": "always", "micro_batch_size": 1}).double().trained
     given = batch_of(2)
     ids, mask = given["input_ids"][:, 0], given["attention_mask"][:, 0]
-    found = trained._passes(given["attention_mask"], []).encode(ids, mask, dropout=False)
+    passes = trained._passes(given["input_ids"], given["attention_mask"], [], {})
+    found = passes.encode(ids, mask, dropout=False)
     torch.testing.assert_close(found, trained.encoder.eval()(ids, mask))
 
 

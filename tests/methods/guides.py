@@ -41,8 +41,8 @@ def guided_step(vectors_BVD: Tensor, guide_BVD: Tensor, views: Views | None = No
     """A step whose frozen encoders all give `guide_BVD`."""
     step = step_of(vectors_BVD, None if views is None else roles_of(views))
 
-    def encode(ids_NL: Tensor, mask_NL: Tensor, **options: Any) -> Tensor:
+    def encode_view(place: int, **options: Any) -> Tensor:
         assert options["gradient"] is False
-        return guide_BVD.flatten(0, 1)[ids_NL[:, 0] // ids_NL.shape[1]]  # step_of numbers the tokens
+        return guide_BVD[:, place]
 
-    return replace(step, passes=replace(step.passes, encode=encode))
+    return replace(step, passes=replace(step.passes, encode_view=encode_view))

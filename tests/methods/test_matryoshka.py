@@ -115,7 +115,7 @@ def test_other_passes_of_the_encoder_run_once_for_all_widths_and_a_guide_stays_w
     def nothing(*arguments: Any) -> Any:
         raise AssertionError
 
-    step = replace(step_of(torch.randn(3, 2, 6)), passes=Passes(encode, nothing, nothing))
+    step = replace(step_of(torch.randn(3, 2, 6)), passes=Passes(encode, *[nothing] * 4))
     term = Matryoshka(Twice(), [6, 4, 2], whole=["guide"])
     term.setup(6, VOCABULARY)
     Twice.seen.clear()

@@ -141,9 +141,7 @@ def test_a_frozen_encoder_gives_its_own_vectors_and_is_in_no_checkpoint(tmp_path
         frozen.encoder.embed(batch["input_ids"], batch["attention_mask"]),
         teacher.embed(batch["input_ids"], batch["attention_mask"]),
     )
-    tokenizer.add_tokens(["anewword"])
-    with pytest.raises(UserError, match="has another vocabulary than the trained model"):
-        frozen.setup(teacher, tokenizer)
+    assert frozen.tokenizer is None  # it reads the token ids of the trained encoder
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def asks_hub(verb: str, config: Any) -> bool:
     """Return whether a verb would ask the Hub for something that this checked configuration names."""
     keys = KEYS[verb]
     models, files = ([name for key in names for name in _names(config, key)] for names in (keys.models, keys.files))
+    beside = config.loss.beside.values() if verb == "train" else ()
+    models += [node["checkpoint"] for node in beside if isinstance(node, dict) and node.get("checkpoint")]
     scored = any(getattr(config, key, None) for key in ("tasks", "dev", "analysed"))
     return needs_hub(models, files, config.senteval if scored else None)
 

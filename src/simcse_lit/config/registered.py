@@ -27,6 +27,7 @@ OURS: dict[str, dict[str, str | None]] = {
         "mlp": "simcse_lit.encoder.head.MLP",
         "mlp_train_only": "simcse_lit.encoder.head.MLP",
         "none": None,
+        "batch_norm": "simcse_lit.methods.batch_norm_head.BatchNormMLP",
     },
 }
 

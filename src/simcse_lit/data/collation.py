@@ -18,7 +18,7 @@ from simcse_lit.data.lengths import OVERHEAD, length_chunks
 from simcse_lit.text.extras import stable_hash
 from simcse_lit.text.template import Template
 from simcse_lit.text.tokens import token_ids
-from simcse_lit.views.encoded import IDS
+from simcse_lit.views.encoded import IDS, ids_of
 
 EXTRA_TYPES = {"scores": pa.float32(), "labels": pa.int64(), "rows": pa.int64()}  # columns besides the views
 EVALUATION_LENGTH = 512  # tokens; no STS sentence is longer
@@ -50,6 +50,7 @@ class ViewCollator:
         places: column of each view, V numbers. With (0, 0) both views are the same sentence, and dropout makes them differ.
         hashes: add a number for each view's token ids, equal for equal texts.
         empty: for columns with optional texts, the token ids that stand for a missing text.
+        others: for encoders with other tokenizers, the id of the padding token by name.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class ViewCollator:
         *,
         hashes: bool = False,
         empty: Mapping[int, Sequence[int]] = MappingProxyType({}),
+        others: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.pad_id = pad_id
         self.places = tuple(places)
         self.hashes = hashes
         self.empty = dict(empty)
+        self.others = dict(others)
 
     def __call__(self, table: pa.Table) -> dict[str, Any]:
         """Collate the columns view0, view1, ... of B rows.
@@ -71,16 +74,9 @@ class ViewCollator:
         Returns:
             `input_ids` and `attention_mask`, both (B, V, L) int64. If there are other columns or hashes, `extras` holds
             them: `scores` (B,) float32, `labels` and `rows` (B,) int64, `hashes` (B, V) int64, `present` (B, V) bool, false
-            for a missing text.
+            for a missing text. If there are other tokenizers, `others` holds ids and mask for each, by name.
         """
-        columns = [table[f"{IDS}{place}"].combine_chunks() for place in range(max(self.places) + 1)]
-        lengths = [column.value_lengths().to_numpy() for column in columns]
-        width = int(max(length.max() for length in lengths))
-        padded = [
-            pad(column.flatten().to_numpy(), length, self.pad_id, width)
-            for column, length in zip(columns, lengths, strict=True)
-        ]
-        padded = [padded[place] for place in self.places]
+        columns = self._columns(table, IDS)
         extras = {name: torch.tensor(table[name].to_numpy()) for name in EXTRA_TYPES if name in table.column_names}
         if self.hashes:
             hashed = [hashes(column) for column in columns]
@@ -91,11 +87,22 @@ class ViewCollator:
                 for place, column in enumerate(columns)
             ]
             extras["present"] = torch.tensor([there[place] for place in self.places]).T.contiguous()
-        return {
-            "input_ids": torch.from_numpy(np.stack([ids for ids, _ in padded], axis=1)),
-            "attention_mask": torch.from_numpy(np.stack([mask for _, mask in padded], axis=1)),
-            **({"extras": extras} if extras else {}),
-        }
+        others = {name: self._padded(self._columns(table, ids_of(name)), pad_id) for name, pad_id in self.others.items()}
+        more = {name: part for name, part in (("extras", extras), ("others", others)) if part}
+        return {**self._padded(columns, self.pad_id), **more}
+
+    def _columns(self, table: pa.Table, name: str) -> list[pa.ListArray]:
+        return [table[f"{name}{place}"].combine_chunks() for place in range(max(self.places) + 1)]
+
+    def _padded(self, columns: Sequence[pa.ListArray], pad_id: int) -> dict[str, Tensor]:
+        """Return ids and mask of the views, (B, V, L)."""
+        lengths = [column.value_lengths().to_numpy() for column in columns]
+        width = int(max(length.max() for length in lengths))
+        padded = [
+            pad(column.flatten().to_numpy(), length, pad_id, width) for column, length in zip(columns, lengths, strict=True)
+        ]
+        ids, mask = (np.stack([padded[place][part] for place in self.places], axis=1) for part in (0, 1))
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
 def hashes(ids: pa.ListArray) -> list[int]:

@@ -140,7 +140,7 @@ class SimCSEDataModule(pl.LightningDataModule):
         if self._views.made:
             self._corpus = ChangingCorpus(dataset, self.seed, self._views)
         elif self.config.next_sentences:
-            self._corpus = NextSentenceCorpus(dataset, self.seed, f"{IDS}{self._views.places[1]}")
+            self._corpus = NextSentenceCorpus(dataset, self.seed, self._views.places[1], self._views.all_ids)
         else:
             self._corpus = Corpus(dataset, self.seed)
 
@@ -235,7 +235,11 @@ class SimCSEDataModule(pl.LightningDataModule):
             )
         places = (0, 1) if self.config.next_sentences else self._views.places
         collate = ViewCollator(
-            int(self.tokenizer.pad_token_id), places, hashes="hashes" in self._needs, empty=self._views.empty
+            int(self.tokenizer.pad_token_id),
+            places,
+            hashes="hashes" in self._needs,
+            empty=self._views.empty,
+            others=self._views.pad_ids,
         )
         corpus = WithRows(self.corpus) if "rows" in self._needs else self.corpus
         return self._loader(corpus, batch_sampler=batches, collate_fn=collate)

@@ -74,7 +74,11 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
         self.share = config.batch_size // processes
         self.done = done
         self._collate = ViewCollator(
-            int(views.tokenizer.pad_token_id), views.places, hashes="hashes" in needs, empty=views.empty
+            int(views.tokenizer.pad_token_id),
+            views.places,
+            hashes="hashes" in needs,
+            empty=views.empty,
+            others=views.pad_ids,
         )
         self._with_rows = "rows" in needs
         names = config.train_file if isinstance(config.train_file, list) else [config.train_file]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo
+from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.config.schema import DataConfig
 from simcse_lit.data.cached_file import is_intact, partial_name, read_record, seal, sweep
@@ -29,7 +30,7 @@ from simcse_lit.text.nli import labelled_columns
 from simcse_lit.text.rows import BadRows, Row
 from simcse_lit.text.sources import Source, open_sources
 from simcse_lit.views.documents import FOLLOWERS, followed, sentences_of_documents
-from simcse_lit.views.encoded import IDS, TEXT, EncodedViews
+from simcse_lit.views.encoded import TEXT, EncodedViews
 from simcse_lit.views.view import column_names
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def _rows(sources: Sequence[Source], config: DataConfig, bad: BadRows) -> Iterat
 
 def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: EncodedViews, lines: int) -> Summary:
     columns = len(config.columns)
-    fields = [(f"{IDS}{place}", pa.list_(pa.int32())) for place in range(len(views.stored))]
+    fields = [(name, pa.list_(pa.int32())) for name in views.stored_columns]
     fields += [(f"{TEXT}{column}", pa.string()) for column in views.kept]
     fields += [(FOLLOWERS, pa.int32())] if config.next_sentences else []
     extras = [extra.name for extra in extras_of(config)]
@@ -170,10 +171,10 @@ def _write(path: Path, sources: Sequence[Source], config: DataConfig, views: Enc
 
 def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedViews) -> tuple[str, dict[str, str], int]:
     """Return a digest of everything that decides the token ids, the digests of the files, and the number of lines."""
-    digest, tokenizer = hashlib.sha256(), views.tokenizer
-    # Without padding and truncation: every call of a tokenizer sets them, and the ids do not depend on them.
-    backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
-    kind = (type(tokenizer).__name__, tokenizer.truncation_side, backend)
+    digest = hashlib.sha256()
+    kind = [*_kind(views.tokenizer)]
+    for name, other in views.others.items():
+        kind += [name, *_kind(other.tokenizer)]
     layout = (views.stored, views.kept, config.template_in_length, config.scores, config.labels, config.optional)
     kept = (str(layout), str(config.next_sentences), *config.nli_labels)
     for part in (FORMAT, str(config.max_length), config.on_bad_row, *config.columns, *kept, *kind):
@@ -189,3 +190,10 @@ def _fingerprint(sources: Sequence[Source], config: DataConfig, views: EncodedVi
         # Two files of a data set on the Hub may have the same name.
         checksums[source.name] = checksums.get(source.name, "") + content.hexdigest()
     return digest.hexdigest(), checksums, lines
+
+
+def _kind(tokenizer: PreTrainedTokenizerFast) -> tuple[str, str, str]:
+    """Return what decides the token ids of a tokenizer."""
+    # Without padding and truncation: every call of a tokenizer sets them, and the ids do not depend on them.
+    backend = json.dumps({**json.loads(tokenizer.backend_tokenizer.to_str()), "padding": None, "truncation": None})
+    return (type(tokenizer).__name__, tokenizer.truncation_side, backend)

@@ -3,7 +3,8 @@
 Shapes: N sentences, L length, H hidden, D after the head, K vocabulary; packed, R rows of W slots.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, cast
 
@@ -223,6 +224,33 @@ class SentenceEncoder(nn.Module):
     def _placed(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, positions_NL: Tensor) -> Tensor:
         return self.pooled(input_ids_NL, attention_mask_NL, None, positions_NL)
 
+    @property
+    def takes_first(self) -> bool:
+        """Whether `token_states` can replace the embedding of the first token: it must have the size of a state."""
+        size = getattr(self.backbone.get_input_embeddings(), "embedding_dim", None)
+        return isinstance(getattr(self.backbone, "embeddings", None), nn.Module) and size == self.hidden
+
+    def token_states(
+        self,
+        input_ids_NL: Tensor,
+        attention_mask_NL: Tensor,
+        packing: Packing | None = None,
+        *,
+        first_NH: Tensor | None = None,
+    ) -> Tensor:
+        """Return the last hidden state at each token, (N, L) to (N, L, H), or with a packing at each slot, (R, W, H).
+
+        Args:
+            input_ids_NL: token ids, (N, L).
+            attention_mask_NL: 1 for real tokens, (N, L).
+            packing: places of the tokens in packed rows.
+            first_NH: vectors that replace the output of the embedding layer at the first token of each sentence, (N, H).
+                They need `takes_first`.
+        """
+        with _first_embedding(self.backbone, first_NH, packing):
+            output = self.backbone(**self._inputs(input_ids_NL, attention_mask_NL, packing))
+        return cast(Tensor, output.last_hidden_state)
+
     def mlm_logits(self, input_ids_NL: Tensor, attention_mask_NL: Tensor, packing: Packing | None = None) -> Tensor:
         """Score the vocabulary at each token, (N, L) to (N, L, K), or with a packing at each slot, (R, W, K).
 
@@ -233,6 +261,26 @@ class SentenceEncoder(nn.Module):
             raise ValueError("the backbone has no language-modelling head; load it with mlm=True")
         output = self.language_model(**self._inputs(input_ids_NL, attention_mask_NL, packing))
         return cast(Tensor, output.logits)
+
+
+@contextmanager
+def _first_embedding(backbone: PreTrainedModel, first_NH: Tensor | None, packing: Packing | None) -> Iterator[None]:
+    """Replace the output of the embedding layer at the first token of each sentence inside this context."""
+    if first_NH is None:
+        yield
+        return
+
+    def replace(_: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+        first = first_NH.to(embedded.dtype)
+        if packing is None:
+            return torch.cat([first[:, None], embedded[:, 1:]], dim=1)
+        return embedded.flatten(0, 1).index_copy(0, packing.starts_n, first).view_as(embedded)
+
+    hook = backbone.get_submodule("embeddings").register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def second_encoder(encoder: SentenceEncoder) -> SentenceEncoder:

@@ -22,6 +22,7 @@ from simcse_lit.objective.gather import gather_rows
 WHEN = {
     "mlp": "always",
     "mlp_train_only": "training",
+    "batch_norm": "training",
     "none": "training",
 }  # of our heads; others have `when` in their node
 

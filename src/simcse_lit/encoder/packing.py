@@ -7,7 +7,7 @@ Shapes: n sentences, l length, T real tokens, R rows, W slots of a row, H hidden
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,26 @@ class Packing:
     def mask_R1WW(self) -> Tensor:
         """True where a slot may attend to another slot, (R, 1, W, W). Empty slots attend only to each other."""
         return self.sentences_RW[:, None, :, None] == self.sentences_RW[:, None, None, :]
+
+
+def in_slots(
+    compute: Callable[..., Tensor], can_pack: bool, ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None
+) -> Tensor:
+    """Compute something at each token, for an encoder that may not take the packed rows of another.
+
+    Args:
+        compute: maps ids and mask, (n, l), and a packing or None, to (n, l, ...), or with a packing to (R, W, ...).
+        can_pack: whether it takes a packing. Otherwise it gets padded rows, and the result is packed.
+        ids_nl: token ids, (n, l).
+        mask_nl: 1 for real tokens, (n, l).
+        packing: places of the tokens in packed rows; None for padded rows.
+
+    Returns:
+        (n, l, ...) without a packing, and (R, W, ...) with one. Empty slots have the value of some token.
+    """
+    if packing is None or can_pack:
+        return compute(ids_nl, mask_nl, packing)
+    return compute(ids_nl, mask_nl, None).flatten(0, 1)[packing.tokens_RW]
 
 
 def first_position(backbone: PreTrainedModel) -> int | None:

@@ -4,9 +4,10 @@ Shapes: B examples of this process, V views, N sentences, D numbers of a vector,
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -84,6 +85,7 @@ class Matryoshka(Term):
         self.weight_of = dict(zip(map(str, given), weights, strict=True))
         self.inner = nn.ModuleDict({str(dim): deepcopy(self._inner[0]) for dim in dims})
         for dim, term in self.inner.items():
+            cast(Term, term).widths = self.widths
             cast(Term, term).setup(int(dim), vocabulary)
 
     def forward(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
@@ -124,22 +126,30 @@ class _Shared:
 
     def __init__(self, passes: Passes, whole: frozenset[str]) -> None:
         self._passes, self._whole = passes, whole
-        self._found: dict[Any, tuple[Tensor, Tensor, Tensor]] = {}  # also holds the ids, so that no other has their address
+        self._found: dict[Any, tuple[Tensor, ...]] = {}  # also holds the ids, so that no other has their address
 
     def shortened(self, dim: int) -> Passes:
         """Return passes whose vectors have the first numbers only, (N, d)."""
         asked = Counter[Any]()
 
-        def encode(ids_NL: Tensor, mask_NL: Tensor, encoder: str | None = None, **options: Any) -> Tensor:
-            same = (_place(ids_NL), _place(mask_NL), encoder, *sorted(cast(Mapping[str, Any], options).items()))
+        def once(same: tuple[Any, ...], encoder: str | None, vectors: Callable[[], Tensor], *ids: Tensor) -> Tensor:
             asked[same] += 1  # a second pass of the same sentences has another dropout
             key = (same, asked[same])
             if key not in self._found:
-                self._found[key] = (ids_NL, mask_NL, self._passes.encode(ids_NL, mask_NL, encoder=encoder, **options))
-            vectors_ND = self._found[key][2]
+                self._found[key] = (vectors(), *ids)
+            vectors_ND = self._found[key][0]
             return vectors_ND if encoder in self._whole else vectors_ND[:, :dim]
 
-        return replace(self._passes, encode=encode)
+        def encode(ids_NL: Tensor, mask_NL: Tensor, encoder: str | None = None, **options: Any) -> Tensor:
+            same = (_place(ids_NL), _place(mask_NL), encoder, *sorted(options.items()))
+            made = partial(self._passes.encode, ids_NL, mask_NL, encoder=encoder, **options)
+            return once(same, encoder, made, ids_NL, mask_NL)
+
+        def encode_view(place: int, encoder: str | None = None, **options: Any) -> Tensor:
+            made = partial(self._passes.encode_view, place, encoder=encoder, **options)
+            return once((place, encoder, *sorted(options.items())), encoder, made)
+
+        return replace(self._passes, encode=encode, encode_view=encode_view)
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:

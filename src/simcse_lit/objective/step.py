@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
+import torch
 from torch import Tensor
 
 from simcse_lit.distributed import mean_over_ranks, sum_over_ranks, world
@@ -37,17 +38,25 @@ class Passes:
     Args:
         encode: `encode(ids_NL, mask_NL, encoder=None, gradient=True, dropout=True, head=True)` returns the vectors of other
             sentences, (N, D), or (N, H) without `head`. `encoder` is a name of `loss.beside`; None is the trained encoder.
+        encode_view: `encode_view(place, encoder=None, ...)` returns the vectors of view number `place`, (B, D), with the
+            options of `encode`. The encoder may have another tokenizer than the trained one.
         in_chunks: `in_chunks(function, *tokens_NL, rows=())` calls `function(*parts_nl, *parts_n, packing)` for each part of
             the N = B x V sentences of the step that goes through the encoder together. It returns a list of the results.
             `rows` are further tensors with one row for each sentence, (N, ...). The function may run again in the backward
             pass, so it must not change anything.
-        token_scores: `token_scores(ids_nl, mask_nl, packing)` returns the scores of the vocabulary at each token. Call it
-            inside `in_chunks`, in a term that needs `mlm_head`.
+        token_scores: `token_scores(ids_nl, mask_nl, packing, encoder=None)` returns the scores of the vocabulary at each
+            token, (n, l, K), or with a packing at each slot, (R, W, K). Call it inside `in_chunks`, in a term that needs
+            `mlm_head`, or for an encoder of `loss.beside` that has such a head.
+        token_states: `token_states(ids_nl, mask_nl, packing, encoder=None, first_nH=None)` returns the last hidden state at
+            each token, (n, l, H) or (R, W, H). `first_nH` replaces the output of the embedding layer at the first token of
+            each sentence. Call it inside `in_chunks`.
     """
 
     encode: Callable[..., Tensor]
+    encode_view: Callable[..., Tensor]
     in_chunks: Callable[..., list[Tensor]]
     token_scores: Callable[..., Tensor]
+    token_states: Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,8 @@ class Step:
     def encoded_by(self, encoder: str, places: Sequence[int]) -> Tensor:
         """Encode views of this step with an encoder of `loss.beside`, without gradient.
 
+        Views with the same token ids are encoded once. The encoder may have another tokenizer.
+
         Args:
             encoder: its name.
             places: numbers of the views, K of them.
@@ -111,10 +122,13 @@ class Step:
         Returns:
             (B, K, D), D of that encoder.
         """
-        ids_NL, mask_NL = (tokens_BVL[:, list(places)].flatten(0, 1) for tokens_BVL in (self.ids_BVL, self.mask_BVL))
-        vectors_ND = self.passes.encode(ids_NL, mask_NL, encoder=encoder, gradient=False)
-        vectors_BKD: Tensor = vectors_ND.unflatten(0, (len(self.ids_BVL), len(places)))
-        return vectors_BKD
+        found: dict[int, Tensor] = {}
+        for place in places:
+            # the host waits for a GPU here, which is quicker than another pass
+            same = (other for other in found if torch.equal(self.ids_BVL[:, other], self.ids_BVL[:, place]))
+            copy = next(same, None)
+            found[place] = self.passes.encode_view(place, encoder=encoder, gradient=False) if copy is None else found[copy]
+        return torch.stack([found[place] for place in places], dim=1)
 
     @property
     def first(self) -> int:

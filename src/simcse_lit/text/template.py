@@ -92,9 +92,12 @@ class Template:
 
     def around(self, ids: list[int], longest: int) -> list[int]:
         """Truncate the token ids of a sentence as the tokenizer would, and put the template around them."""
+        return [*self.prefix_ids, *self.cut(ids, longest), *self.suffix_ids]
+
+    def cut(self, ids: list[int], longest: int) -> list[int]:
+        """Truncate the token ids of a sentence, so that sentence and template have at most `longest` tokens."""
         room = self._room(longest)
-        cut = ids[-room:] if self.tokenizer.truncation_side == "left" else ids[:room]
-        return [*self.prefix_ids, *cut, *self.suffix_ids]
+        return ids[-room:] if self.tokenizer.truncation_side == "left" else ids[:room]
 
     def _inserted(self, texts: Sequence[str]) -> list[str]:
         """Return the texts as they stand in the template."""

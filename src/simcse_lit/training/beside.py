@@ -25,11 +25,14 @@ class Beside(nn.Module):
         trained: whether it has gradients and is in training mode.
         lr_scale: factor of the learning rate of its parameters, from the key `lr_scale` of its node.
         sharded: whether it works with FSDP.
+        tokenizer: its tokenizer, set in `setup`, if it cannot read the token ids of the trained encoder. The views are then
+            tokenised for it too, and terms call it with `passes.encode_view`.
     """
 
     trained: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
     lr_scale: float = 1.0
+    tokenizer: PreTrainedTokenizerFast | None = None
     encoder: SentenceEncoder
 
     def setup(self, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -55,6 +58,7 @@ class Momentum(Beside):
 
     Args:
         decay: share of its own value that a weight keeps at each step, at least 0 and below 1.
+        live_head: use the head of the trained encoder as it is, and average the other weights only, as ESimCSE does.
 
     Raises:
         ValueError: `decay` is out of range.
@@ -62,11 +66,11 @@ class Momentum(Beside):
     Source: He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning, equation 2.
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float, live_head: bool = False) -> None:
         super().__init__()
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}: must be at least 0 and below 1")
-        self.decay = decay
+        self.decay, self.live_head = decay, live_head
 
     def setup(self, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:
         """Copy the encoder."""
@@ -74,8 +78,9 @@ class Momentum(Beside):
 
     def after_step(self, encoder: SentenceEncoder) -> None:
         """Move towards the trained encoder; buffers, such as a head's running statistics, are copied."""
-        for ours, theirs in zip(self.encoder.parameters(), encoder.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - self.decay)
+        for (name, ours), theirs in zip(self.encoder.named_parameters(), encoder.parameters(), strict=True):
+            live = self.live_head and name.startswith("projection.")
+            ours.lerp_(theirs, 1.0 if live else 1 - self.decay)
         for copy, buffer in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
             copy.copy_(buffer)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import NamedTuple, cast
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from simcse_lit.config.checks.positives import views_are_alike
 from simcse_lit.config.extension import build as build_node
@@ -84,6 +84,10 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     set_up(views, tokenizer, config.model, encoded.longest)
     encoder = _encoder(config, backbone, pooler, projection, adapter)
     encoder.denoising = _denoising(config.data, encoded, backbone)
+    for name, one in beside.items():
+        one.setup(encoder, tokenizer)
+        if one.tokenizer is not None:
+            encoded.others[name] = _encoded_for(name, one.tokenizer, config)
     data = SimCSEDataModule(
         config.data,
         tokenizer,
@@ -94,8 +98,6 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
         views=encoded,
         needs=objective.needs,
     )
-    for one in beside.values():
-        one.setup(encoder, tokenizer)
     second = second_encoder(encoder) if config.loss.encoders == 2 else None
     for each in (encoder, second):
         if each is not None:
@@ -140,6 +142,24 @@ def _denoising(data: DataConfig, encoded: EncodedViews, backbone: PreTrainedMode
         )
     counts_from(backbone)
     return Denoising(*encoded.around, "always" if data.template_denoising == "always" else "training")
+
+
+def _encoded_for(name: str, tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> EncodedViews:
+    """Return the views of an example for an encoder of `loss.beside` with another tokenizer.
+
+    Raises:
+        UserError: the encoder takes fewer tokens than a sentence may have, or its tokenizer lacks a token of a template.
+    """
+    views, data = resolve(config.data, config.augmentation.makers), config.data
+    for maker in (maker for view in views for maker in view.changes):
+        maker.setup(tokenizer)
+    optional = optional_places(data)
+    found = EncodedViews(views, tokenizer, data.max_length, counted=data.template_in_length, optional=optional, name=name)
+    if found.longest > tokenizer.model_max_length:
+        raise UserError(
+            f"data.max_length={data.max_length}: loss.beside.{name} takes {tokenizer.model_max_length} tokens at most."
+        )
+    return found
 
 
 def build_objective(config: TrainConfig) -> Objective:

@@ -3,7 +3,7 @@
 Shapes: B examples, V views, L length, N = B x V sentences, H hidden, D numbers of a vector after the head, C candidates.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.distributed import mean_over_ranks
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
-from simcse_lit.encoder.packing import Packing
+from simcse_lit.encoder.packing import Packing, in_slots
 from simcse_lit.errors import UserError
 from simcse_lit.objective.contrastive import similarities
 from simcse_lit.objective.mlm import mlm_counts
@@ -143,7 +143,7 @@ class SimCSEModule(pl.LightningModule):
             pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
         else:
             pooled_BVH = vectors_BVD = torch.zeros(*mask_BVL.shape[:2], 0, device=mask_BVL.device)
-        passes = self._passes(mask_BVL, batch["chunks"])
+        passes = self._passes(ids_BVL, mask_BVL, batch["chunks"], batch.get("others", {}))
         given, extras = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD), batch.get("extras", {})
         self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes, self.roles, extras)
         loss: Tensor
@@ -159,41 +159,79 @@ class SimCSEModule(pl.LightningModule):
         self._log_loss("train/loss", loss)
         return loss
 
-    def _passes(self, mask_BVL: Tensor, chunks: Sequence[Chunk]) -> Passes:
-        """Return the encoder for the terms, under the current autocast, which the objective switches off."""
+    def _passes(
+        self, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk], others: Mapping[str, Mapping[str, Tensor]]
+    ) -> Passes:
+        """Return the encoder for the terms, under the current autocast, which the objective switches off.
+
+        Args:
+            ids_BVL: token ids of the views.
+            mask_BVL: 1 for real tokens.
+            chunks: how the views are encoded.
+            others: `input_ids` and `attention_mask` of the views for encoders with other tokenizers, by name.
+        """
         device = mask_BVL.device.type
         precision = partial(torch.autocast, device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         keep = self.chunking.kept(mask_BVL)
 
-        def encode(
+        def vectors(
+            called: tuple[SentenceEncoder, bool],
             ids_NL: Tensor,
             mask_NL: Tensor,
             *,
-            encoder: str | None = None,
             gradient: bool = True,
             dropout: bool = True,
             head: bool = True,
         ) -> Tensor:
-            called, trained = self._called(encoder)
+            encoder, trained = called
             gradient = gradient and trained and torch.is_grad_enabled()
             with precision(), torch.set_grad_enabled(gradient):
-                pooled_NH, vectors_ND = self._encode(called, ids_NL[:, None], mask_NL[:, None], dropout=dropout)
+                pooled_NH, vectors_ND = self._encode(encoder, ids_NL[:, None], mask_NL[:, None], dropout=dropout)
             return _exact(vectors_ND if head else pooled_NH).squeeze(1)
 
-        def token_scores(ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None) -> Tensor:
-            with precision():
-                return self.encoder.mlm_logits(ids_nl, mask_nl, packing)
+        def encode(ids_NL: Tensor, mask_NL: Tensor, *, encoder: str | None = None, **how: bool) -> Tensor:
+            return vectors(self._called(encoder, ids_NL.device), ids_NL, mask_NL, **how)
+
+        def encode_view(place: int, *, encoder: str | None = None, **how: bool) -> Tensor:
+            own = others.get(encoder or "", {"input_ids": ids_BVL, "attention_mask": mask_BVL})
+            ids_BL, mask_BL = (own[name][:, place] for name in ("input_ids", "attention_mask"))
+            return vectors(self._called(encoder, ids_BL.device, others), ids_BL, mask_BL, **how)
+
+        def token_scores(ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None, *, encoder: str | None = None) -> Tensor:
+            called, trained = self._called(encoder, ids_nl.device)
+            with precision(), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+                return in_slots(called.mlm_logits, called.can_pack, ids_nl, mask_nl, packing)
+
+        def token_states(
+            ids_nl: Tensor,
+            mask_nl: Tensor,
+            packing: Packing | None,
+            *,
+            encoder: str | None = None,
+            first_nH: Tensor | None = None,
+        ) -> Tensor:
+            called, trained = self._called(encoder, ids_nl.device)
+            states = partial(called.token_states, first_NH=first_nH)
+            with precision(), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+                return _exact(in_slots(states, called.can_pack, ids_nl, mask_nl, packing))
 
         def parts(function: Callable[..., Tensor], *tokens_NL: Tensor, rows: Sequence[Tensor] = ()) -> list[Tensor]:
             return in_chunks(function, chunks, *tokens_NL, keep=keep, rows=rows)
 
-        return Passes(encode, parts, token_scores)
+        return Passes(encode, encode_view, parts, token_scores, token_states)
 
-    def _called(self, name: str | None) -> tuple[SentenceEncoder, bool]:
-        """Return the trained encoder or one of `loss.beside`, and whether it has a gradient.
+    def _called(
+        self, name: str | None, device: torch.device, tokenised: Collection[str] = ()
+    ) -> tuple[SentenceEncoder, bool]:
+        """Return the trained encoder or one of `loss.beside`, on the device of its input, and whether it has a gradient.
+
+        Args:
+            name: a name of `loss.beside`; None for the trained encoder.
+            device: device of the input.
+            tokenised: encoders with other tokenizers that get token ids of their own.
 
         Raises:
-            UserError: there is no encoder of this name.
+            UserError: there is no encoder of this name, or it would get token ids of another tokenizer.
         """
         if name is None:
             return self.encoder, True
@@ -202,6 +240,13 @@ class SimCSEModule(pl.LightningModule):
                 f"loss.beside.{name}: there is no such encoder. Known encoders: {', '.join(self.beside) or 'none'}."
             )
         beside = cast(Beside, self.beside[name])
+        if beside.tokenizer is not None and name not in tokenised:
+            raise UserError(
+                f"loss.beside.{name}: has another tokenizer than the trained model, whose token ids a term gives it.\n"
+                "Name an encoder with the same tokenizer. (A term can call passes.encode_view instead.)"
+            )
+        if beside.encoder.device != device:  # a frozen encoder is no submodule, and FSDP moves submodules only
+            beside.encoder.to(device)
         return beside.encoder, beside.trained
 
     @cached_property

@@ -4,7 +4,7 @@ A file of documents is a text file with one sentence on each line and a blank li
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -52,14 +52,15 @@ class NextSentenceCorpus(Corpus):
     Args:
         dataset: tokenised corpus with the column `followers`.
         seed: seed of the draws, with the epoch and the example.
-        positive: column with the token ids of the positives.
+        positive: number of the column with the token ids of the positives.
+        ids: beginnings of the names of columns, one for each tokenizer.
 
     Raises:
         UserError: no sentence is followed by another.
     """
 
-    def __init__(self, dataset: Any, seed: int, positive: str) -> None:
-        self._positive = positive
+    def __init__(self, dataset: Any, seed: int, positive: int, ids: Sequence[str]) -> None:
+        self._positive, self._ids = positive, ids
         followers = dataset.data.column(FOLLOWERS).to_numpy()
         self._anchors = np.flatnonzero(followers)
         self._followers = followers[self._anchors]
@@ -78,4 +79,8 @@ class NextSentenceCorpus(Corpus):
         rows, following = [int(row) for row in self._anchors[indices]], []
         for index, row in zip(indices, rows, strict=True):
             following.append(row + 1 + self.generator(index).randrange(int(self._followers[index])))
-        return pa.table({"view0": self.dataset[rows]["view0"], "view1": self.dataset[following][self._positive]})
+        first, second = self.dataset[rows], self.dataset[following]
+        found: dict[str, pa.ChunkedArray] = {}
+        for ids in self._ids:
+            found |= {f"{ids}0": first[f"{ids}0"], f"{ids}1": second[f"{ids}{self._positive}"]}
+        return pa.table(found)

@@ -37,7 +37,14 @@ class TextMaker:
 
 
 class TokenMaker:
-    """Change the tokens of a text before they are cut to `data.max_length`. The object is pickled, like a text maker."""
+    """Change the tokens of a text before they are cut to `data.max_length`. The object is pickled, like a text maker.
+
+    Attributes:
+        adds: number of tokens by which the changed text may exceed `data.max_length`. Above 0, the text is cut before the
+            first token maker too.
+    """
+
+    adds: int = 0
 
     def setup(self, tokenizer: PreTrainedTokenizerFast) -> None:
         """Store what the maker needs from the tokenizer: see `TextMaker.setup`."""

@@ -33,6 +33,11 @@ class View:
         return tuple(maker for maker in self.makers if not isinstance(maker, DeviceMaker))
 
     @property
+    def adds(self) -> int:
+        """Number of tokens that its makers may add to `data.max_length`."""
+        return sum(maker.adds for maker in self.makers if isinstance(maker, TokenMaker))
+
+    @property
     def on_device(self) -> tuple[DeviceMaker, ...]:
         """Makers that change it in the training step."""
         return tuple(maker for maker in self.makers if isinstance(maker, DeviceMaker))

@@ -8,7 +8,8 @@ from simcse_lit.config.roles import ROLES, check_template, has_role, views_of
 from simcse_lit.config.schema import DataConfig, TrainConfig, ViewConfig
 from simcse_lit.errors import UserError, did_you_mean
 
-OURS = ("none", "crop", "word_deletion", "delete_one_word", "synonym", "mlm")  # files of conf/augmentation/
+OF_RATE = ("crop", "word_deletion", "mlm", "token_repetition", "word_repetition")
+OURS = ("none", "delete_one_word", "synonym", *OF_RATE)  # files of conf/augmentation/
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
@@ -155,12 +156,13 @@ def _check_listed(config: TrainConfig, views: Sequence[ViewConfig]) -> None:
 def _check_augmentation(config: TrainConfig) -> None:
     name, rate = config.augmentation.name, config.augmentation.rate
     synonyms, model = config.augmentation.synonyms, config.augmentation.model
-    if name in ("crop", "word_deletion", "mlm"):
+    if name in OF_RATE:
         if rate is None or not 0 < rate < 1:
             raise UserError(f"augmentation.rate={rate}: must be a share of the words, greater than 0 and below 1.")
     elif rate is not None:
         raise UserError(
-            f"augmentation.rate={rate}: augmentation={name} has no rate. Use augmentation=crop, word_deletion or mlm."
+            f"augmentation.rate={rate}: augmentation={name} has no rate.\n"
+            f"Use augmentation={', '.join(OF_RATE[:-1])} or {OF_RATE[-1]}."
         )
     if name == "synonym":
         if not synonyms:
