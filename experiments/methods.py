@@ -58,6 +58,7 @@ class Group:
 GROUPS = {
     "text": Group("Unlabelled text, the average of the seven STS test sets:", BASELINE, "Avg."),
     "triplets": Group("NLI, the average of the seven STS test sets:", "sup", "Avg."),
+    "labels": Group("Questions with classes (TREC), the average of the seven STS test sets:", "simcse-questions", "Avg."),
     "scored": Group("Scored pairs, STS-B test. It is in-domain: the pairs are those of STS-B train.", "cosent", "STS-B"),
 }
 

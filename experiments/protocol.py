@@ -27,7 +27,7 @@ from simcse_lit.evaluation.senteval import SentEval
 
 GRID = ("optimizer.lr", "data.batch_size")
 FEW, MANY, FINALISTS = 3, 5, 3
-SCORED = RUNS / "STS-B-train.tsv"
+SCORED, LABELLED = RUNS / "STS-B-train.tsv", RUNS / "TREC-train.tsv"  # what some methods read, made from SentEval's files
 
 
 def main() -> int:
@@ -46,7 +46,7 @@ def main() -> int:
     if unknown := [name for name in given.only or () if name not in names]:
         raise SystemExit(f"--only {unknown[0]}: there is no such method. Methods: {', '.join(names)}.")
     jobs = [job for job in jobs if not given.only or job.config["name"] in given.only]
-    write_scored_pairs(jobs)
+    write_inputs(jobs)
     run_missing(jobs, path, given.at_once)
     chosen = best_cells(jobs, rows.read(path))
     run_missing(with_seeds(chosen, range(FEW)), path, given.at_once)
@@ -63,21 +63,28 @@ def grid(scale: str, overrides: Sequence[str]) -> list[Job]:
 
 def _job(words: tuple[str, ...]) -> Job:
     own = dict(word.split("=", 1) for word in words)
-    composed = composed_of(tuple(word for word in words if not word.startswith("seed=")))
+    # Composing takes a third of a second, so it is done once for all seeds and learning rates.
+    composed = composed_of(tuple(word for word in words if not word.startswith(("seed=", "optimizer.lr="))))
+    optimizer = {**composed.config["optimizer"], "lr": float(own["optimizer.lr"])}
     cell = [f"{key}={own[key]}" for key in GRID if key in own]
     changed = " ".join([f"name={composed.config['name']}", *cell])
-    return Job(words, composed.experiment or "paper", changed, int(own["seed"]), composed.config)
+    return Job(words, composed.experiment or "paper", changed, int(own["seed"]), {**composed.config, "optimizer": optimizer})
 
 
-def write_scored_pairs(jobs: Sequence[Job]) -> None:
-    """Write STS-B train, with a header, to the file that the methods on scored pairs read."""
-    if not (reads := [job.config for job in jobs if job.config["data"]["train_file"] == str(SCORED)]):
-        return
-    files = SentEval(SentEvalConfig(**reads[0]["senteval"]))
-    rows_of_file = [fields[4:7] for _, fields in files.rows("STS/STSBenchmark/sts-train.csv")]
-    SCORED.parent.mkdir(parents=True, exist_ok=True)
-    lines = ["\t".join(fields) for fields in [["score", "sentence1", "sentence2"], *rows_of_file]]
-    SCORED.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def write_inputs(jobs: Sequence[Job]) -> None:
+    """Write the files that some jobs read: STS-B train with its scores, and the questions of TREC with their classes."""
+    read = {job.config["data"]["train_file"]: SentEvalConfig(**job.config["senteval"]) for job in jobs}
+    if files := read.get(str(SCORED)):
+        pairs = SentEval(files).rows("STS/STSBenchmark/sts-train.csv")
+        _write(SCORED, ["score", "sentence1", "sentence2"], (fields[4:7] for _, fields in pairs))
+    if files := read.get(str(LABELLED)):
+        questions = SentEval(files).lines("TREC/train_5500.label", "latin-1")
+        _write(LABELLED, ["label", "text"], (line.split(" ", 1) for _, line in questions))
+
+
+def _write(path: Path, head: list[str], lines: Iterable[list[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join("\t".join(fields) + "\n" for fields in (head, *lines)), encoding="utf-8")
 
 
 def best_cells(jobs: Sequence[Job], found: Sequence[Row]) -> list[Job]:

@@ -93,7 +93,7 @@ def is_done(job: Job, found: Sequence[Row]) -> bool:
     """Tell whether a job has all its rows: of training, and of the untrained encoder and the test sets if it scores them."""
     own = [row for row in found if (row.setting, row.seed) == (job.setting, job.seed)]
     evaluation = job.config["evaluation"]
-    tests = [row for row in own if "Avg." in row.scores]
+    tests = [row for row in own if set(job.config["tasks"]) & set(row.scores)]
     return (
         any(row.is_last for row in own)
         and (not evaluation["before"] or any(row.step == 0 for row in own))

@@ -86,7 +86,8 @@ def taught(vectors_BVD: Tensor, teachers: Mapping[str, Tensor]) -> Any:
     """A step in which teachers give these vectors for the anchors and the positives, (B, 2, D) each."""
     step = step_of(vectors_BVD)
 
-    def encode_view(place: int, *, encoder: str) -> Tensor:
+    def encode_view(place: int, *, encoder: str, gradient: bool) -> Tensor:
+        assert not gradient
         return teachers[encoder][:, place]
 
     return replace(step, passes=replace(step.passes, encode_view=encode_view))
@@ -139,7 +140,8 @@ def test_a_teacher_encodes_texts_once_that_are_anchor_and_positive() -> None:
     step = taught(random(4, 2, 8, seed=0), {"base": random(4, 2, 6, seed=1)})
     calls = []
 
-    def encode_view(place: int, *, encoder: str) -> Tensor:
+    def encode_view(place: int, *, encoder: str, gradient: bool) -> Tensor:
+        assert not gradient
         calls.append((place, encoder))
         return random(4, 6, seed=1)
 

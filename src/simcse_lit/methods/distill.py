@@ -18,8 +18,7 @@ class Distill(Term):
     The loss is the mean over all views of all sentences, those of hard negatives too, of 1 - cos(h, t) (`cosine`), or of the
     mean squared difference of their numbers (`mse`). The cosine leaves the length of a vector free, `mse` does not.
 
-    What is compared is the vector after the head, so use a head that is kept at evaluation, or none: `projection=none`. The
-    teacher's tokenizer must have the same vocabulary.
+    What is compared is the vector after the head, so the head must be kept at evaluation, or there is none.
 
     A teacher with vectors of another width needs `map`: a linear layer from the trained encoder's width to the teacher's,
     trained with the encoder and not exported. The exported vectors keep their own width, and are close to the teacher's up
@@ -36,6 +35,8 @@ class Distill(Term):
     Source: Reimers and Gurevych 2020, Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation,
     equation 1 (`mse`). The linear layer: Romero et al. 2015, FitNets.
     """
+
+    needs = frozenset({"kept_head"})
 
     def __init__(self, measure: str = "cosine", *, map: bool = False, encoder: str = "teacher") -> None:
         super().__init__()
