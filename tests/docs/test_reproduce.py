@@ -136,6 +136,7 @@ def test_recipes_are_those_of_train(cost: ModuleType, loss: str, model: str) -> 
 
 def test_the_runs_of_every_sweep_are_counted(cost: ModuleType) -> None:
     names = {path.stem for path in (CONF_DIR / "sweep").glob("*.yaml")} - {"optuna", "joblib", "slurm", "submitit"}
+    names -= {"successors"}  # a method has passes and encoders of its own, which the model of the cost does not know
     assert set(cost.PROSE["sweeps"]) == names
     for name in names:
         sweeper = yaml.safe_load((CONF_DIR / "sweep" / f"{name}.yaml").read_text(encoding="utf-8"))["hydra"]["sweeper"]
