@@ -56,7 +56,7 @@ def test_help_lists_the_groups_and_keys_without_importing_torch(cli: Cli) -> Non
     groups = {name: options.split(", ") for name, options in (line.split(": ") for line in section.splitlines())}
     assert set(groups["loss"]) == {path.stem for path in (CONF_DIR / "loss").glob("*.yaml")}
     assert set(groups["pooler"]) == {"cls", "cls_before_pooler", "avg", "avg_first_last", "avg_top2", "last_token", "mask"}
-    assert set(groups["projection"]) == {"mlp", "mlp_train_only", "none"}
+    assert set(groups["projection"]) == {"mlp", "mlp_train_only", "none", "batch_norm"}
     assert {"bert-base", "bert-large", "roberta-base", "roberta-large", "minilm-l3"} <= set(groups["model"])
     assert {"data", "recipe", "optimizer", "trainer", "callbacks", "logger", "experiment"} <= set(groups)
     assert "temperature: 0.05" in answer.out

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simcse_lit.errors import UserError
 from simcse_lit.methods.cosent import CoSENT
-from simcse_lit.objective.info_nce import Mask
+from simcse_lit.objective.parts import Mask
 from simcse_lit.objective.step import Step, Vocabulary
 
 
@@ -18,8 +18,8 @@ class Angle(CoSENT):
     """Rank the angles of scored pairs: CoSENT with another number for each pair than the cosine.
 
     The halves of a vector are the real and imaginary parts of D / 2 complex numbers: u = a + ib, v = c + id. The number is
-    |sum of the real and imaginary parts of u conj(v)| / (|u| |v|), which is |cos(u, v) + (b.c - a.d) / (|u| |v|)|. It is
-    not symmetric in u and v.
+    abs(sum of the real and imaginary parts of u conj(v)) / (norm(u) norm(v)), which is
+    abs(cos(u, v) + (b.c - a.d) / (norm(u) norm(v))). It is not symmetric in u and v.
 
     Use it with CoSENT and InfoNCE, as `loss=angle` does. The paper adds the three with weights.
 

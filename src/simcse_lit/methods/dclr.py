@@ -17,7 +17,7 @@ from simcse_lit.objective.step import Step
 class Ascent(Negatives):
     """Contrast every anchor with noise that gradient ascent on the loss has made harder.
 
-    The noise starts as g_k ~ N(0, I) and takes `steps` steps g_k + rate * v / |v|, where v is the gradient by g_k of the
+    The noise starts as g_k ~ N(0, I) and takes `steps` steps g_k + rate * v / norm(v), where v is the gradient by g_k of the
     mean cross-entropy of the anchors over the candidates and the noise. Neither the anchors nor the candidates get a
     gradient from these steps. Every process draws its own noise and moves it for its own anchors.
 

@@ -15,7 +15,7 @@ class Guided(Mask):
     """Leave out candidates that a frozen guide finds more similar than the anchor and its positive.
 
     With g the cosines of the guide, a candidate j of anchor i is left out if g_ij > g_ii - margin (absolute), or if
-    g_ij > g_ii - margin * |g_ii| (relative; without the absolute value, a larger margin would leave out fewer candidates
+    g_ij > g_ii - margin * abs(g_ii) (relative; without the absolute value, a larger margin would leave out fewer candidates
     where g_ii < 0). With several positives, g_ii is that of the least similar one. The other anchors and, with
     `own_view: all`, the other positives are compared alike: g(x_i, x_j) and g(x_i+, x_j+) against the same g_ii.
 

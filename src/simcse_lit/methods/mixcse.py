@@ -18,7 +18,7 @@ class Mixed(Negatives):
 
     The denominator of anchor i gets the term e^(sim(h_i, m_i) / tau) with
 
-        m_i = SG( u / |u| ),  u = share * z_i + (1 - share) * z_(i+1),
+        m_i = SG( u / norm(u) ),  u = share * z_i + (1 - share) * z_(i+1),
 
     where z are the unit vectors of the positives (of their first view) of all processes in their gathered order, the last
     one followed by the first, and SG stops the gradient: a gradient through m_i would also push the positive away. With one

@@ -107,6 +107,7 @@ def _read(folder: Path, root: Path) -> Run | None:
     path = folder / "config.yaml"
     config = targets_now(read_yaml(path)) if path.is_file() else {}
     choices = {name: option for name, option in hydra["runtime"]["choices"].items() if not name.startswith("hydra")}
+    choices = _with_pooler(choices, config)
     try:
         scores, no_score = by_task(read_scores(folder)), ""
     except NoScore as reason:
@@ -203,6 +204,12 @@ def _not_started(root: Path, runs: Sequence[Run]) -> list[Run]:
     ]
 
 
+def _with_pooler(choices: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the groups. A pooler that was not chosen is that of the loss."""
+    pooler = choices.get("pooler") or config.get("pooler", {}).get("name")
+    return {**choices, **({"pooler": pooler} if "pooler" in choices else {})}
+
+
 def _as_asked(overrides: Sequence[str]) -> list[str]:
     """Sort the overrides of a job, without `resume`, which does not change the result."""
     return sorted(override for override in overrides if not override.startswith("resume="))
@@ -220,8 +227,7 @@ def common_defaults(runs: Sequence[Run]) -> dict[str, Any] | None:
         composed = compose("train", [*common, *runs[0].own_files, "run_dir=unused"])
     except (HydraException, OmegaConfBaseException):
         return None
-    choices = OmegaConf.to_container(composed.hydra.runtime.choices)
-    assert isinstance(choices, dict)
+    choices = _with_pooler(composed.hydra.runtime.choices, composed)
     keys = {key for run in runs for key in run.facts if key not in choices}
     return {**choices, **{key: value for key in keys if (value := _select(composed, key)) is not None}}
 
