@@ -15,6 +15,7 @@ from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.errors import UserError
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.testing import SETTINGS, _Trained, batch_of, check_term
+from simcse_lit.training.passes import passes_of
 from tests.encoders import small_bert
 
 SMALL: dict[str, Any] = {
@@ -147,7 +148,8 @@ def test_encoders_in_a_step_are_denoised_in_micro_batches_and_without_dropout() 
     trained = _Trained(partial(InfoNCE, 0.05), **{**settings, "how": "always", "micro_batch_size": 1}).double().trained
     given = batch_of(2)
     ids, mask = given["input_ids"][:, 0], given["attention_mask"][:, 0]
-    passes = trained._passes(given["input_ids"], given["attention_mask"], [], {})
+    tokens = given["input_ids"], given["attention_mask"]
+    passes = passes_of(trained.encoder, {}, trained.chunking, *tokens, [], {})
     found = passes.encode(ids, mask, dropout=False)
     torch.testing.assert_close(found, trained.encoder.eval()(ids, mask))
 

@@ -14,6 +14,7 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
 from simcse_lit.methods.frozen import Frozen
 from simcse_lit.training.build import build
+from simcse_lit.training.passes import passes_of
 from tests.conftest import Cli, metrics, train_config
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
@@ -112,7 +113,9 @@ def test_a_view_is_encoded_in_its_own_tokens_and_foreign_ids_are_refused(teacher
     module, data = build(train_config(*asked(teacher, text, tmp_path / "cache")))
     batch = module.on_before_batch_transfer(next(iter(data.train_dataloader())), 0)
     ids_BVL, mask_BVL, theirs = batch["input_ids"], batch["attention_mask"], batch["others"]["base"]
-    passes = module._passes(ids_BVL, mask_BVL, batch["chunks"], batch["others"])
+    passes = passes_of(
+        module.encoder, cast(Any, module.beside), module.chunking, ids_BVL, mask_BVL, batch["chunks"], batch["others"]
+    )
     teacher_encoder = cast(Frozen, module.beside["base"]).encoder
     expected_BD = teacher_encoder.embed(theirs["input_ids"][:, 1], theirs["attention_mask"][:, 1])
     torch.testing.assert_close(passes.encode_view(1, encoder="base"), expected_BD)

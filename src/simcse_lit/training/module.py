@@ -3,8 +3,8 @@
 Shapes: B examples, V views, L length, N = B x V sentences, H hidden, D numbers of a vector after the head, C candidates.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,18 +17,18 @@ from torch.optim import Optimizer
 from simcse_lit.data.datamodule import SimCSEDataModule
 from simcse_lit.distributed import mean_over_ranks
 from simcse_lit.encoder.encoder import CHECKPOINT_SECTION, SentenceEncoder
-from simcse_lit.encoder.packing import Packing, in_slots
 from simcse_lit.errors import UserError
 from simcse_lit.objective.contrastive import similarities
 from simcse_lit.objective.mlm import mlm_counts
-from simcse_lit.objective.step import Passes, Step
+from simcse_lit.objective.step import Step
 from simcse_lit.objective.term import Objective
 from simcse_lit.seeds import derived_seed
 from simcse_lit.training.beside import Beside, follow
 from simcse_lit.training.callbacks import last_good
-from simcse_lit.training.chunking import Chunking, encode_in_chunks
-from simcse_lit.training.gradient_cache import Chunk, in_chunks
+from simcse_lit.training.chunking import Chunking
+from simcse_lit.training.gradient_cache import Chunk
 from simcse_lit.training.optimisation import Optimisation, clip_gradient
+from simcse_lit.training.passes import encode_views, exact, passes_of
 from simcse_lit.training.scoring import Scorer
 from simcse_lit.training.trainer import check_trainer
 from simcse_lit.views.makers import DeviceMaker, on_device
@@ -140,10 +140,11 @@ class SimCSEModule(pl.LightningModule):
         mask_BVL = batch["attention_mask"]
         ids_BVL = on_device(self.makers, batch["input_ids"], mask_BVL)
         if self.objective.reads_vectors:
-            pooled_BVH, vectors_BVD = map(_exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
+            pooled_BVH, vectors_BVD = map(exact, self._views(ids_BVL, mask_BVL, batch["chunks"]))
         else:
             pooled_BVH = vectors_BVD = torch.zeros(*mask_BVL.shape[:2], 0, device=mask_BVL.device)
-        passes = self._passes(ids_BVL, mask_BVL, batch["chunks"], batch.get("others", {}))
+        beside, others = cast(Mapping[str, Beside], self.beside), batch.get("others", {})
+        passes = passes_of(self.encoder, beside, self.chunking, ids_BVL, mask_BVL, batch["chunks"], others)
         given, extras = (ids_BVL, mask_BVL, pooled_BVH, vectors_BVD), batch.get("extras", {})
         self._step = Step(*given, self.global_step, self._total_steps, self.seed, passes, self.roles, extras)
         loss: Tensor
@@ -158,96 +159,6 @@ class SimCSEModule(pl.LightningModule):
             self._log_loss(f"train/loss/{name}", value)
         self._log_loss("train/loss", loss)
         return loss
-
-    def _passes(
-        self, ids_BVL: Tensor, mask_BVL: Tensor, chunks: Sequence[Chunk], others: Mapping[str, Mapping[str, Tensor]]
-    ) -> Passes:
-        """Return the encoder for the terms, under the current autocast, which the objective switches off.
-
-        Args:
-            ids_BVL: token ids of the views.
-            mask_BVL: 1 for real tokens.
-            chunks: how the views are encoded.
-            others: `input_ids` and `attention_mask` of the views for encoders with other tokenizers, by name.
-        """
-        device = mask_BVL.device.type
-        precision = partial(torch.autocast, device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
-        keep = self.chunking.kept(mask_BVL)
-
-        def vectors(
-            called: tuple[SentenceEncoder, bool],
-            ids_NL: Tensor,
-            mask_NL: Tensor,
-            *,
-            gradient: bool = True,
-            dropout: bool = True,
-            head: bool = True,
-        ) -> Tensor:
-            encoder, trained = called
-            gradient = gradient and trained and torch.is_grad_enabled()
-            with precision(), torch.set_grad_enabled(gradient):
-                pooled_NH, vectors_ND = self._encode(encoder, ids_NL[:, None], mask_NL[:, None], dropout=dropout)
-            return _exact(vectors_ND if head else pooled_NH).squeeze(1)
-
-        def encode(ids_NL: Tensor, mask_NL: Tensor, *, encoder: str | None = None, **how: bool) -> Tensor:
-            return vectors(self._called(encoder, ids_NL.device), ids_NL, mask_NL, **how)
-
-        def encode_view(place: int, *, encoder: str | None = None, **how: bool) -> Tensor:
-            own = others.get(encoder or "", {"input_ids": ids_BVL, "attention_mask": mask_BVL})
-            ids_BL, mask_BL = (own[name][:, place] for name in ("input_ids", "attention_mask"))
-            return vectors(self._called(encoder, ids_BL.device, others), ids_BL, mask_BL, **how)
-
-        def token_scores(ids_nl: Tensor, mask_nl: Tensor, packing: Packing | None, *, encoder: str | None = None) -> Tensor:
-            called, trained = self._called(encoder, ids_nl.device)
-            with precision(), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-                return in_slots(called.mlm_logits, called.can_pack, ids_nl, mask_nl, packing)
-
-        def token_states(
-            ids_nl: Tensor,
-            mask_nl: Tensor,
-            packing: Packing | None,
-            *,
-            encoder: str | None = None,
-            first_nH: Tensor | None = None,
-        ) -> Tensor:
-            called, trained = self._called(encoder, ids_nl.device)
-            states = partial(called.token_states, first_NH=first_nH)
-            with precision(), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-                return _exact(in_slots(states, called.can_pack, ids_nl, mask_nl, packing))
-
-        def parts(function: Callable[..., Tensor], *tokens_NL: Tensor, rows: Sequence[Tensor] = ()) -> list[Tensor]:
-            return in_chunks(function, chunks, *tokens_NL, keep=keep, rows=rows)
-
-        return Passes(encode, encode_view, parts, token_scores, token_states)
-
-    def _called(
-        self, name: str | None, device: torch.device, tokenised: Collection[str] = ()
-    ) -> tuple[SentenceEncoder, bool]:
-        """Return the trained encoder or one of `loss.beside`, on the device of its input, and whether it has a gradient.
-
-        Args:
-            name: a name of `loss.beside`; None for the trained encoder.
-            device: device of the input.
-            tokenised: encoders with other tokenizers that get token ids of their own.
-
-        Raises:
-            UserError: there is no encoder of this name, or it would get token ids of another tokenizer.
-        """
-        if name is None:
-            return self.encoder, True
-        if name not in self.beside:
-            raise UserError(
-                f"loss.beside.{name}: there is no such encoder. Known encoders: {', '.join(self.beside) or 'none'}."
-            )
-        beside = cast(Beside, self.beside[name])
-        if beside.tokenizer is not None and name not in tokenised:
-            raise UserError(
-                f"loss.beside.{name}: has another tokenizer than the trained model, whose token ids a term gives it.\n"
-                "Name an encoder with the same tokenizer. (A term can call passes.encode_view instead.)"
-            )
-        if beside.encoder.device != device:  # a frozen encoder is no submodule, and FSDP moves submodules only
-            beside.encoder.to(device)
-        return beside.encoder, beside.trained
 
     @cached_property
     def _total_steps(self) -> int:
@@ -301,42 +212,15 @@ class SimCSEModule(pl.LightningModule):
         With `fixed_dropout` the text is encoded once, since two passes with the same dropout mask give the same vector.
         """
         if not self.fixed_dropout and self.second_encoder is None:
-            return self._encode(self.encoder, input_ids_BVL, attention_mask_BVL, chunks)
-        pooled_B1H, vectors_B1D = self._encode(self.encoder, input_ids_BVL[:, :1], attention_mask_BVL[:, :1])
+            return encode_views(self.encoder, self.chunking, input_ids_BVL, attention_mask_BVL, chunks)
+        first = input_ids_BVL[:, :1], attention_mask_BVL[:, :1]
+        pooled_B1H, vectors_B1D = encode_views(self.encoder, self.chunking, *first)
         if self.second_encoder is None:
             views = input_ids_BVL.shape[1]
             return pooled_B1H.expand(-1, views, -1), vectors_B1D.expand(-1, views, -1)
-        others = self._encode(self.second_encoder, input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:])
+        rest = input_ids_BVL[:, 1:], attention_mask_BVL[:, 1:]
+        others = encode_views(self.second_encoder, self.chunking, *rest)
         return torch.cat([pooled_B1H, others[0]], dim=1), torch.cat([vectors_B1D, others[1]], dim=1)
-
-    def _encode(
-        self,
-        encoder: SentenceEncoder,
-        ids_BVL: Tensor,
-        mask_BVL: Tensor,
-        chunks: Sequence[Chunk] | None = None,
-        *,
-        dropout: bool = True,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the vectors of some views before and after the head, (B, V, H) and (B, V, D).
-
-        The head sees all rows together. Without `chunks` they are planned here.
-        """
-        chunks = self.chunking.plan(mask_BVL, can_pack=encoder.can_pack) if chunks is None else chunks
-        ids_NL, mask_NL = ids_BVL.flatten(0, 1), mask_BVL.flatten(0, 1)
-        pooled = encoder.pooled if dropout else partial(_without_dropout, encoder)
-        keep = self.chunking.kept(mask_BVL)
-        pooled_NH = encode_in_chunks(pooled, ids_NL, mask_NL, chunks, keep=keep)
-        if encoder.denoising is not None:
-
-            def placed(ids_RT: Tensor, mask_RT: Tensor, positions_RT: Tensor) -> Tensor:
-                # one chunk, since with FSDP all processes must call the backbone equally often; without padding to pack
-                whole = Chunking("never").plan(mask_RT[:, None])
-                return encode_in_chunks(pooled, ids_RT, mask_RT, whole, keep=keep, positions_NL=positions_RT)
-
-            pooled_NH = encoder.denoising(pooled_NH, ids_NL, mask_NL, placed)
-        vectors_ND, views = encoder.project(pooled_NH), mask_BVL.shape[:2]
-        return pooled_NH.unflatten(0, views), vectors_ND.unflatten(0, views)
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser over every trainable parameter, and the schedule over all steps."""
@@ -415,18 +299,3 @@ class SimCSEModule(pl.LightningModule):
     def _tries_out(self) -> bool:
         """Whether the trainer takes a few batches to see that they can be taken, which give no score."""
         return bool(self.trainer.sanity_checking or self.trainer.fast_dev_run)  # type: ignore[attr-defined]  # a connector's
-
-
-def _exact(vectors: Tensor) -> Tensor:
-    """Convert to float32 or better."""
-    return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-
-
-def _without_dropout(encoder: SentenceEncoder, *inputs: Any) -> Tensor:
-    """Compute pooled vectors with the backbone in evaluation mode; works when a chunk is computed again, too."""
-    training = encoder.backbone.training
-    encoder.backbone.eval()
-    try:
-        return encoder.pooled(*inputs)
-    finally:
-        encoder.backbone.train(training)
