@@ -15,7 +15,7 @@ from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.errors import UserError
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.testing import SETTINGS, _Trained, batch_of, check_term
-from simcse_lit.training.passes import passes_of
+from simcse_lit.training.step_passes import passes_of
 from tests.encoders import small_bert
 
 SMALL: dict[str, Any] = {

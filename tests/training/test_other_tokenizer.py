@@ -14,7 +14,7 @@ from simcse_lit.config.resolvers import local_path
 from simcse_lit.errors import UserError
 from simcse_lit.methods.frozen import Frozen
 from simcse_lit.training.build import build
-from simcse_lit.training.passes import passes_of
+from simcse_lit.training.step_passes import passes_of
 from tests.conftest import Cli, metrics, train_config
 
 TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")

@@ -28,8 +28,8 @@ from simcse_lit.training.callbacks import last_good
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.gradient_cache import Chunk
 from simcse_lit.training.optimisation import Optimisation, clip_gradient
-from simcse_lit.training.passes import encode_views, exact, passes_of
 from simcse_lit.training.scoring import Scorer
+from simcse_lit.training.step_passes import encode_views, exact, passes_of
 from simcse_lit.training.trainer import check_trainer
 from simcse_lit.views.makers import DeviceMaker, on_device
 
