@@ -190,10 +190,11 @@ def direction_table(found: Sequence[Measured]) -> list[list[str]]:
 
 
 def choice_table(methods: Sequence[Method], found: Sequence[Measured]) -> list[list[str]]:
-    """Return a row for each method: what it needs, costs and gains."""
+    """Return a row for each loss: what it needs, costs and gains. Options of a loss are in the list below the table."""
     by_name = {one.method.name: one for one in found}
     table = [["method", "select", "input", "needs", "forwards", "miniature", "published"]]
-    for method in methods:
+    first = {method.use: method for method in reversed(methods)}
+    for method in (method for method in methods if first[method.use] is method and " " not in method.use):
         measured_here = by_name.get(method.name)
         ours = gain(measured_here, base_of(method.group, found)) if measured_here else "–"
         paper = "–" if method.paper is None else f"{method.paper:.2f}"
@@ -203,7 +204,7 @@ def choice_table(methods: Sequence[Method], found: Sequence[Measured]) -> list[l
 
 def watched(methods: Sequence[Method]) -> str:
     """Return the list of what to watch, with the source of each method."""
-    return "\n".join(f"- **{method.title}** ({method.source}). {method.watch}" for method in methods)
+    return "\n".join(f"- **{method.title}** (`{method.use}`; {method.source}). {method.watch}" for method in methods)
 
 
 def pages() -> dict[Path, str]:
