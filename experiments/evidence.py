@@ -7,6 +7,7 @@ Run: SIMCSE_DATA=DIR python -m experiments.evidence [--check]. With `--check` it
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from experiments import methods
 from experiments import rows as all_rows
@@ -241,7 +242,7 @@ def beyond(rows: Sequence[Row], shown: Mapping[str, Sequence[Shown]]) -> str:
 
 def run_table(rows: Sequence[Row], shown: Mapping[str, Sequence[Shown]]) -> list[list[str]]:
     """Return a row for each sweep: settings that were run, all settings, runs, and the time of the runs."""
-    table = [["table", "settings", "of", "runs", "hours of a core"]]
+    table = [["table", "settings", "of", "runs", "hours"]]
     for name, settings in shown.items():
         own = {one.setting for one in settings}
         runs = [row for row in rows if row.setting in own and row.is_last]
@@ -256,10 +257,12 @@ def made(rows: Sequence[Row]) -> str:
     runs = [row for row in rows if row.is_last]
     precisions = ", ".join(sorted({row.precision for row in runs}))
     commits = ", ".join(sorted({row.commit for row in runs}))
-    hours = sum(row.seconds for row in runs) / 3600
+    seconds = [row.seconds for row in runs]
+    hours, usual, slowest = sum(seconds) / 3600, median(seconds), max(seconds)
     return (
-        f"All {len(runs)} different runs took {hours:.1f} hours of one core each, two side by side on two cores of an AMD "
-        f"EPYC, in {precisions}, at the commits {commits}."
+        f"The wall times of all {len(runs)} different runs add up to {hours:.1f} hours, two runs side by side on two cores "
+        f"of an AMD EPYC. Some runs had other work beside them and took up to {slowest / usual:.0f} times as long as the "
+        f"median of {usual:.0f} seconds. Precision: {precisions}. Commits: {commits}."
     )
 
 
