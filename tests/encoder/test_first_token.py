@@ -17,25 +17,17 @@ from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.encoder.packing import pack
 from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.training.chunking import encode_in_chunks, plan
-from tests.encoders import pooler_of, ragged_batch, small_bert
+from tests.encoders import SIZES, pooler_of, ragged_batch, small_bert
 
 OF_FIRST_TOKEN = [name for name in OURS["pooler"] if make_pooler(name).first_token]
 KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # tests/encoder/test_kinds.py has them all
 LENGTHS = [4, 12, 4, 30, 7, 12, 3]
-SIZES: dict[str, Any] = {
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-}
+PADDED: dict[str, Any] = {**SIZES, "pad_token_id": 0}
 
 
 def backbone_of(kind: str) -> PreTrainedModel:
     torch.manual_seed(0)
-    return cast(PreTrainedModel, AutoModel.from_config(AutoConfig.for_model(kind, **SIZES)).double())
+    return cast(PreTrainedModel, AutoModel.from_config(AutoConfig.for_model(kind, **PADDED)).double())
 
 
 def tokens_fed(backbone: Any) -> list[int]:

@@ -18,6 +18,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.methods.batch_norm_head import BatchNormMLP
 from simcse_lit.methods.diffcse import Discriminator, ReplacedTokens
 from simcse_lit.methods.frozen import LanguageModel, Unregistered
+from simcse_lit.objective.mlm import Masking
 from simcse_lit.objective.step import Step
 from simcse_lit.testing import (
     SETTINGS,
@@ -54,11 +55,19 @@ class RandomGenerator(Unregistered):
         self.hold(SentenceEncoder(model, "cls", "none"))
 
 
-class Fixed(ReplacedTokens):
+class FixedMasking(Masking):
     """Masks tokens by their ids, so that two processes mask what one would."""
 
-    def corrupted(self, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        return ids_NL.masked_fill((ids_NL % 3 == 0) & mask_NL.bool(), self.mask_token_id)
+    def forward(self, ids_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
+        return ids_NL.masked_fill((ids_NL % 3 == 0) & mask_NL.bool(), self.mask_token_id), ids_NL
+
+
+class Fixed(ReplacedTokens):
+    """Draws no masks."""
+
+    def __init__(self, rate: float, *arguments: Any, **more: Any) -> None:
+        super().__init__(rate, *arguments, **more)
+        self.masking = FixedMasking(rate)
 
 
 def trained(make: Any, **settings: Any) -> tuple[_Trained, Step, Tensor]:
@@ -82,7 +91,7 @@ def test_it_is_the_mean_cross_entropy_of_a_loop_over_sentences(over: str) -> Non
         step.ids_BVL.flatten(0, 1), step.mask_BVL.flatten(0, 1), step.vectors_BVD.flatten(0, 1), strict=True
     ):
         length = int(mask.sum())
-        masked = torch.tensor([term.mask_token_id if token % 3 == 0 else token for token in ids[:length].tolist()])
+        masked = torch.tensor([term.masking.mask_token_id if token % 3 == 0 else token for token in ids[:length].tolist()])
         guess = generator(input_ids=masked[None]).logits[0].argmax(1).tolist()
         tokens = [int(ids[0]), *guess[1:]]
         labels = [int(token != int(own)) for token, own in zip(tokens, ids[:length], strict=True)]
@@ -143,7 +152,7 @@ def test_a_share_of_the_ordinary_tokens_is_masked() -> None:
     torch.manual_seed(0)
     ids_NL, mask_NL = torch.randint(0, 100, (500, 20)), torch.ones(500, 20, dtype=torch.long)
     mask_NL[:, 15:] = 0
-    changed_NL = term.corrupted(ids_NL, mask_NL)
+    changed_NL, _ = term.masking(ids_NL, mask_NL)
     ordinary_NL = mask_NL.bool() & ~torch.isin(ids_NL, torch.tensor(VOCABULARY.special_ids))
     assert torch.equal(changed_NL[~ordinary_NL], ids_NL[~ordinary_NL])
     ordinary_NL &= ids_NL != 4  # VOCABULARY.mask_token_id
@@ -237,7 +246,7 @@ def test_the_loss_of_that_name_selects_head_encoders_and_recipe(model: str, lr: 
     assert list(objective.terms) == ["contrastive", "replaced"]
     assert objective.weights == {"contrastive": 1.0, "replaced": 0.005}
     term = cast(ReplacedTokens, objective.terms["replaced"])
-    assert (term.rate, term.over, term.before_head) == (rate, "attended", False)
+    assert (term.masking.probability, term.over, term.before_head) == (rate, "attended", False)
     assert config.loss.beside["generator"]["checkpoint"] == f"distilbert/{generator}"
     assert config.projection == {"name": "batch_norm", "when": "training"}
     assert (config.optimizer.lr, config.data.batch_size, config.trainer.max_epochs) == (lr, 64, 2)

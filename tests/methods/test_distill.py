@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from simcse_lit.errors import UserError
 from simcse_lit.methods.distill import Distill
 from simcse_lit.objective.term import Objective
 from simcse_lit.testing import VOCABULARY, check_term
-from simcse_lit.training.build import build_objective
+from simcse_lit.training.build import build, build_objective
 from tests.conftest import train_config
 from tests.methods.guides import guided_step
 from tests.objective.test_info_nce import vectors
@@ -74,3 +75,16 @@ def test_the_loss_of_that_name_has_one_view_and_no_contrast() -> None:
     assert config.projection["name"] == "none" and list(config.loss.beside) == ["teacher"]
     both = build_objective(train_config("loss=distill", "model=tiny", "loss.terms.contrastive.weight=1", "data.views=null"))
     assert list(both.terms) == ["contrastive", "distill"]
+
+
+QUIET = ("tasks=samples", "tasks@dev=samples-dev", "senteval.from_hub=false")
+
+
+def test_a_teacher_that_is_not_there_is_told_with_its_own_key(tmp_path: Path) -> None:
+    config = train_config(
+        "loss=distill", "model=tiny", "data=samples", f"loss.beside.teacher.checkpoint={tmp_path}/none", *QUIET
+    )
+    with pytest.raises(UserError) as caught:
+        build(config)
+    assert str(caught.value).startswith("loss.beside.teacher.checkpoint: ")
+    assert " checkpoint=" not in str(caught.value)  # not the key of other commands

@@ -77,7 +77,7 @@ def _composition(error: Exception, verb: str) -> str | None:
     if isinstance(error, OverrideParseException) and re.fullmatch(r"[\w.@/-]+", error.override):
         return f"{error.override}: has no value. Set it: {error.override}=VALUE"
     if isinstance(error, ValueError) and text.startswith(NULL_GROUP):
-        groups = [argument for argument in sys.argv[1:] if argument.endswith("=null")]
+        groups = [argument for argument in sys.argv[1:] if re.fullmatch(r"[^.=]+=null", argument)]
         return (
             f"{' '.join(groups) or 'GROUP=null'}: a group cannot be null. Choose an option (see --help), or none: GROUP=[]"
         )

@@ -37,6 +37,28 @@ POINTER = 1024  # bytes; larger than the pointer that Git LFS leaves for a file 
 ERRORS = (OSError, ValueError, AssertionError, ImportError, RuntimeError, SafetensorError, UnpicklingError)
 
 
+def as_stored(
+    name_or_path: str,
+    *,
+    revision: str | None = None,
+    num_layers: int | None = None,
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
+) -> ModelConfig:
+    """Return the settings that load a model as it is stored, for `load_backbone`. The arguments are keys of `model`."""
+    return ModelConfig(
+        name_or_path,
+        revision=revision,
+        sha256=None,
+        pretrained=True,
+        num_layers=num_layers,
+        dropout=dropout,
+        attention=None,
+        gradient_checkpointing=False,
+        trust_remote_code=trust_remote_code,
+    )
+
+
 def load_backbone(
     config: ModelConfig, *, mlm: bool, own_pooler: bool = False, own_head: bool = False, key: str = "model.name_or_path"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

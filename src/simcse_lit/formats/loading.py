@@ -19,10 +19,9 @@ from transformers import PreTrainedTokenizerFast
 from simcse_lit.config.registered import names, refuse_code
 from simcse_lit.config.resolvers import is_local, local_path
 from simcse_lit.config.roles import PLACE
-from simcse_lit.config.schema import ModelConfig
 from simcse_lit.data.collation import EVALUATION_LENGTH
 from simcse_lit.encoder.architecture import check_pooler, longest_input
-from simcse_lit.encoder.backbone import load_backbone, of_run
+from simcse_lit.encoder.backbone import as_stored, load_backbone, of_run
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.encoder.head import MLP, head
 from simcse_lit.encoder.pooling import make_pooler
@@ -228,17 +227,7 @@ def _transformers(source: str, path: Path, pooler: Node, projection: Node, trust
         raise UserError(
             f"projection={projected.name}: {source} is a raw model without weights for it. Leave projection out."
         )
-    model = ModelConfig(
-        str(path),
-        revision=None,
-        sha256=None,
-        pretrained=True,
-        num_layers=None,
-        dropout=None,
-        attention=None,
-        gradient_checkpointing=False,
-        trust_remote_code=trusted,
-    )
+    model = as_stored(str(path), trust_remote_code=trusted)
     backbone, tokenizer = load_backbone(model, mlm=False, own_pooler=projected.name == "mlp", key="checkpoint")
     check_pooler(reader, backbone, tokenizer, source)
     own_pooler = getattr(backbone, "pooler", None)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
-from simcse_lit.objective.mlm import IGNORED, mask_tokens
+from simcse_lit.objective.mlm import IGNORED, Masking
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import Term
 from simcse_lit.training.beside import Beside
@@ -74,15 +74,12 @@ class ReplacedTokens(Term):
             raise ValueError(f"rate={rate}: must be greater than 0 and below 1, a share of the tokens")
         if over not in ("attended", "all"):
             raise ValueError(f"over={over}: must be attended or all")
-        self.rate, self.over, self.before_head = rate, over, before_head
-        self.special_ids: Tensor
-        self.register_buffer("special_ids", torch.empty(0, dtype=torch.long), persistent=False)
+        self.over, self.before_head = over, before_head
+        self.masking = Masking(rate)
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
         """Create the classifier, with weights from N(0, 0.02), and store the ids of the tokenizer."""
-        assert vocabulary.mask_token_id is not None  # `needs` ensures it
-        self.mask_token_id, self.vocab_size = vocabulary.mask_token_id, vocabulary.size
-        self.special_ids = torch.tensor(vocabulary.special_ids, device=self.special_ids.device)
+        self.masking.setup(vocabulary)
         self.classifier = nn.Linear(width, 2)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
@@ -91,7 +88,7 @@ class ReplacedTokens(Term):
         """Compute the cross-entropy in nats, and the shares of replaced tokens and of right answers, which are logged."""
         ids_NL, mask_NL = step.ids_BVL.flatten(0, 1), step.mask_BVL.flatten(0, 1)
         vectors_NH = (step.pooled_BVH if self.before_head else step.vectors_BVD).flatten(0, 1)
-        guessed_NL = self._guessed(step, self.corrupted(ids_NL, mask_NL), mask_NL)
+        guessed_NL = self._guessed(step, self.masking(ids_NL, mask_NL)[0], mask_NL)
         keeps_NL = ~mask_NL.bool()
         keeps_NL[:, 0] = True
         guessed_NL = torch.where(keeps_NL, ids_NL, guessed_NL)
@@ -118,21 +115,13 @@ class ReplacedTokens(Term):
         loss, right = torch.stack(parts).sum(0) / count
         return loss, {"replaced": (labels_NL == 1).sum() / count, "accuracy": right.detach()}
 
-    def corrupted(self, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        """Mask tokens that are neither special nor padding, (N, L)."""
-        maskable_NL = mask_NL.bool() & ~torch.isin(ids_NL, self.special_ids)
-        changed_NL, _ = mask_tokens(
-            ids_NL, maskable_NL, mask_token_id=self.mask_token_id, vocab_size=self.vocab_size, probability=self.rate
-        )
-        return changed_NL
-
     @torch.no_grad()
     def _guessed(self, step: Step, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
         """Return the generator's most likely token at each place, (N, L)."""
 
         def part(ids_nl: Tensor, mask_nl: Tensor, number_n: Tensor, packing: Any) -> Tensor:
             scores = step.passes.token_scores(ids_nl, mask_nl, packing, encoder="generator")
-            guess = scores[..., : self.vocab_size].argmax(-1)  # a matrix of embeddings may have rows without a token
+            guess = scores[..., : self.masking.vocab_size].argmax(-1)  # a matrix of embeddings may have rows without a token
             guess_nl = guess if packing is None else packing.unpack(guess[..., None], ids_nl.shape).squeeze(-1)
             return torch.cat([number_n[:, None], F.pad(guess_nl, (0, ids_NL.shape[1] - ids_nl.shape[1]))], dim=1)
 

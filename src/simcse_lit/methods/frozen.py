@@ -10,8 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from simcse_lit.config.schema import ModelConfig
-from simcse_lit.encoder.backbone import load_backbone
+from simcse_lit.encoder.backbone import as_stored, load_backbone
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.formats.loading import load_encoder
@@ -119,17 +118,7 @@ class LanguageModel(Unregistered):
         Raises:
             UserError: it cannot be loaded, has no language-modelling head, or its tokenizer has another vocabulary.
         """
-        model = ModelConfig(
-            self.checkpoint,
-            revision=self.revision,
-            sha256=None,
-            pretrained=True,
-            num_layers=None,
-            dropout=None,
-            attention=None,
-            gradient_checkpointing=False,
-            trust_remote_code=self.trust_remote_code,
-        )
+        model = as_stored(self.checkpoint, revision=self.revision, trust_remote_code=self.trust_remote_code)
         backbone, own = load_backbone(model, mlm=True, own_head=True, key="loss.beside")
         if own.get_vocab() != tokenizer.get_vocab():
             raise UserError(

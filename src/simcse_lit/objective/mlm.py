@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import Term
@@ -79,6 +79,37 @@ def mlm_counts(logits_NLK: Tensor, labels_NL: Tensor) -> Tensor:
     return torch.stack([loss, right_T.sum().to(loss.dtype), chosen_NL.sum().to(loss.dtype)])
 
 
+class Masking(nn.Module):
+    """Choose and change tokens with `mask_tokens`, with the ids of a tokenizer: no special tokens and no padding.
+
+    Args:
+        probability: share of the other tokens that is chosen.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.special_ids: Tensor
+        self.register_buffer("special_ids", torch.empty(0, dtype=torch.long), persistent=False)
+
+    def setup(self, vocabulary: Vocabulary) -> None:
+        """Store the ids of the tokenizer, which has a mask token."""
+        assert vocabulary.mask_token_id is not None
+        self.mask_token_id, self.vocab_size = vocabulary.mask_token_id, vocabulary.size
+        self.special_ids = torch.tensor(vocabulary.special_ids, device=self.special_ids.device)
+
+    def forward(self, ids_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the changed ids and the labels of `mask_tokens`, from ids and mask, (N, L) each."""
+        maskable_NL = mask_NL.bool() & ~torch.isin(ids_NL, self.special_ids)
+        return mask_tokens(
+            ids_NL,
+            maskable_NL,
+            mask_token_id=self.mask_token_id,
+            vocab_size=self.vocab_size,
+            probability=self.probability,
+        )
+
+
 class MaskedLanguageModel(Term):
     """Predict masked tokens of all views. Each view has other masked tokens.
 
@@ -93,27 +124,16 @@ class MaskedLanguageModel(Term):
 
     def __init__(self, probability: float) -> None:
         super().__init__()
-        self.probability = probability
-        self.special_ids: Tensor
-        self.register_buffer("special_ids", torch.empty(0, dtype=torch.long), persistent=False)
+        self.masking = Masking(probability)
 
     def setup(self, width: int, vocabulary: Vocabulary) -> None:
         """Store the ids of the tokenizer."""
-        assert vocabulary.mask_token_id is not None  # `needs` ensures it
-        self.mask_token_id, self.vocab_size = vocabulary.mask_token_id, vocabulary.size
-        self.special_ids = torch.tensor(vocabulary.special_ids, device=self.special_ids.device)
+        self.masking.setup(vocabulary)
 
     def forward(self, step: Step) -> Tensor:
         """Compute the cross-entropy in nats, divided by the mean number of chosen tokens over the processes, a scalar."""
         ids_NL, mask_NL = step.ids_BVL.flatten(0, 1), step.mask_BVL.flatten(0, 1)
-        maskable_NL = mask_NL.bool() & ~torch.isin(ids_NL, self.special_ids)
-        corrupted_NL, labels_NL = mask_tokens(
-            ids_NL,
-            maskable_NL,
-            mask_token_id=self.mask_token_id,
-            vocab_size=self.vocab_size,
-            probability=self.probability,
-        )
+        corrupted_NL, labels_NL = self.masking(ids_NL, mask_NL)
         targets = step.mean((labels_NL != IGNORED).sum()).clamp(min=1 / step.processes)
 
         def part(ids_nl: Tensor, mask_nl: Tensor, labels_nl: Tensor, packing: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Builds the module, the data and the tasks of a run from a checked configuration."""
 
 import logging
+import re
 from dataclasses import asdict
 from typing import NamedTuple, cast
 
@@ -24,7 +25,7 @@ from simcse_lit.evaluation.analyses import make_analyses
 from simcse_lit.evaluation.suite import Suite, load_suite
 from simcse_lit.objective.step import Vocabulary
 from simcse_lit.objective.term import Objective, Term, Weight
-from simcse_lit.training.beside import build_beside
+from simcse_lit.training.beside import Beside, build_beside
 from simcse_lit.training.chunking import chunking
 from simcse_lit.training.module import SimCSEModule
 from simcse_lit.training.optimisation import lr_scale, optimisation
@@ -85,7 +86,7 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     encoder = _encoder(config, backbone, pooler, projection, adapter)
     encoder.denoising = _denoising(config.data, encoded, backbone)
     for name, one in beside.items():
-        one.setup(encoder, tokenizer)
+        _set_up(name, one, encoder, tokenizer)
         if one.tokenizer is not None:
             encoded.others[name] = _encoded_for(name, one.tokenizer, config)
     data = SimCSEDataModule(
@@ -142,6 +143,20 @@ def _denoising(data: DataConfig, encoded: EncodedViews, backbone: PreTrainedMode
         )
     counts_from(backbone)
     return Denoising(*encoded.around, "always" if data.template_denoising == "always" else "training")
+
+
+def _set_up(name: str, one: Beside, encoder: SentenceEncoder, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Set up an encoder of `loss.beside`.
+
+    Raises:
+        UserError: it cannot be; the message names its keys, and not those of the commands that load encoders too.
+    """
+    try:
+        one.setup(encoder, tokenizer)
+    except UserError as error:
+        key = f"loss.beside.{name}"
+        text = re.sub(r"(?<![\w.])checkpoint(?=[:=])", f"{key}.checkpoint", str(error).removeprefix("loss.beside: "))
+        raise UserError(text if text.startswith(key) else f"{key}: {text}") from error
 
 
 def _encoded_for(name: str, tokenizer: PreTrainedTokenizerFast, config: TrainConfig) -> EncodedViews:

@@ -93,7 +93,8 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     schedule = config.optimizer.schedule
     views = views_of(config.data)
     read_by = f"pooler {config.pooler['name']}, projection {config.projection['name']}"
-    loss = f"temperature {config.loss.temperature:g}"
+    terms = module.objective.terms
+    loss = f"temperature {config.loss.temperature:g}" if "contrastive" in terms else f"terms: {', '.join(terms)}"
     if module.trains_language_model:
         read_by, loss = "and its language-modelling head", f"{config.loss.mlm_probability:.0%} of the tokens masked"
     log.info(
