@@ -1,12 +1,13 @@
 """The objective: the weighted sum of terms, what each draws, and what a term that cannot be built is answered with."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
 from simcse_lit.errors import UserError
+from simcse_lit.objective.mlm import MaskedLanguageModel
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import LinearWeight, Objective, Term
 from simcse_lit.testing import VOCABULARY, step_of
@@ -107,7 +108,7 @@ def test_terms_are_built_from_the_configuration_and_those_of_weight_0_are_not() 
     with_mlm = built("loss.mlm_weight=0.1", "loss.mlm_probability=0.3")
     assert list(with_mlm.terms) == ["contrastive", "mlm"] and with_mlm.weights == {"contrastive": 1.0, "mlm": 0.1}
     assert with_mlm.needs == {"positive", "mlm_head", "mask_token"} and with_mlm.reads_vectors
-    assert with_mlm.terms["mlm"].masking.probability == 0.3
+    assert cast(MaskedLanguageModel, with_mlm.terms["mlm"]).masking.probability == 0.3
     mine = built(f"+loss.terms.mine={{_target_:{HERE}.Even,power:2}}", "loss.terms.contrastive.weight=0")
     assert list(mine.terms) == ["mine"] and mine.weights == {"mine": 1.0}
     schedule = "{_target_:simcse_lit.objective.term.LinearWeight,start:1.0,end:0.0}"
