@@ -215,6 +215,28 @@ def test_requests_that_come_while_the_encoder_is_busy_share_its_next_call() -> N
     assert not batcher._thread.is_alive() and batcher._waiting == 0
 
 
+@pytest.mark.parametrize("texts", [["fine"], ["bad"], ["bad", "fine"]])
+def test_an_answered_request_counts_as_waiting_no_more(texts: list[str]) -> None:
+    free = threading.Event()
+
+    def encode(asked: Sequence[tuple[str, str]]) -> torch.Tensor:
+        free.wait()
+        if ("bad", "text") in asked:
+            raise ValueError("bad")
+        return torch.ones(len(asked), 1)
+
+    batcher = Batcher(encode, max_waiting=4)
+    batcher.submit(["first"])
+    while batcher._queue.qsize():  # until the thread has taken it
+        time.sleep(0.001)
+    waiting: list[int] = []
+    for text in texts:  # the futures tell at once, within the thread
+        batcher.submit([text]).add_done_callback(lambda _: waiting.append(batcher._waiting))
+    free.set()
+    batcher.close()
+    assert waiting == list(range(len(texts)))[::-1]
+
+
 def test_too_many_waiting_requests_are_told_to_come_back(loaded: LoadedEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     served = config("limits.waiting=2")
     service = service_of(loaded, served)

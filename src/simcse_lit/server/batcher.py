@@ -73,21 +73,31 @@ class Batcher:
                     self._queue.put(None)  # for the outer loop
                     break
                 requests.append(following)
-            # Skip requests that were cancelled; from here on none can be.
-            if wanted := [request for request in requests if request[1].set_running_or_notify_cancel()]:
+            wanted = []
+            for texts, future in requests:
+                if future.set_running_or_notify_cancel():  # from here on it cannot be cancelled
+                    wanted.append((texts, future))
+                else:
+                    self._wait_no_more(texts)
+            if wanted:
                 self._answer(wanted)
-            with self._lock:
-                self._waiting -= sum(len(texts) for texts, _ in requests)
 
     def _answer(self, requests: list[Request]) -> None:
         try:
             vectors_NH = self._encode([text for texts, _ in requests for text in texts])
         except Exception as error:
             if len(requests) == 1:
+                self._wait_no_more(requests[0][0])
                 requests[0][1].set_exception(error)
                 return
             for request in requests:  # one request may be at fault; answer the others
                 self._answer([request])
             return
-        for (_, future), part_NH in zip(requests, vectors_NH.split([len(texts) for texts, _ in requests]), strict=True):
+        for (texts, future), part_NH in zip(requests, vectors_NH.split([len(texts) for texts, _ in requests]), strict=True):
+            self._wait_no_more(texts)
             future.set_result(part_NH)
+
+    def _wait_no_more(self, texts: list[Text]) -> None:
+        # Before the answer: who has it may ask again at once, and must not be refused for texts that are done.
+        with self._lock:
+            self._waiting -= len(texts)
