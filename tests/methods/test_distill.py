@@ -52,6 +52,7 @@ def test_missing_hard_negatives_do_not_count() -> None:
 
 def test_it_holds_what_a_term_must_with_a_teacher_of_another_width() -> None:
     check_term(partial(Distill, "mse", map=True), views=2, beside=TEACHER)
+    check_term(partial(Distill, map=True), views=("anchor",), beside=TEACHER)
 
 
 def test_another_width_without_a_map_is_refused_before_training() -> None:

@@ -143,6 +143,8 @@ def test_the_command_trains_on_a_file_of_scored_pairs(loss: str, warm_cli: Cli, 
     assert ran.returncode == 0, ran.stderr
     logged = metrics(tmp_path / "run")
     assert len(logged["train/loss/cosent"]) == 2 and ("train/loss/angle" in logged) == (loss == "angle")
+    told = {"cosent": "terms: cosent", "angle": "temperature 0.05, terms: angle, contrastive, cosent"}[loss]
+    assert f"Loss     {loss}, {told}, 2 views" in ran.stdout
 
 
 def test_the_page_says_how_many_test_pairs_the_training_set_of_sts_b_holds(simcse_data: Path) -> None:

@@ -200,6 +200,8 @@ def test_a_missing_encoder_is_told_before_a_model_is_loaded(warm_cli: Cli) -> No
     refused = warm_cli(*SMALL, *QUEUE[2:], "model.name_or_path=nowhere")
     assert refused.returncode == 1
     assert "loss.terms.contrastive: needs the encoder loss.beside.slow, which is not configured." in refused.stderr
+    for way in ("simcse_lit.methods.frozen.Frozen +loss.beside.slow.checkpoint=", "simcse_lit.training.beside.Momentum"):
+        assert f"+loss.beside.slow._target_={way}" in refused.stderr
 
 
 def test_a_learning_rate_of_its_own_is_a_multiple_of_the_runs(warm_cli: Cli, tmp_path: Path) -> None:

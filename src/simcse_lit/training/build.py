@@ -63,9 +63,12 @@ def build(config: TrainConfig, chosen_on: str | None = None) -> Built:
     beside = build_beside(config.loss.beside, sharded="fsdp" in str(config.trainer.strategy).lower())
     for name, term in objective.terms.items():
         for absent in sorted(set(cast(Term, term).encoders) - beside.keys()):
+            key = f"+loss.beside.{absent}"
             raise UserError(
-                f"loss.terms.{name}: needs the encoder loss.beside.{absent}, which is not configured. Add for instance:\n"
-                f"+loss.beside.{absent}._target_=simcse_lit.training.beside.Momentum +loss.beside.{absent}.decay=0.995"
+                f"loss.terms.{name}: needs the encoder loss.beside.{absent}, which is not configured. Add a frozen one:\n"
+                f"{key}._target_=simcse_lit.methods.frozen.Frozen {key}.checkpoint=FOLDER\n"
+                f"or a moving average of the trained one:\n"
+                f"{key}._target_=simcse_lit.training.beside.Momentum {key}.decay=0.995"
             )
     views = resolve(config.data, config.augmentation.makers)
     adapter = build_adapter(config.adapter)

@@ -96,13 +96,13 @@ class ReplaceBySynonym(WordMaker):
 
 
 def share(rate: float) -> float:
-    """Check that a rate is a share of the words, and return it.
+    """Check that a rate is a share of the words or tokens, and return it.
 
     Raises:
         ValueError: it is not between 0 and 1.
     """
     if not 0 < rate < 1:
-        raise ValueError(f"rate={rate}: must be greater than 0 and below 1, a share of the words")
+        raise ValueError(f"rate={rate}: must be greater than 0 and below 1, a share of the words or tokens")
     return rate
 
 

@@ -158,7 +158,7 @@ def _check_augmentation(config: TrainConfig) -> None:
     synonyms, model = config.augmentation.synonyms, config.augmentation.model
     if name in OF_RATE:
         if rate is None or not 0 < rate < 1:
-            raise UserError(f"augmentation.rate={rate}: must be a share of the words, greater than 0 and below 1.")
+            raise UserError(f"augmentation.rate={rate}: must be a share of the words or tokens, greater than 0 and below 1.")
     elif rate is not None:
         raise UserError(
             f"augmentation.rate={rate}: augmentation={name} has no rate.\n"

@@ -94,7 +94,9 @@ def announce(config: TrainConfig, module: "SimCSEModule", read: Mapping[str, Any
     views = views_of(config.data)
     read_by = f"pooler {config.pooler['name']}, projection {config.projection['name']}"
     terms = module.objective.terms
-    loss = f"temperature {config.loss.temperature:g}" if "contrastive" in terms else f"terms: {', '.join(terms)}"
+    told = [f"temperature {config.loss.temperature:g}"] if "contrastive" in terms else []
+    told += [f"terms: {', '.join(terms)}"] if set(terms) != {"contrastive"} else []
+    loss = ", ".join(told)
     if module.trains_language_model:
         read_by, loss = "and its language-modelling head", f"{config.loss.mlm_probability:.0%} of the tokens masked"
     log.info(
