@@ -9,7 +9,7 @@ from simcse_lit.encoder.pooling import Pooler, make_pooler
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.mlm import MaskedLanguageModel
 from simcse_lit.objective.term import Objective
-from simcse_lit.testing import VOCABULARY
+from simcse_lit.testing.small_run import VOCABULARY
 
 SIZES: dict[str, Any] = {  # of a small model of any kind
     "vocab_size": 100,

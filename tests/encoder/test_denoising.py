@@ -14,7 +14,8 @@ from simcse_lit.encoder.packing import pack
 from simcse_lit.encoder.pooling import make_pooler
 from simcse_lit.errors import UserError
 from simcse_lit.objective.info_nce import InfoNCE
-from simcse_lit.testing import SETTINGS, _Trained, batch_of, check_term
+from simcse_lit.testing import check_term
+from simcse_lit.testing.small_run import SETTINGS, Trained, batch_of
 from simcse_lit.training.step_passes import passes_of
 from tests.encoders import SIZES, small_bert
 
@@ -137,7 +138,7 @@ def test_it_is_exact_in_processes_micro_batches_packed_rows_and_resumed_runs() -
 
 def test_encoders_in_a_step_are_denoised_in_micro_batches_and_without_dropout() -> None:
     settings = {**SETTINGS, "roles": ("anchor", "positive"), "pooler": MASK, "denoising": Denoising(1, 2), "dropout": True}
-    trained = _Trained(partial(InfoNCE, 0.05), **{**settings, "how": "always", "micro_batch_size": 1}).double().trained
+    trained = Trained(partial(InfoNCE, 0.05), **{**settings, "how": "always", "micro_batch_size": 1}).double().trained
     given = batch_of(2)
     ids, mask = given["input_ids"][:, 0], given["attention_mask"][:, 0]
     tokens = given["input_ids"], given["attention_mask"]

@@ -9,7 +9,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.objective.step import Step
-from simcse_lit.testing import VOCABULARY, Views, roles_of, step_of
+from simcse_lit.testing import step_of
+from simcse_lit.testing.small_run import VOCABULARY, Views, roles_of
 from simcse_lit.training.beside import Beside
 
 

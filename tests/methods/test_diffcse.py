@@ -20,18 +20,8 @@ from simcse_lit.methods.diffcse import Discriminator, ReplacedTokens
 from simcse_lit.methods.frozen import LanguageModel, Unregistered
 from simcse_lit.objective.mlm import Masking
 from simcse_lit.objective.step import Step
-from simcse_lit.testing import (
-    SETTINGS,
-    VOCABULARY,
-    _Trained,
-    batch_of,
-    check_head,
-    check_micro_batches,
-    check_packing,
-    check_processes,
-    check_term,
-    roles_of,
-)
+from simcse_lit.testing import check_head, check_micro_batches, check_packing, check_processes, check_term
+from simcse_lit.testing.small_run import SETTINGS, VOCABULARY, Trained, batch_of, roles_of
 from simcse_lit.training.build import build_objective
 from tests.conftest import train_config
 from tests.encoders import ragged_batch, small_bert
@@ -70,10 +60,10 @@ class Fixed(ReplacedTokens):
         self.masking = FixedMasking(rate)
 
 
-def trained(make: Any, **settings: Any) -> tuple[_Trained, Step, Tensor]:
+def trained(make: Any, **settings: Any) -> tuple[Trained, Step, Tensor]:
     """A module with this term after a step, the step, and the loss."""
     settings = {**SETTINGS, "roles": roles_of(2), "beside": BESIDE, **settings}
-    model = _Trained(make, **settings).double()
+    model = Trained(make, **settings).double()
     loss = model(batch_of(2))
     assert model.trained._step is not None
     return model, model.trained._step, loss

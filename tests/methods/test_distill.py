@@ -12,7 +12,8 @@ from torch import Tensor
 from simcse_lit.errors import UserError
 from simcse_lit.methods.distill import Distill
 from simcse_lit.objective.term import Objective
-from simcse_lit.testing import VOCABULARY, check_term
+from simcse_lit.testing import check_term
+from simcse_lit.testing.small_run import VOCABULARY
 from simcse_lit.training.build import build, build_objective
 from tests.conftest import train_config
 from tests.methods.guides import guided_step

@@ -18,7 +18,8 @@ from simcse_lit.objective.masks import Duplicates
 from simcse_lit.objective.mlm import MaskedLanguageModel
 from simcse_lit.objective.queue import Queue
 from simcse_lit.objective.step import Passes
-from simcse_lit.testing import VOCABULARY, check_formula, check_processes, check_term, step_of
+from simcse_lit.testing import check_formula, check_processes, check_term, step_of
+from simcse_lit.testing.small_run import VOCABULARY
 from simcse_lit.training.build import build_objective
 from tests.conftest import Cli, metrics, train_config
 

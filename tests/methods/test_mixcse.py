@@ -13,7 +13,8 @@ from simcse_lit.methods.mixcse import Mixed
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.queue import Queue
 from simcse_lit.objective.step import Step
-from simcse_lit.testing import VOCABULARY, check_processes, check_term, step_of
+from simcse_lit.testing import check_processes, check_term, step_of
+from simcse_lit.testing.small_run import VOCABULARY
 from simcse_lit.training.build import build_objective
 from tests.conftest import train_config
 from tests.objective.test_info_nce import TAU, cross_entropy, vectors

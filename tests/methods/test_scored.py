@@ -17,7 +17,8 @@ from simcse_lit.evaluation.suite import scored_task
 from simcse_lit.methods.angle import Angle, LowScores
 from simcse_lit.methods.cosent import CoSENT
 from simcse_lit.objective.info_nce import InfoNCE
-from simcse_lit.testing import VOCABULARY, check_formula, check_term, step_of
+from simcse_lit.testing import check_formula, check_term, step_of
+from simcse_lit.testing.small_run import VOCABULARY
 from simcse_lit.training.build import build_objective
 from tests.conftest import ROOT, Cli, evaluate_config, metrics, train_config
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from simcse_lit.methods.sncse import Negate, SoftNegative
 from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.term import Objective
-from simcse_lit.testing import VOCABULARY, check_formula, check_term, step_of
+from simcse_lit.testing import check_formula, check_term, step_of
+from simcse_lit.testing.small_run import VOCABULARY
 from simcse_lit.training.build import build_objective
 from tests.conftest import Cli, train_config
 from tests.text.test_template import bert

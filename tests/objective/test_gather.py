@@ -22,7 +22,7 @@ from simcse_lit.objective.contrastive import contrastive_logits, contrastive_los
 from simcse_lit.objective.gather import gather_rows
 from simcse_lit.objective.info_nce import Mask, Negatives
 from simcse_lit.objective.mlm import IGNORED
-from simcse_lit.testing import roles_of
+from simcse_lit.testing.small_run import roles_of
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 from tests.encoders import objective_of, ragged_batch, small_bert

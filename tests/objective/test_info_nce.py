@@ -11,7 +11,8 @@ from torch.nn.functional import cosine_similarity
 
 from simcse_lit.objective.info_nce import InfoNCE, Mask, Negatives
 from simcse_lit.objective.step import Step
-from simcse_lit.testing import VOCABULARY, step_of
+from simcse_lit.testing import step_of
+from simcse_lit.testing.small_run import VOCABULARY
 
 TAU = 0.3
 

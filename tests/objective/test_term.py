@@ -10,7 +10,8 @@ from simcse_lit.errors import UserError
 from simcse_lit.objective.mlm import MaskedLanguageModel
 from simcse_lit.objective.step import Step, Vocabulary
 from simcse_lit.objective.term import LinearWeight, Objective, Term
-from simcse_lit.testing import VOCABULARY, step_of
+from simcse_lit.testing import step_of
+from simcse_lit.testing.small_run import VOCABULARY
 from simcse_lit.training.build import build_objective
 from tests.conftest import train_config
 from tests.objective.test_info_nce import vectors

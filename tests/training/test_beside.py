@@ -21,7 +21,8 @@ from simcse_lit.objective.info_nce import InfoNCE
 from simcse_lit.objective.queue import Queue
 from simcse_lit.objective.step import Step
 from simcse_lit.objective.term import Term
-from simcse_lit.testing import SETTINGS, _steps, _Trained, batch_of, check_term, roles_of, step_of
+from simcse_lit.testing import check_term, step_of
+from simcse_lit.testing.small_run import SETTINGS, Trained, batch_of, roles_of, steps_of
 from simcse_lit.training.beside import Momentum, build_beside
 from tests.conftest import Cli
 from tests.encoders import small_bert
@@ -77,9 +78,9 @@ def test_a_second_trained_encoder_holds_everything_that_is_checked() -> None:
 
 @pytest.mark.parametrize("make", [Steady, OfRows, partial(with_queue, 3)])
 def test_micro_batches_and_packing_change_nothing_for_further_passes(make: Any) -> None:
-    whole = _steps(make, dropout=False)
+    whole = steps_of(make, dropout=False)
     for how in ("always", "packed"):
-        parts = _steps(make, dropout=False, how=how, micro_batch_size=1)
+        parts = steps_of(make, dropout=False, how=how, micro_batch_size=1)
         for name, value in whole.items():
             torch.testing.assert_close(parts[name], value, rtol=1e-10, atol=1e-12, msg=f"{how}, {name}")
 
@@ -104,7 +105,7 @@ def test_the_loss_counts_the_filled_keys_alone() -> None:
 
 
 def test_a_momentum_encoder_is_the_average_that_its_decay_says_and_never_trained() -> None:
-    model = _Trained(
+    model = Trained(
         partial(with_queue, 3, "slow"), **{**SETTINGS, "roles": roles_of(3), "beside": MOMENTUM, "dropout": True}
     ).double()
     slow, encoder = cast(Momentum, model.trained.beside["slow"]).encoder, model.trained.encoder
@@ -125,7 +126,7 @@ def test_a_momentum_encoder_is_the_average_that_its_decay_says_and_never_trained
 
 def test_an_unknown_encoder_is_told_with_those_that_there_are() -> None:
     with pytest.raises(UserError, match=r"loss\.beside\.slow: there is no such encoder\. Known encoders: other"):
-        _steps(partial(with_queue, 3, "slow"), beside=SECOND)
+        steps_of(partial(with_queue, 3, "slow"), beside=SECOND)
 
 
 def test_a_frozen_encoder_gives_its_own_vectors_and_is_in_no_checkpoint(tmp_path: Any) -> None:

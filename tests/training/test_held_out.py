@@ -16,7 +16,7 @@ from simcse_lit.encoder.encoder import SentenceEncoder
 from simcse_lit.errors import UserError
 from simcse_lit.objective.mlm import IGNORED, MaskedLanguageModel, mask_tokens
 from simcse_lit.objective.term import Objective
-from simcse_lit.testing import VOCABULARY
+from simcse_lit.testing.small_run import VOCABULARY
 from simcse_lit.training import scoring
 from simcse_lit.training.build import Built, build
 from tests.conftest import train_config

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from simcse_lit.encoder.encoder import SentenceEncoder, second_encoder
 from simcse_lit.objective.contrastive import contrastive_logits, contrastive_loss
-from simcse_lit.testing import roles_of
+from simcse_lit.testing.small_run import roles_of
 from simcse_lit.training.chunking import Chunking
 from simcse_lit.training.module import SimCSEModule
 from tests.encoders import objective_of, ragged_batch, small_bert
