@@ -7,7 +7,6 @@ Run: SIMCSE_DATA=DIR python -m experiments.evidence [--check]. With `--check` it
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 
 from experiments import methods
 from experiments import rows as all_rows
@@ -26,7 +25,7 @@ from experiments.readmes import (
     with_part,
 )
 from experiments.rows import Row
-from experiments.settings import SWEEPS, Shown, need_data, shown_settings
+from experiments.settings import SWEEPS, Shown, labels, need_data, shown_settings
 from experiments.verdicts import (
     AGAINST,
     AS_IN_PAPER,
@@ -257,12 +256,16 @@ def made(rows: Sequence[Row]) -> str:
     runs = [row for row in rows if row.is_last]
     precisions = ", ".join(sorted({row.precision for row in runs}))
     commits = ", ".join(sorted({row.commit for row in runs}))
-    seconds = [row.seconds for row in runs]
-    hours, usual, slowest = sum(seconds) / 3600, median(seconds), max(seconds)
+    hours = sum(row.seconds for row in runs) / 3600
+    fastest: dict[tuple[str, str], float] = {}
+    for row in runs:
+        fastest[row.setting] = min(row.seconds, fastest.get(row.setting, row.seconds))
+    alone = sum(fastest[row.setting] for row in runs) / 3600
     return (
-        f"The wall times of all {len(runs)} different runs add up to {hours:.1f} hours, two runs side by side on two cores "
-        f"of an AMD EPYC. Some runs had other work beside them and took up to {slowest / usual:.0f} times as long as the "
-        f"median of {usual:.0f} seconds. Precision: {precisions}. Commits: {commits}."
+        f"Two runs were side by side on two cores of an AMD EPYC. The times of all {len(runs)} different runs add up to "
+        f"{hours:.1f} hours, which is {hours / 2:.1f} hours on the wall clock. Some runs had other work beside them: if "
+        f"each had taken as long as the fastest seed of its setting, it would be {alone / 2:.1f} hours. "
+        f"Precision: {precisions}. Commits: {commits}."
     )
 
 
@@ -277,14 +280,16 @@ def draw_all(verdicts: Sequence[Verdict], rows: Sequence[Row], shown: Mapping[st
     if judged:
         draw_claims(judged, HERE / "claims.svg")
     for name, settings in shown.items():
-        run = [one for one in settings if scores(rows, one.setting, DEV)]
+        run = labels([one for one in settings if scores(rows, one.setting, DEV)])
         if not run or name in NO_FIGURE:
             continue
         if name == "alignment-uniformity":
-            draw_trajectories({one.label: list(trajectory(rows, one.setting)) for one in run}, HERE / name / "miniature.svg")
+            points = {label: list(trajectory(rows, one.setting)) for label, one in run.items()}
+            draw_trajectories(points, HERE / name / "miniature.svg")
             continue
-        paper = {one.label: one.paper for one in run if one.paper is not None}
-        draw_settings({one.label: scores(rows, one.setting, DEV) for one in run}, paper, HERE / name / "miniature.svg")
+        paper = {label: one.paper for label, one in run.items() if one.paper is not None}
+        by_seed = {label: scores(rows, one.setting, DEV) for label, one in run.items()}
+        draw_settings(by_seed, paper, HERE / name / "miniature.svg")
 
 
 def trajectory(rows: Sequence[Row], setting: tuple[str, str]) -> Iterator[tuple[int, float, float]]:

@@ -1,5 +1,6 @@
 """Figures of the miniatures, as SVG: settings of a table, trajectories of Figure 2, and the claims."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ def draw_settings(
         metric: what is scored.
         title: of the panel with the runs.
     """
-    figure = canvas(WIDTH, 1.1 + 0.3 * len(settings))
+    names = [textwrap.fill(label, 40, break_long_words=False) for label in settings]
+    lines = max(name.count("\n") for name in names)
+    figure = canvas(WIDTH * (1.3 if paper else 1), 1.1 + (0.3 + 0.13 * lines) * len(settings))
     panels = figure.subplots(1, 1 + bool(paper), sharey=True, squeeze=False, width_ratios=[3, 2][: 1 + bool(paper)])[0]
     for place, by_seed in enumerate(settings.values()):
         values = list(by_seed.values())
@@ -43,13 +46,14 @@ def draw_settings(
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         bar: dict[str, Any] = {"color": "black", "capsize": 4, "marker": "|", "markersize": 13, "zorder": 3}
         panels[0].errorbar([np.mean(values)], [place], xerr=[spread], **bar)
-    panels[0].set(xlabel=f"{metric}, Spearman × 100:\nruns, mean ± sd", title=title)
+    panels[0].set(xlabel="runs, mean ± sd", title=title)
+    figure.supxlabel(f"{metric}, Spearman × 100", fontsize="medium")
     if paper:
         places = [place for place, label in enumerate(settings) if label in paper]
         theirs = [paper[label] for label in settings if label in paper]
         panels[1].plot(theirs, places, linestyle="", color="black", marker="D", fillstyle="none")
-        panels[1].set(xlabel=f"{metric},\none run", title="The paper")
-    panels[0].set_yticks(range(len(settings)), [shortened(label, 40) for label in settings])
+        panels[1].set(xlabel="one run", title="The paper")
+    panels[0].set_yticks(range(len(settings)), names)
     panels[0].set_ylim(len(settings) - 0.5, -0.5)
     save(figure, path)
 

@@ -23,6 +23,7 @@ from simcse_lit.reporting.sweep.comparison import show
 
 # Keys that say what is measured, where and on which machine, or that follow from another key.
 UNNAMED = ("name", "group", "run_dir", "resume", "seed", "data.cache_dir", "augmentation.makers", "trainer.precision")
+OFF = ("null", "false", "False")
 MEANS = ("evaluation.before", "trainer.max_steps")  # overrides of a case that follow from its others
 # The sweeps in the order of the paper's tables.
 SWEEPS = (
@@ -86,11 +87,6 @@ class Shown:
     values: Mapping[str, str]
     paper: float | None
 
-    @property
-    def label(self) -> str:
-        """Its values in short."""
-        return ", ".join(value for value in self.values.values() if value != "null")
-
 
 def need_data() -> None:
     """Make SIMCSE_DATA absolute.
@@ -112,6 +108,24 @@ def shown_settings(name: str) -> list[Shown]:
     shown = list({job.setting: _shown(job, name, keys, published) for job in jobs_of_sweep(name)}.values())
     texts = list(dict.fromkeys(value for one in shown for value in one.values.values()))
     return sorted(shown, key=lambda one: [_place(value, texts) for value in one.values.values()])
+
+
+def labels(settings: Sequence[Shown]) -> dict[str, Shown]:
+    """Return the settings of a table by a short name: the values that are not the same in all of them, with their keys."""
+    keys = dict.fromkeys(key for one in settings for key in one.values)
+    told = [key for key in keys if len({one.values.get(key, "null") for one in settings}) > 1]
+    return {
+        ", ".join(_named(key, one.values[key]) for key in told if one.values.get(key, "null") not in OFF): one
+        for one in settings
+    }
+
+
+def _named(key: str, value: str) -> str:
+    if key == "experiment":
+        return value
+    if key.endswith("._target_"):
+        key, value = key.removesuffix("._target_"), value.rpartition(".")[2]
+    return f"{key.removesuffix('.name').rpartition('.')[2]}={value}"
 
 
 def _place(value: str, texts: Sequence[str]) -> tuple[int, float]:

@@ -15,7 +15,8 @@ from scipy import stats
 import experiments.run
 from experiments import evidence, rows
 from experiments.rows import Row
-from experiments.settings import SWEEPS, jobs_of_sweep, shown_settings
+from experiments.run import is_done
+from experiments.settings import SWEEPS, jobs_of_sweep, labels, shown_settings
 from experiments.verdicts import AGAINST, AS_IN_PAPER, NOT_RUN, UNDECIDED, Claim, judge, read_claims, scores
 from tests.conftest import ROOT
 
@@ -125,6 +126,13 @@ def test_jobs_that_differ_have_names_and_folders_that_differ(name: str) -> None:
     assert all(str(ROOT) not in job.changed for job in jobs)
 
 
+def test_settings_of_a_table_have_labels_that_differ() -> None:
+    for name in SWEEPS:
+        shown = shown_settings(name)
+        assert list(labels(shown).values()) == shown, name
+    assert "miniature-unsup, warmup_ratio=0.1" in labels(shown_settings("beyond-recipe"))
+
+
 def test_settings_have_the_figures_of_the_papers_table() -> None:
     shown = {one.setting[1]: one for one in shown_settings("dropout")}
     assert shown[""].paper == 82.5 and shown["loss.fixed_dropout=true"].paper == 43.6
@@ -142,10 +150,11 @@ def test_each_claim_compares_settings_of_its_sweep_with_five_seeds() -> None:
         assert one.expected in ("above", "below")
 
 
-def test_each_row_is_a_run_of_a_sweep() -> None:
-    ran = {(row.setting, row.seed) for row in rows.read()}
-    asked = {(job.setting, job.seed) for name in SWEEPS for job in jobs_of_sweep(name)}
-    assert ran - asked == set()
+def test_each_row_is_a_run_of_a_sweep_and_each_run_has_its_rows() -> None:
+    found = rows.read()
+    jobs = [job for name in SWEEPS for job in jobs_of_sweep(name)]
+    assert {(row.setting, row.seed) for row in found} == {(job.setting, job.seed) for job in jobs}
+    assert [job.words for job in jobs if not is_done(job, found)] == []
 
 
 def test_pages_and_readmes_are_those_that_the_rows_make(capsys: pytest.CaptureFixture[str]) -> None:
