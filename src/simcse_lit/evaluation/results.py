@@ -111,22 +111,34 @@ def over_seeds(encoders: Sequence[EncoderResult]) -> dict[str, tuple[float, floa
 def labels(sources: Sequence[str]) -> list[str]:
     """Make short labels of encoders: the parts that their paths do not share, or the last informative part of a single path.
 
-    Labels are unique, since tables and figures are keyed by them. If two short labels were equal, all sources are used as
-    they are.
+    Parts that say nothing (`export`) are left out at the end, and of a longer path only as many parts are kept, two or more,
+    as keep the labels apart. Labels are unique, since tables and figures are keyed by them. If two short labels were equal,
+    all sources are used as they are.
 
     Args:
         sources: different names of folders, files or Hub ids.
     """
     parts = [[part for part in PurePosixPath(source.removeprefix("pkg://")).parts if part != "/"] for source in sources]
     if len(parts) == 1:
-        telling = [part for part in parts[0] if part not in ("export", "checkpoints", "model")] or parts[0]
-        return [telling[-1]]
+        return [_informative(parts[0])[-1]]
     while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
     while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:
         parts = [part[:-1] for part in parts]
+    telling = list(map(_informative, parts))
+    for kept in range(2, max(2, *map(len, telling)) + 1):
+        short = ["/".join(part[-kept:]) for part in telling]
+        if len(set(short)) == len(short):
+            return short
     short = ["/".join(part) for part in parts]
     return short if len(set(short)) == len(short) else list(sources)
+
+
+def _informative(parts: list[str]) -> list[str]:
+    kept = len(parts)
+    while kept and parts[kept - 1] in ("export", "checkpoints", "model"):
+        kept -= 1
+    return parts[:kept] or parts
 
 
 def as_json(
