@@ -24,7 +24,11 @@ from simcse_lit.reporting.sweep.comparison import show
 # Keys that say what is measured, where and on which machine, or that follow from another key.
 UNNAMED = ("name", "group", "run_dir", "resume", "seed", "data.cache_dir", "augmentation.makers", "trainer.precision")
 OFF = ("null", "false", "False")
-MEANS = ("evaluation.before", "trainer.max_steps")  # overrides of a case that follow from its others
+MEANS = (
+    "evaluation.before",
+    "evaluation.test",
+    "trainer.max_steps",
+)  # of a case: what it scores, and what follows from the rest
 # The sweeps in the order of the paper's tables.
 SWEEPS = (
     "main",
