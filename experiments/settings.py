@@ -28,7 +28,7 @@ MEANS = (
     "evaluation.before",
     "evaluation.test",
     "trainer.max_steps",
-)  # of a case: what it scores, and what follows from the rest
+)  # what a case scores, and what follows from the rest
 # The sweeps in the order of the paper's tables.
 SWEEPS = (
     "main",
