@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import experiments.run
 from experiments import evidence, rows
 from experiments.rows import Row
 from experiments.run import is_done
-from experiments.settings import SWEEPS, jobs_of_sweep, labels, shown_settings
+from experiments.settings import SWEEPS, Shown, jobs_of_sweep, labels, shown_settings
 from experiments.verdicts import AGAINST, AS_IN_PAPER, NOT_RUN, UNDECIDED, Claim, judge, read_claims, scores
 from tests.conftest import ROOT
 
@@ -148,6 +149,25 @@ def test_each_claim_compares_settings_of_its_sweep_with_five_seeds() -> None:
             if side[1] != "untrained":
                 assert {job.seed for job in jobs if job.setting == side} == {0, 1, 2, 3, 4}, one.claim
         assert one.expected in ("above", "below")
+
+
+def test_three_seeds_choose_the_setting_whose_test_sets_are_judged_with_five() -> None:
+    def both(changed: str, dev: list[float], average: list[float]) -> list[Row]:
+        scored = zip(of(changed, dev), average, strict=True)
+        return [replace(row, scores={**row.scores, "Avg.": value}) for row, value in scored]
+
+    default = both("", HIGH, [60.0, 61.0, 60.5, 60.2, 60.8])
+    chosen = both("b=1", [72.0, 73.0, 71.0, 50.0, 50.0], [62.0, 63.0, 62.5, 62.2, 62.8])  # the last two seeds do not count
+    other = of("c=1", [71.0, 71.5, 71.2])
+    few = of("d=1", [99.0, 99.0])
+    shown: dict[str, list[Shown]] = {name: [] for name in evidence.SEARCHED}
+    shown["dropout"] = [Shown(("miniature-unsup", changed), {}, None) for changed in ("", "b=1", "c=1", "d=1")]
+    told = evidence.beyond([*default, *chosen, *other, *few], shown)
+    assert "of 2 other settings, `b=1` is the best on STS-B dev\nwith three seeds (72.00)" in told
+    assert "+2.00, which is more than two standard deviations" in told and "`miniature-sup`: not run yet." in told
+    near = both("b=1", [72.0, 73.0, 71.0, 50.0, 50.0], [60.1, 61.1, 60.6, 60.3, 60.9])
+    assert "+0.10, which is not more" in evidence.beyond([*default, *near, *other], shown)
+    assert "`miniature-unsup`: not run yet." in evidence.beyond([*default, *chosen, *of("c=1", [80.0] * 3)], shown)
 
 
 def test_each_row_is_a_run_of_a_sweep_and_each_run_has_its_rows() -> None:
