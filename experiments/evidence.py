@@ -248,8 +248,8 @@ def beyond(rows: Sequence[Row], shown: Mapping[str, Sequence[Shown]]) -> str:
         on_dev, on_test = (f"{mean_and_sd(by[best])} against {mean_and_sd(by[recipe])}" for by in (dev, test))
         parts.append(
             f"`{experiment}`: of {len(others)} other settings, `{best[1]}` is the best on STS-B dev\n"
-            f"with three seeds ({fmean(first[best]):.2f}); with five it has {on_dev}. On the average of the seven test sets\n"
-            f"it has {on_test}: {gained - mean:+.2f}, which is {verdict} than two standard deviations."
+            f"with three seeds ({fmean(first[best]):.2f}); with five it has {on_dev}. On the average of the seven\n"
+            f"test sets it has {on_test}: {gained - mean:+.2f}, which is {verdict} than two standard deviations."
         )
     return "\n\n".join(parts)
 
