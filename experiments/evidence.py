@@ -131,9 +131,10 @@ make evidence
 ```
 
 It trains the settings of {again(verdicts)} claims anew with five seeds: those marked `again` in
-[claims.yaml](../../experiments/claims.yaml). It judges the new runs alone, writes their rows and
-verdicts to `build/evidence/`, and fails if a verdict differs from the one above. Stop it at any time: the
-same command goes on. On a CPU with bfloat16, add `ARGS=trainer.precision=bf16-mixed`.
+[claims.yaml](../../experiments/claims.yaml). It judges these claims by the new runs alone, with
+Holm's correction for all claims as above, writes their rows and verdicts to `build/evidence/`, and fails if
+a verdict differs from the one above. Stop it at any time: the same command goes on.
+On a CPU with bfloat16, add `ARGS=trainer.precision=bf16-mixed`.
 
 `make experiment NAME=dropout SCALE=miniature` trains what one table lacks
 ([the miniatures](miniatures.md#run-an-experiment)).

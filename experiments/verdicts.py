@@ -84,9 +84,15 @@ def read_claims(path: Path = CLAIMS) -> list[Claim]:
     return [Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]]
 
 
-def judge(claims: Sequence[Claim], rows: Sequence[Row]) -> list[Verdict]:
-    """Judge every claim; p-values are corrected for all of them together."""
-    differences = [_paired(claim, rows) for claim in claims]
+def judge(claims: Sequence[Claim], rows: Sequence[Row], again: Sequence[Row] | None = None) -> list[Verdict]:
+    """Judge every claim; p-values are corrected for all of them together.
+
+    Args:
+        claims: the claims.
+        rows: what was run.
+        again: what was run anew; if given, the claims marked `again` are judged by these rows alone.
+    """
+    differences = [_paired(claim, again if claim.again and again is not None else rows) for claim in claims]
     p_values = [_p(one) for one in differences]
     corrected = iter(holm([p for p in p_values if p is not None]))
     return [

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import experiments.run
-from experiments import evidence, rows
+from experiments import again, evidence, rows
 from experiments.rows import Row
 from experiments.run import is_done
-from experiments.settings import SWEEPS, Shown, jobs_of_sweep, labels, shown_settings
+from experiments.settings import SWEEPS, Job, Shown, jobs_of_sweep, labels, shown_settings
 from experiments.verdicts import AGAINST, AS_IN_PAPER, NOT_RUN, UNDECIDED, Claim, judge, read_claims, scores
 from tests.conftest import ROOT
 
@@ -179,6 +179,29 @@ def test_each_row_is_a_run_of_a_sweep_and_each_run_has_its_rows() -> None:
 
 def test_pages_and_readmes_are_those_that_the_rows_make(capsys: pytest.CaptureFixture[str]) -> None:
     assert evidence.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_make_evidence_fails_if_a_verdict_is_another_one(
+    same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    committed = rows.read()
+
+    def run_missing(jobs: list[Job], path: Path, at_once: int) -> None:
+        asked = {(job.setting, job.seed) for job in jobs}
+        found = [row for row in committed if (row.setting, row.seed) in asked and row.is_last]
+        assert {(row.setting, row.seed) for row in found} == asked and len(asked) == 25
+        bad = () if same else (("miniature-unsup", ""), ("miniature-unsup", "loss.fixed_dropout=true"))
+        dev = "STS-B-dev"  # as good with one mask as with two
+        rows.write([replace(row, scores={dev: 60 + row.seed / 9}) if row.setting in bad else row for row in found], path)
+
+    monkeypatch.setattr(again, "run_missing", run_missing)
+    monkeypatch.setattr(again, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["again"])
+    assert again.main() == (0 if same else 1)
+    printed = capsys.readouterr().out
+    assert ("before: as in the paper" in printed) != same
+    assert printed.count(" seeds)") == 4 and (tmp_path / "evidence.md").is_file()
 
 
 def run(folder: Path, data: Path, *words: str) -> "subprocess.CompletedProcess[str]":
