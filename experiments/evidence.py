@@ -44,8 +44,9 @@ PAGE = HERE.parent / "docs" / "reproduce" / "evidence.md"
 SEARCHED = ("beyond-recipe", "dropout", "temperature", "batch-size-lr")
 BEYOND = """\
 Does another learning rate, temperature, dropout, warm-up, batch size or form of the loss beat the paper's
-recipe? The search changes one of these at a time; pooler and head stay. The mean of STS-B dev over seeds
-0, 1 and 2 chooses the setting, and the seven test sets are scored for that one with five seeds."""
+recipe? The search changes one of these at a time, and batch size together with learning rate; pooler, head
+and the sentences that are seen stay. The mean of STS-B dev over seeds 0, 1 and 2 chooses the setting, and the
+seven test sets are scored for that one with five seeds."""
 CHOOSING = (0, 1, 2)
 
 

@@ -126,7 +126,7 @@ def labels(sources: Sequence[str]) -> list[str]:
     while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:
         parts = [part[:-1] for part in parts]
     telling = list(map(_informative, parts))
-    for kept in range(2, max(2, *map(len, telling)) + 1):
+    for kept in range(2, max([2, *map(len, telling)]) + 1):
         short = ["/".join(part[-kept:]) for part in telling]
         if len(set(short)) == len(short):
             return short
