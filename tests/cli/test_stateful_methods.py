@@ -18,10 +18,18 @@ TINY = local_path("pkg://simcse_lit/data/samples/tiny", "test")
 WORDS = ["water", "river", "stone", "house", "green", "early", "people", "market", "winter", "music", "letter", "garden"]
 FIXED = """
 from simcse_lit.methods.diffcse import ReplacedTokens
+from simcse_lit.objective.mlm import IGNORED, Masking
+
+class FixedMasking(Masking):
+    def forward(self, ids_NL, mask_NL):
+        chosen_NL = (ids_NL % 3 == 0) & mask_NL.bool()
+        return ids_NL.masked_fill(chosen_NL, self.mask_token_id), ids_NL.masked_fill(~chosen_NL, IGNORED)
 
 class Fixed(ReplacedTokens):
-    def corrupted(self, ids_NL, mask_NL):
-        return ids_NL.masked_fill((ids_NL % 3 == 0) & mask_NL.bool(), self.mask_token_id)
+    def __init__(self, rate, **settings):
+        super().__init__(rate, **settings)
+        assert type(self.masking) is Masking
+        self.masking = FixedMasking(rate)
 """
 ASKED = {
     "esimcse": ("loss.terms.contrastive.negatives.queue.size=48", "augmentation.rate=0.6"),
