@@ -173,7 +173,7 @@ def words_of_sweep(sweep: str, words: Sequence[str] = ()) -> list[tuple[str, ...
         sweeper = compose("train", [f"+sweep={sweep}", "run_dir=unused"], return_hydra_config=True).hydra.sweeper
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     given = OverridesParser.create().parse_overrides([*params, *words])
-    cases = cast(list[dict[str, Any]], OmegaConf.to_container(sweeper.cases))
+    cases = cast(list[dict[str, Any]], OmegaConf.to_container(sweeper.cases, resolve=True))
     return [(f"+sweep={sweep}", *job) for job in jobs_of(cases, given)]
 
 

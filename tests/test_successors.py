@@ -79,6 +79,7 @@ def test_every_case_of_both_sweeps_is_a_method_and_every_method_a_case(monkeypat
         jobs = protocol.grid(scale, [] if scale == "miniature" else ["data.batch_size=64"])
         assert list(dict.fromkeys(one.config["name"] for one in jobs)) == names
         assert len({one.folder for one in jobs}) == len(jobs)
+        assert not [word for one in jobs for word in one.words if "$" in word]  # as typed, a text is not interpolated
         for one in jobs:
             (used,) = [each for each in read_methods() if each.name == one.config["name"]]
             assert set(used.use.split()) <= set(one.words), used
