@@ -37,6 +37,7 @@ ifeq ($(SCALE),miniature)
 endif
 else ifeq ($(NAME),successors)
 	$(BIN)/python -m experiments.protocol $(SCALE) $(ARGS)
+	$(if $(filter miniature,$(SCALE)),$(BIN)/python -m experiments.dimensions $(ARGS))
 	$(BIN)/python -m experiments.methods
 else ifeq ($(SCALE),miniature)
 	$(BIN)/python -m experiments.run $(NAME) $(if $(filter main,$(NAME)),--keep) $(ARGS)

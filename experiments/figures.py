@@ -80,6 +80,31 @@ def draw_trajectories(settings: Mapping[str, Sequence[tuple[int, float, float]]]
 
 
 @styled
+def draw_dimensions(scores: Mapping[str, Mapping[int, Mapping[int, float]]], path: Path) -> None:
+    """Draw what vectors score by the numbers kept of them: each run as a point, and the mean over seeds as a line.
+
+    Args:
+        scores: STS-B test by loss, width and seed.
+        path: the SVG file.
+    """
+    figure = canvas(WIDTH, 3.2)
+    axis = figure.subplots()
+    for place, (label, by_width) in enumerate(scores.items()):
+        means = [float(np.mean(list(by_seed.values()))) for by_seed in by_width.values()]
+        style: dict[str, Any] = {"color": SHADES[2 * place], "marker": MARKERS[place]}
+        axis.plot(list(by_width), means, linestyle=DASHES[place], linewidth=1.4, markersize=6, label=label, **style)
+        points = [(width, score) for width, by_seed in by_width.items() for score in by_seed.values()]
+        axis.plot(*zip(*points, strict=True), linestyle="", markersize=4, alpha=0.45, **style)
+    axis.set_xscale("log", base=2)
+    widths = sorted({width for by_width in scores.values() for width in by_width})
+    axis.set_xticks(widths, [str(width) for width in widths])
+    axis.minorticks_off()
+    axis.set(xlabel="numbers kept of a vector", ylabel="STS-B test, Spearman × 100")
+    axis.legend(frameon=False)
+    save(figure, path)
+
+
+@styled
 def draw_claims(verdicts: Sequence[Verdict], path: Path) -> None:
     """Draw the difference of each claim about STS-B dev with its interval, turned so that the paper's side is the right.
 

@@ -11,6 +11,7 @@ from statistics import fmean
 
 import yaml
 
+from experiments import dimensions
 from experiments import rows as all_rows
 from experiments.figures import draw_settings
 from experiments.readmes import DEV, NOT_THE_PAPERS, mean_and_sd, spread_of, with_part
@@ -27,8 +28,13 @@ LEGEND = """\
 Scores are Spearman × 100, mean ± standard deviation over seeds. *chosen* is the cell of the grid that STS-B
 dev chose with seed 0. *gain* is over the first method of the table's list, and *p* is of Welch's test against
 it, corrected by Holm's method for the table. *forwards* is the number of times that a sentence goes through an
-encoder in a step. *time* is that of a step, with that first method as 1, and *GB* the peak memory of the
-process, or of the GPU. Runs side by side slow each other, so *time* is rough."""
+encoder in a step. *time* is that of a step, with that first method as 1: of the fastest run of each, since runs
+side by side slow each other. *GB* is the peak memory of the process, or of the GPU."""
+SHORT = """\
+## Short vectors
+
+What do the first numbers of a vector score on STS-B test (`truncate_dim`), with Matryoshka and in the same run
+without it? Both keep their head at evaluation. Mean ± standard deviation over three seeds."""
 CHOICE = """\
 *forwards* is the number of times that a sentence goes through an encoder in a step, and says what a step
 costs. *miniature* is our gain over SimCSE on the average of the seven STS sets, measured in
@@ -91,7 +97,7 @@ class Measured:
         dev: STS-B dev by seed.
         score: the score of its group by seed.
         p: of equal means with the baseline, by Welch's test, corrected by Holm's method for the group; None without a test.
-        seconds: mean wall time of a training step.
+        seconds: wall time of a training step, of the fastest run.
         memory: largest peak memory in GB.
     """
 
@@ -127,7 +133,8 @@ def measured(methods: Sequence[Method], rows: Sequence[Row]) -> list[Measured]:
             setting = cells[method.name]
             own = [row for row in rows if row.setting == setting and row.is_last]
             cell = setting[1].removeprefix(f"name={method.name}").strip()
-            cost = fmean(row.scores["seconds_per_step"] for row in own), max(row.scores["peak_GB"] for row in own)
+            # A run beside others is slowed by them, never sped up.
+            cost = min(row.scores["seconds_per_step"] for row in own), max(row.scores["peak_GB"] for row in own)
             dev, score = scores(rows, setting, DEV), by_seed[method.name]
             found.append(Measured(method, cell, dev, score, corrected.get(method.name), *cost))
     return found
@@ -213,6 +220,8 @@ def pages() -> dict[Path, str]:
     found = {scale: measured(methods, all_rows.read(FOLDER / f"{scale}.csv")) for scale in SCALES}
     parts = [results(scale, of) for scale, of in found.items() if of] or ["Not run yet."]
     choice = [markdown_table(choice_table(methods, found["miniature"])), CHOICE, "## What to watch", watched(methods)]
+    if short := dimensions.read():
+        parts += [SHORT, dimensions.part(short)]
     made = {readme: "\n\n".join(parts), PAGE: "\n\n".join(choice)}
     return {path: with_part(path.read_text(encoding="utf-8"), part) for path, part in made.items()}
 
@@ -228,12 +237,13 @@ def results(scale: str, found: Sequence[Measured]) -> str:
 
 
 def draw() -> None:
-    """Draw the runs of every method that reads text, at each scale that was run."""
+    """Draw the runs of every method that reads text at each scale that was run, and the scores of short vectors."""
     for scale in SCALES:
         found = of_group("text", measured(read_methods(), all_rows.read(FOLDER / f"{scale}.csv")))
         ranked = sorted(found, key=lambda one: -spread_of(one.score)[0])
         if averages := {one.method.title: one.score for one in ranked}:
             draw_settings(averages, {}, FOLDER / f"{scale}.svg", "average of seven", f"The {scale} scale")
+    dimensions.draw()
 
 
 def main() -> None:

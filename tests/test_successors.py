@@ -1,4 +1,4 @@
-"""The comparison of methods under one protocol: how cells and finalists are chosen, its tables, and a run of two methods."""
+"""The comparison of methods under one protocol: how cells and finalists are chosen, its tables, and a run; short vectors."""
 
 import os
 import subprocess
@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from scipy import stats
 
-from experiments import methods, protocol, rows
+from experiments import dimensions, methods, protocol, rows
 from experiments.methods import BASELINE, Method, direction_table, measured, read_methods, results_table
 from experiments.rows import Row
 from experiments.settings import Job
+from simcse_lit import SimCSE
 from tests.conftest import ROOT
 
 LOW, HIGH = "optimizer.lr=1e-4", "optimizer.lr=2e-4"
@@ -123,3 +125,26 @@ def test_an_unknown_method_is_one_message(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "argv", ["protocol", "miniature", "--only=simcsee"])
     with pytest.raises(SystemExit, match="--only simcsee: there is no such method"):
         protocol.main()
+
+
+def test_short_vectors_are_scored_by_the_first_numbers_of_both_runs(tmp_path: Path, simcse_data: Path) -> None:
+    environment = os.environ | {"SIMCSE_DATA": str(simcse_data), "PYTHONPATH": str(ROOT)}
+    code = "from experiments import dimensions as made; made.WIDTHS, made.SEEDS = (64, 16), range(1); made.main()"
+    tiny = ("model=tiny", "data=samples", "tasks=STS-B", "data.batch_size=8", "trainer.max_steps=1")
+    command = [sys.executable, "-c", code, "--path=short.csv", *tiny]
+    first, again = (subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True) for _ in "ab")
+    assert first.returncode == again.returncode == 0, first.stdout + first.stderr
+    assert "2 runs, 2 to train" in first.stdout and "2 runs, 0 to train" in again.stdout
+    found = dimensions.read(tmp_path / "short.csv")
+    assert {loss: list(of) for loss, of in found.items()} == {"Matryoshka": [64, 16], "without": [64, 16]}
+    for loss, by_width in found.items():
+        job = dimensions.job_of(loss, 0, tiny)
+        model = SimCSE(str(tmp_path / "multirun" / "rows" / job.folder / "export"))
+        pairs = [
+            line.split("\t") for line in (simcse_data / "SentEval/STS/STSBenchmark/sts-test.csv").open(encoding="utf-8")
+        ]
+        first_N, second_N = (model.encode([fields[place] for fields in pairs], normalize_to_unit=False) for place in (5, 6))
+        for width, by_seed in by_width.items():
+            cosines = torch.cosine_similarity(first_N[:, :width].double(), second_N[:, :width].double())
+            gold = [float(fields[4]) for fields in pairs]
+            assert by_seed[0] == pytest.approx(100 * stats.spearmanr(cosines, gold).statistic, abs=0.01)
