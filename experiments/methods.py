@@ -34,7 +34,8 @@ SHORT = """\
 ## Short vectors
 
 What do the first numbers of a vector score on STS-B test (`truncate_dim`), with Matryoshka and in the same run
-without it? Both keep their head at evaluation. Mean ± standard deviation over three seeds."""
+without it? Both keep their head at evaluation. `python -m experiments.dimensions` trains and scores them. Mean ±
+standard deviation over three seeds."""
 CHOICE = """\
 *forwards* is the number of times that a sentence goes through an encoder in a step, and says what a step
 costs. *miniature* is our gain over SimCSE on the average of the seven STS sets, measured in
