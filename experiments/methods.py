@@ -31,11 +31,9 @@ it, corrected by Holm's method for the table. *forwards* is the number of times 
 encoder in a step. *time* is that of a step, with that first method as 1: of the fastest run of each, since runs
 side by side slow each other. *GB* is the peak memory of the process, or of the GPU."""
 SHORT = """\
-## Short vectors
-
-What do the first numbers of a vector score on STS-B test (`truncate_dim`), with Matryoshka and in the same run
-without it? Both keep their head at evaluation. `python -m experiments.dimensions` trains and scores them. Mean ±
-standard deviation over three seeds."""
+**Short vectors.** What do the first numbers of a vector score on STS-B test (`truncate_dim`), with Matryoshka and
+in the same run without it? Both keep their head at evaluation. `python -m experiments.dimensions` trains and scores
+them. Mean ± standard deviation over three seeds."""
 CHOICE = """\
 *forwards* is the number of times that a sentence goes through an encoder in a step, and says what a step
 costs. *miniature* is our gain over SimCSE on the average of the seven STS sets, measured in
